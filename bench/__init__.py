@@ -1,0 +1,17 @@
+"""bitbudget: communication-efficient distributed training, measured honestly.
+
+Importing this registers every recipe as a Lightning strategy: `Trainer(strategy="sasg")` simulates ten workers,
+`Trainer(strategy="sasg_ddp", devices=4)` runs real ones.
+"""
+
+from lightning.pytorch.strategies import StrategyRegistry
+
+from bench.algorithm import Algorithm
+from bench.recipes import load_recipe, recipe_names
+from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+
+__all__ = ["Algorithm", "CompressedDDPStrategy", "CompressedStrategy", "load_recipe", "recipe_names"]
+
+for _name in recipe_names():
+    StrategyRegistry.register(_name, CompressedStrategy, f"{_name}, simulated workers", algorithm=_name)
+    StrategyRegistry.register(f"{_name}_ddp", CompressedDDPStrategy, f"{_name}, a process a worker", algorithm=_name)

@@ -1,0 +1,127 @@
+"""What the suite hangs on a Trainer: the history of a run, its checkpoints, its progress bar."""
+
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning import Callback, Trainer
+from tqdm.auto import tqdm
+
+from bench.errors import InputError
+from bench.results import Row, RunFolder
+from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+
+
+class History(Callback):
+    """A row of the ledger at every evaluation: kept for the results, and logged through the Trainer's loggers.
+
+    Not with `self.log` a step, which costs 0.5 ms a round.
+
+    Args:
+        folder: where to write config.yaml and history.csv.
+        config: what the folder is filed under, once all is well enough to start.
+    """
+
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.config = config
+        self.rows: list[Row] = []
+        self.loss_sum = 0.0
+        self.num_losses = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        interval, num_rounds = trainer.val_check_batch, trainer.estimated_stepping_batches
+        if interval > num_rounds:
+            raise InputError(f"trainer.val_check_interval: {interval}; at most {num_rounds} is allowed, the rounds of the run")
+        if trainer.is_global_zero:
+            self.folder.write_config(self.config)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.loss_sum += float(_strategy(trainer).last_report.loss.mean())
+        self.num_losses += 1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        strategy = _strategy(trainer)
+        ledger = strategy.ledger.state_dict()
+        row: Row = {"round": ledger.pop("rounds"), "epoch": trainer.current_epoch, **ledger}
+        if isinstance(strategy, CompressedStrategy):
+            row["measured_s"] = None  # a simulation has no link to measure
+        row["train_loss"] = self.loss_sum / self.num_losses  # over the rounds since the last evaluation
+        row["test_accuracy"] = trainer.callback_metrics["test_accuracy"].item()
+        self.rows.append(row)
+        self.loss_sum, self.num_losses = 0.0, 0
+        if trainer.is_global_zero:
+            self.folder.write_history(self.rows)
+            for logger in trainer.loggers:
+                logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "loss_sum": self.loss_sum, "num_losses": self.num_losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+        self.loss_sum, self.num_losses = state_dict["loss_sum"], state_dict["num_losses"]
+
+
+class Autosave(Callback):
+    """Saves the whole run now and then, so that a killed one loses a minute at most.
+
+    Args:
+        path: the checkpoint, replaced each time.
+        interval: the least time between two.
+    """
+
+    def __init__(self, path: Path, interval: timedelta) -> None:
+        self.path = path
+        self.interval_s = interval.total_seconds()
+
+    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        self.saved_at = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        due = time.monotonic() - self.saved_at >= self.interval_s
+        # All ranks save together or not at all.
+        if trainer.strategy.broadcast(due):
+            partial = self.path.with_suffix(".partial")
+            trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:
+                partial.replace(self.path)
+            self.saved_at = time.monotonic()
+
+
+class Progress(Callback):
+    """One bar for the run: rounds done, and the last evaluation. Silent where nobody watches a terminal."""
+
+    EVERY = 20  # rounds between two looks at the clock
+
+    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        name = _strategy(trainer).algorithm.name
+        hidden = None if trainer.is_global_zero else True  # None: hidden unless on a terminal
+        self.bar = tqdm(
+            desc=name, total=int(trainer.estimated_stepping_batches), unit="round", initial=trainer.global_step,
+            disable=hidden, leave=False, dynamic_ncols=True, file=sys.stdout,
+        )  # fmt: skip
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % self.EVERY == 0:
+            self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        self.bar.set_postfix(test_accuracy=f"{trainer.callback_metrics['test_accuracy'].item():.4f}", refresh=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        self.bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def _strategy(trainer: Trainer) -> CompressedStrategy | CompressedDDPStrategy:
+    strategy = trainer.strategy
+    assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
+    return strategy

@@ -1,0 +1,35 @@
+"""The contract of a compressor."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from bench.message import Message
+
+Segments = tuple[int, ...]
+
+
+class Compressor(ABC):
+    """A map from vectors to messages, applied to each row and each segment of it apart. Holds no state.
+
+    `segments` are the sizes of the consecutive parts of a row, adding up to d: its tensors, or all of it.
+    """
+
+    all_reducible: bool = False
+    """Whether messages can be added up on their way, which a ring all-reduce needs."""
+
+    @abstractmethod
+    def compress(self, x: Tensor, segments: Segments) -> Message:
+        """(R, d) vectors -> R messages. A NaN or infinity must show in the message."""
+
+    @abstractmethod
+    def zeros(self, num_rows: int, segments: Segments, like: Tensor) -> Message:
+        """Messages that stand for zero vectors of `like`'s dtype and device: the schema, for decoding."""
+
+    @abstractmethod
+    def num_bits_paper(self, message: Message) -> Tensor:
+        """(R,) int64: bits of each row as the method's own paper counts them."""
+
+    @abstractmethod
+    def contraction(self, segments: Segments) -> float:
+        """The largest δ with ‖x − C(x)‖² ≤ (1 − δ)‖x‖² for every x; 1 for a lossless compressor."""

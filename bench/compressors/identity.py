@@ -1,0 +1,27 @@
+"""Identity: every entry as it is, 32 bits a float."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bench.compressors.base import Compressor, Segments
+from bench.message import DenseMessage, Message
+
+
+@dataclass(frozen=True)
+class Identity(Compressor):
+    """C(x) = x. Also the dense downlink of the sparse methods."""
+
+    all_reducible = True
+
+    def compress(self, x: Tensor, segments: Segments) -> DenseMessage:
+        return DenseMessage(x)
+
+    def zeros(self, num_rows: int, segments: Segments, like: Tensor) -> DenseMessage:
+        return DenseMessage(like.new_zeros(num_rows, sum(segments)))
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        return message.num_bits
+
+    def contraction(self, segments: Segments) -> float:
+        return 1.0

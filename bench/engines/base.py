@@ -1,0 +1,52 @@
+"""What an engine gives: the gradients of several workers, each from its own batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+Noise = tuple[int, int, int]
+"""(seed, round, rank): what a worker's random numbers in a round depend on, the same in every world."""
+
+Step = Callable[[Any], Tensor]
+"""A worker's batch -> its loss (scalar): the module's `training_step`."""
+
+
+class WorkerGradients(ABC):
+    """Gradients of R workers. Engines may keep them factored; what a rule never asks for is never computed.
+
+    Attributes:
+        losses: (R,) each worker's loss, detached.
+    """
+
+    losses: Tensor
+
+    @abstractmethod
+    def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+        """(R', d): the gradients of these rows, written to `out` if given, else to a new tensor."""
+
+    @abstractmethod
+    def finite(self) -> Tensor:
+        """(R,) bool: whether a worker's gradient is free of NaN and infinity."""
+
+    @abstractmethod
+    def squared_distance(self, rows: Tensor, other: "WorkerGradients") -> Tensor:
+        """(R',): ‖g_m − g'_m‖² for these rows, `other` (of the same engine) holding g' for them in this order."""
+
+
+class Engine(ABC):
+    """Computes gradients of all workers in this process."""
+
+    @abstractmethod
+    def gradients(
+        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> WorkerGradients:
+        """The gradient of every worker's loss.
+
+        Args:
+            step: a worker's batch -> its loss.
+            batch: a tree of tensors (R, B, …), a row a worker.
+            noise: of R workers, what seeds their dropout and the like.
+            parameters: where to evaluate, one (d,) vector a row; the module's own parameters if None.
+        """

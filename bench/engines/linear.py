@@ -1,0 +1,233 @@
+"""All workers at once, for networks whose parameters all lie in linear layers.
+
+The gradient of a linear layer is a sum of outer products, δᵀx over the samples of a worker. So the workers go
+through the network together, the layers note inputs x and output gradients δ, and δᵀx is written only for workers
+that upload. A lazy rule needs just ‖δᵀx − δ'ᵀx'‖², which small Gram matrices give without writing either.
+
+A simulation must give the bits of real processes, and a product of ten workers' samples may round differently from
+ten products. So workers are multiplied together only where that was tried and found to change nothing.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from bench.engines.base import Engine, Noise, Step, WorkerGradients
+from bench.layout import Layout
+
+
+class UnsupportedModule(RuntimeError):
+    """This engine cannot run the module; the loop can."""
+
+
+@dataclass
+class Layer:
+    """One linear layer's part in a pass. `weight`, `bias`: its places among the layout's parameters."""
+
+    weight: int
+    bias: int | None
+    x: Tensor  # (R, N, in)
+    delta: Tensor  # (R, N, out)
+
+
+class FactoredGradients(WorkerGradients):
+    """Gradients as the factors x and δ of every layer."""
+
+    def __init__(self, losses: Tensor, layers: list[Layer], layout: Layout) -> None:
+        self.losses = losses
+        self.layers = layers
+        self.layout = layout
+
+    def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+        layout = self.layout
+        if out is None:
+            out = layout.vector.new_empty(len(rows), layout.num_parameters)
+        seen = {slot for layer in self.layers for slot in (layer.weight, layer.bias)}
+        unused = [slot for slot in range(len(layout.sizes)) if slot not in seen]
+        for row, into in zip(rows.tolist(), out, strict=True):
+            views = layout.views(into)
+            for layer in self.layers:
+                torch.mm(layer.delta[row].T, layer.x[row], out=views[layer.weight])
+                if layer.bias is not None:
+                    torch.sum(layer.delta[row], 0, out=views[layer.bias])
+            for slot in unused:
+                views[slot].zero_()
+        return out
+
+    def finite(self) -> Tensor:
+        # An input that is not finite shows in the loss; what only backward may bring shows in the deltas.
+        return torch.stack([layer.delta.sum(dim=(1, 2)) for layer in self.layers]).sum(dim=0).isfinite()
+
+    def squared_distance(self, rows: Tensor, other: WorkerGradients) -> Tensor:
+        assert isinstance(other, FactoredGradients)
+        pairs = [(ours, theirs) for ours in self.layers for theirs in other.layers if ours.weight == theirs.weight]
+        distances = []
+        for i, row in enumerate(rows.tolist()):
+            total = self.losses.new_zeros(())
+            for ours, theirs in pairs:
+                # δᵀx − δ'ᵀx' = (δ − δ')ᵀx + δ'ᵀ(x − x'): no small difference of large products.
+                x, delta = ours.x[row], ours.delta[row] - theirs.delta[i]
+                num_samples = len(x)
+                if (dx := x - theirs.x[i]).any():
+                    x, delta = torch.cat([x, dx]), torch.cat([delta, theirs.delta[i]])
+                gram = torch.mm(x, x.T)
+                if ours.bias is not None:
+                    gram[:num_samples, :num_samples] += 1  # a bias is a weight whose x is 1, and whose x − x' is 0
+                total += gram.mul_(torch.mm(delta, delta.T)).sum()
+            distances.append(total)
+        return torch.stack(distances).clamp_(min=0)  # a sum that should be zero may round below it
+
+
+class LinearEngine(Engine):
+    """
+    Args:
+        module: every trainable parameter belongs to one `nn.Linear`; no buffers, no dropout, no logging in the step.
+        layout: its parameters.
+    """
+
+    def __init__(self, module: lightning.LightningModule, layout: Layout) -> None:
+        self.module = module
+        self.layout = layout
+        self.slots = {id(p): slot for slot, p in enumerate(layout.parameters)}
+
+    @staticmethod
+    def fits(module: nn.Module, layout: Layout) -> bool:
+        """Whether trying is worth it: the first round still compares its gradients with the loop's."""
+        linear = [p for m in module.modules() if type(m) is nn.Linear for p in m.parameters(recurse=False)]
+        names = {id(p) for p in linear}
+        return len(names) == len(linear) and all(id(p) in names for p in layout.parameters) and not any(module.buffers())
+
+    def gradients(
+        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> FactoredGradients:
+        if parameters is None:
+            groups = [(slice(None), self.layout.views(self.layout.vector))]
+        else:
+            groups = [(slice(row, row + 1), self.layout.views(vector)) for row, vector in enumerate(parameters)]
+        tape = _Tape(self.slots, groups)
+        with _no_logging(self.module), _Intercept(tape):
+            losses = torch.vmap(step)(batch)
+        if losses.shape != (len(noise),):
+            raise UnsupportedModule("training_step does not return a scalar loss")
+        losses.sum().backward()
+        if len({layer.weight for layer in tape.layers}) != len(tape.layers):
+            raise UnsupportedModule("a linear layer is used twice")
+        return FactoredGradients(losses.detach(), tape.layers, self.layout)
+
+
+@dataclass
+class _Tape:
+    """One pass: where each parameter lies, which rows use which values of them, and what the layers noted."""
+
+    slots: dict[int, int]
+    groups: list[tuple[slice, list[Tensor]]]
+    layers: list[Layer] = field(default_factory=list)
+
+
+class _Intercept(TorchFunctionMode):
+    """Sends every linear layer through `_WorkerLinear`. Apart from the tape, which travels as an argument."""
+
+    def __init__(self, tape: _Tape) -> None:
+        super().__init__()
+        self.tape = tape
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (self._linear if func is F.linear else func)(*args, **(kwargs or {}))
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if any(id(p) not in self.tape.slots for p in (weight, bias) if p is not None):
+            return F.linear(input, weight, bias)
+        return _BatchedLinear.apply(input, weight, bias, self.tape)  # pyright: ignore[reportReturnType]
+
+
+class _BatchedLinear(torch.autograd.Function):
+    """Leaves vmap's world for that of real (R, …) tensors."""
+
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        raise UnsupportedModule("a linear layer whose input does not depend on the batch")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: _Tape) -> Any:
+        if in_dims[0] is None or any(dim is not None for dim in in_dims[1:3]):
+            raise UnsupportedModule("a linear layer whose weight depends on the batch")
+        return _WorkerLinear.apply(x.movedim(in_dims[0], 0), weight, bias, tape), 0
+
+
+class _WorkerLinear(torch.autograd.Function):
+    """y_m = x_m W_mᵀ + b_m for R workers; (R, *, in) -> (R, *, out). Backward notes δ and gives no weight gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: _Tape) -> Tensor:
+        slot, bias_slot = tape.slots[id(weight)], None if bias is None else tape.slots[id(bias)]
+        flat = x.reshape(len(x), -1, x.shape[-1])
+        y = x.new_empty(*flat.shape[:2], len(weight))
+        for rows, values in tape.groups:
+            _multiply(flat[rows], values[slot].T, None if bias_slot is None else values[bias_slot], out=y[rows])
+        ctx.tape, ctx.slot, ctx.bias_slot, ctx.flat, ctx.shape = tape, slot, bias_slot, flat.detach(), x.shape
+        return y.view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        delta = dy.reshape(*ctx.flat.shape[:2], -1)
+        ctx.tape.layers.append(Layer(ctx.slot, ctx.bias_slot, ctx.flat, delta))
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None
+        dx = torch.empty_like(ctx.flat)
+        for rows, values in ctx.tape.groups:
+            _multiply(delta[rows], values[ctx.slot], None, out=dx[rows])
+        return dx.view(ctx.shape), None, None, None
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    """out_m = x_m · weight + bias for R workers, (R, N, in) · (in, out); each as if multiplied alone, bit for bit."""
+    joint = len(x) > 1 and _joint_product_is_exact(x.shape, tuple(weight.shape), weight.stride(), x.device)
+    for a, y in [(x.flatten(0, 1), out.flatten(0, 1))] if joint else zip(x, out, strict=True):
+        torch.mm(a, weight, out=y) if bias is None else torch.addmm(bias, a, weight, out=y)
+
+
+@cache
+def _joint_product_is_exact(
+    shape: torch.Size, weight_shape: tuple[int, ...], weight_stride: tuple[int, ...], device: torch.device
+) -> bool:
+    """Whether one product for all workers gives the bits of one product each, here and for these shapes.
+
+    Libraries choose their order of summation by shape, so it is tried, on random numbers of a generator of its own.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).to(device)
+    weight = torch.empty_strided(weight_shape, weight_stride, device=device)
+    weight.copy_(torch.randn(weight_shape, generator=generator))
+    bias = torch.randn(weight_shape[1], generator=generator).to(device)
+    alone = torch.stack([torch.addmm(bias, a, weight) for a in x])
+    together = torch.addmm(bias, x.flatten(0, 1), weight).view_as(alone)
+    alone_mm = torch.stack([torch.mm(a, weight) for a in x])
+    together_mm = torch.mm(x.flatten(0, 1), weight).view_as(alone)
+    return torch.equal(alone, together) and torch.equal(alone_mm, together_mm)
+
+
+@contextlib.contextmanager
+def _no_logging(module: lightning.LightningModule) -> Iterator[None]:
+    """Under vmap a logged value would be a tracer, so a step that logs is left to the loop."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise UnsupportedModule("training_step logs")
+
+    shadows = {"log": refuse, "log_dict": refuse}
+    vars(module).update(shadows)
+    try:
+        yield
+    finally:
+        for name in shadows:
+            del vars(module)[name]

@@ -1,0 +1,99 @@
+"""Compiled passes over long CPU vectors, one thread, without the interpreter lock.
+
+Top-k is the hot spot of every sparse method: `torch.topk` walks a 400,000-entry row for 2.8 ms. A sample of
+the row guesses a threshold slightly too low, one pass compacts the survivors, and an exact selection among those
+few gives the same index set. A sample that guessed too high is noticed, and the whole row is selected from.
+
+Magnitudes are compared as integers: for floats of one sign the bit patterns have the order of the values, and NaN
+and infinity come out on top, so a broken gradient is always in the message and never swallowed.
+"""
+
+import numba
+import numpy as np
+
+MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but the sign
+BLOCK = 8  # entries whose maximum is compared at once; most blocks hold no survivor
+SAMPLE = 8192
+HASH = np.uint64(2654435761)  # Knuth's multiplicative hash: samples that no stride in the data can fool
+
+
+@numba.njit(nogil=True, cache=True)
+def top_k(x: np.ndarray, segments: np.ndarray, counts: np.ndarray, out: np.ndarray) -> None:
+    """Positions of the counts[s] largest |x| in each segment of each row; of equals, the first.
+
+    Args:
+        x: (R, d) float32 bit patterns as int32.
+        segments: (S,) sizes, adding up to d.
+        counts: (S,) entries to keep, 1 <= counts[s] <= segments[s].
+        out: (R, sum(counts)) int64, filled with ascending positions.
+    """
+    for row in range(x.shape[0]):
+        start = 0
+        filled = 0
+        for s in range(segments.size):
+            part = x[row, start : start + segments[s]]
+            survivors = _survivors(part, counts[s])
+            _select(part, survivors, counts[s], start, out[row, filled : filled + counts[s]])
+            start += segments[s]
+            filled += counts[s]
+
+
+@numba.njit(nogil=True, cache=True)
+def _survivors(part: np.ndarray, k: int) -> np.ndarray:
+    """Ascending positions that include the k largest of `part`: few of them where a sample allows."""
+    if part.size > 4 * SAMPLE:
+        expected = SAMPLE * k / part.size
+        rank = int(expected + 4 * np.sqrt(expected) + 4)  # four standard deviations: a miss is rare
+        if rank < SAMPLE // 2:
+            sample = np.empty(SAMPLE, np.int32)
+            for i in range(SAMPLE):
+                hashed = (np.uint64(i) * HASH) & np.uint64(0xFFFFFFFF)
+                sample[i] = part[(hashed * np.uint64(part.size)) >> np.uint64(32)] & MAGNITUDE
+            threshold = np.partition(sample, SAMPLE - rank)[SAMPLE - rank]
+            room = min(part.size, 4 * k + SAMPLE)
+            found = np.empty(room + BLOCK, np.int64)
+            num_found = _compact(part, threshold, found, room)
+            if k <= num_found <= room:
+                return found[:num_found]
+    return np.arange(part.size)
+
+
+@numba.njit(nogil=True, cache=True)
+def _compact(part: np.ndarray, threshold: int, found: np.ndarray, room: int) -> int:
+    """Write the positions of entries at or above `threshold`; room + 1 when there are more than `room`."""
+    num_found = 0
+    whole = part.size - part.size % BLOCK
+    for start in range(0, whole, BLOCK):
+        largest = np.int32(0)
+        for j in range(BLOCK):
+            largest = max(largest, part[start + j] & MAGNITUDE)
+        if largest >= threshold:
+            if num_found > room:
+                return room + 1
+            for j in range(BLOCK):
+                found[num_found] = start + j
+                num_found += np.int64((part[start + j] & MAGNITUDE) >= threshold)
+    for i in range(whole, part.size):
+        if num_found > room:
+            return room + 1
+        found[num_found] = i
+        num_found += np.int64((part[i] & MAGNITUDE) >= threshold)
+    return num_found
+
+
+@numba.njit(nogil=True, cache=True)
+def _select(part: np.ndarray, survivors: np.ndarray, k: int, start: int, out: np.ndarray) -> None:
+    """The k largest among `survivors`, in ascending position; of those equal to the k-th, the first."""
+    magnitudes = np.empty(survivors.size, np.int32)
+    for i in range(survivors.size):
+        magnitudes[i] = part[survivors[i]] & MAGNITUDE
+    kth = np.partition(magnitudes, survivors.size - k)[survivors.size - k]
+    num_equal = k
+    for i in range(survivors.size):
+        num_equal -= np.int64(magnitudes[i] > kth)
+    filled = 0
+    for i in range(survivors.size):
+        if magnitudes[i] > kth or (magnitudes[i] == kth and num_equal > 0):
+            num_equal -= np.int64(magnitudes[i] == kth)
+            out[filled] = start + survivors[i]
+            filled += 1

@@ -1,0 +1,68 @@
+"""Parameters as one flat vector.
+
+The trainable parameters of a module become views of a single vector of shape (d,), in the order of
+`module.named_parameters()`. Reading all parameters, stepping back to old ones or handing a direction to the
+optimizer then costs one copy or none.
+"""
+
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import InputError
+
+Granularity = Literal["tensor", "model"]
+
+
+class Layout:
+    """The flat vector of a module's trainable parameters, and where each tensor lies in it.
+
+    Args:
+        parameters: (name, parameter) pairs. They are adopted: their storage becomes a slice of `vector`.
+
+    Raises:
+        InputError: no parameter is trainable, or they differ in dtype or device.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+        trainable = [(name, p) for name, p in parameters if p.requires_grad]
+        kinds = sorted({f"{p.dtype} on {p.device}" for _, p in trainable})
+        if len(kinds) != 1:
+            given = " and ".join(kinds) or "none"
+            raise InputError(f"parameters: {given}; trainable parameters of one dtype on one device are needed")
+        self.names = [name for name, _ in trainable]
+        self.parameters = [p for _, p in trainable]
+        self.sizes = [p.numel() for p in self.parameters]
+        self.vector = torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        starts = [0, *accumulate(self.sizes)]
+        self._places = [
+            (p.shape, torch.empty(p.shape, device="meta").stride(), start)
+            for p, start in zip(self.parameters, starts, strict=False)
+        ]
+        self.bind(self.vector)
+
+    @property
+    def num_parameters(self) -> int:
+        return self.vector.numel()
+
+    def views(self, vector: Tensor) -> list[Tensor]:
+        """The slices of `vector` (d,), each in its parameter's shape and without a copy."""
+        origin = vector.storage_offset()
+        return [vector.as_strided(shape, stride, origin + start) for shape, stride, start in self._places]
+
+    def bind(self, vector: Tensor) -> None:
+        """Let the parameters be views of `vector` (d,)."""
+        for parameter, view in zip(self.parameters, self.views(vector), strict=True):
+            parameter.data = view
+
+    def set_gradient(self, direction: Tensor) -> None:
+        """Let `p.grad` be the slices of `direction` (d,)."""
+        for parameter, view in zip(self.parameters, self.views(direction), strict=True):
+            parameter.grad = view
+
+    def segments(self, granularity: Granularity) -> tuple[int, ...]:
+        """The sizes of the parts that a compressor treats apart: every tensor, or the model as one."""
+        return tuple(self.sizes) if granularity == "tensor" else (self.num_parameters,)

@@ -1,0 +1,76 @@
+"""The account of a run. What one round cost comes in a `Report`; the `Ledger` adds them up."""
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+
+
+class Report(NamedTuple):
+    """What each worker says of its round; every field has shape (L,), or (M,) once exchanged.
+
+    `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once.
+    """
+
+    uploaded: np.ndarray
+    num_bits: np.ndarray
+    num_bits_paper: np.ndarray
+    num_bytes: np.ndarray
+    num_backwards: np.ndarray
+    broken: np.ndarray
+    loss: np.ndarray
+
+    def pack(self) -> np.ndarray:
+        """(L, 7) float64, in which integers are exact up to 2^53."""
+        return np.stack(self, axis=1, dtype=np.float64, casting="unsafe")
+
+    @classmethod
+    def unpack(cls, table: np.ndarray) -> Self:
+        """The inverse of `pack`."""
+        kinds = [bool if name in ("uploaded", "broken") else int for name in cls._fields[:-1]]
+        return cls(*(column.astype(kind) for column, kind in zip(table.T, [*kinds, float], strict=True)))
+
+
+@dataclass
+class Ledger:
+    """Totals since the first round, over all M workers.
+
+    Attributes:
+        rounds: server updates.
+        uploads: workers sending once.
+        uplink_bits: what crossed from workers: values, positions, lengths.
+        uplink_bits_paper: the same as the method's own paper counts it.
+        downlink_bits: the server's broadcasts, counted once a round however many listen.
+        control_bits: a worker's one-bit word a round on whether it uploads, where it may skip.
+        num_backwards: backward passes; lazy rules take more than one a worker and round.
+        modelled_s: seconds on the modelled link.
+        measured_s: seconds that messages took on a real link; 0 in a simulation.
+    """
+
+    rounds: int = 0
+    uploads: int = 0
+    uplink_bits: int = 0
+    uplink_bits_paper: int = 0
+    downlink_bits: int = 0
+    control_bits: int = 0
+    num_backwards: int = 0
+    modelled_s: float = 0.0
+    measured_s: float = 0.0
+
+    def record(self, report: Report, downlink_bits: int, control_bits: int, modelled_s: float, measured_s: float) -> None:
+        """Add one round."""
+        self.rounds += 1
+        self.uploads += int(report.uploaded.sum())
+        self.uplink_bits += int(report.num_bits.sum())
+        self.uplink_bits_paper += int(report.num_bits_paper.sum())
+        self.downlink_bits += downlink_bits
+        self.control_bits += control_bits
+        self.num_backwards += int(report.num_backwards.sum())
+        self.modelled_s += modelled_s
+        self.measured_s += measured_s
+
+    def state_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict) -> None:
+        self.__dict__.update(state)

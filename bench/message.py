@@ -1,0 +1,238 @@
+"""What workers send: one row a worker, and every bit of it.
+
+A message knows the vector it stands for (`dense`, `sum`, `subtract_from`) and the bytes that carry it (`encode`,
+`decode`). `num_bits` is counted on the data that would be encoded, never by a formula beside it; encoding pads
+each field to whole bytes, and that padding (below 8 bits a field) is not counted.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.engines import WorkerGradients
+from bench.positions import PositionCode
+
+
+class Message(ABC):
+    """R rows, each standing for a vector of d entries. Subclasses are dataclasses."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that make up the message, R rows each, by attribute name."""
+
+    @property
+    @abstractmethod
+    def num_bits(self) -> Tensor:
+        """(R,) int64: bits on the wire for each row, less padding to bytes."""
+
+    @abstractmethod
+    def encode(self, row: int) -> np.ndarray:
+        """One row as uint8 bytes."""
+
+    @abstractmethod
+    def decode(self, payloads: Sequence[np.ndarray]) -> "Message":
+        """Bytes of several rows -> a message with the same schema as this one, on the same device."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """(R, d): the vectors the rows stand for."""
+
+    @abstractmethod
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        """(d,): the sum of the rows in rank order, each times its weight (R,) if given."""
+
+    @abstractmethod
+    def subtract_from(self, x: Tensor) -> Tensor:
+        """(R, d) - rows, computed in place of `x`."""
+
+    @property
+    @abstractmethod
+    def num_rows(self) -> int:
+        """R."""
+
+    def finite(self) -> Tensor:
+        """(R,) bool: whether a row is free of NaN and infinity. A sum sees both, and costs one read."""
+        floats = [t for t in self.tensors.values() if t.is_floating_point()]
+        if all(t.sum().isfinite() for t in floats):
+            return torch.ones(self.num_rows, dtype=torch.bool)
+        return torch.stack([t.isfinite().all(dim=1) for t in floats]).all(dim=0)
+
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Self:
+        """The same schema with other data, as read from a checkpoint."""
+        return replace(self, **tensors)  # pyright: ignore[reportArgumentType]: every subclass is a dataclass
+
+    def put(self, index: Sequence[int], arrived: "Message") -> None:
+        """Overwrite the rows at `index` with those of `arrived`."""
+        for name, t in self.tensors.items():
+            t[index] = arrived.tensors[name].to(t.device)
+
+
+def concatenate(messages: Sequence[Message]) -> Message:
+    """The rows of several messages of one schema, in order."""
+    first = messages[0]
+    joined = {name: torch.cat([m.tensors[name] for m in messages]) for name in first.tensors}
+    return first if len(messages) == 1 else first.with_tensors(joined)
+
+
+@dataclass(frozen=True)
+class DenseMessage(Message):
+    """Every entry as it is. `values`: (R, d)."""
+
+    values: Tensor
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {"values": self.values}
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def num_bits(self) -> Tensor:
+        num_rows, dim = self.values.shape
+        return torch.full((num_rows,), dim * 8 * self.values.element_size())
+
+    def encode(self, row: int) -> np.ndarray:
+        return _as_bytes(self.values[row])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "DenseMessage":
+        return DenseMessage(torch.stack([_from_bytes(p, self.values) for p in payloads]))
+
+    def dense(self) -> Tensor:
+        return self.values
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        values = self.values if weights is None else self.values * weights.to(self.values)[:, None]
+        total = values[0].clone()
+        for row in values[1:]:  # one after another: the order in which `GradientMessage` adds
+            total.add_(row)
+        return total
+
+    def subtract_from(self, x: Tensor) -> Tensor:
+        return x.sub_(self.values)
+
+    def put(self, index: Sequence[int], arrived: Message) -> None:
+        assert isinstance(arrived, DenseMessage | GradientMessage)
+        for row, into in enumerate(index):
+            arrived.write(row, self.values[into])
+
+    def write(self, row: int, out: Tensor) -> None:
+        """Copy one row to `out` (d,)."""
+        out.copy_(self.values[row])
+
+
+@dataclass(frozen=True)
+class GradientMessage(Message):
+    """A `DenseMessage` whose rows are gradients not yet written out.
+
+    Each is written when somebody reads it: into the sum, the server's memory or the wire. The matrix (R, d) that
+    nobody needs as such is never filled, which saves half of a dense round.
+    """
+
+    gradients: WorkerGradients
+    picked: Tensor  # (R,) rows of `gradients`
+    like: Tensor  # (d,)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {"values": self.dense()}
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.picked)
+
+    @property
+    def num_bits(self) -> Tensor:
+        return torch.full((self.num_rows,), self.like.numel() * 8 * self.like.element_size())
+
+    def encode(self, row: int) -> np.ndarray:
+        return _as_bytes(self.gradients.dense(self.picked[row, None])[0])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> DenseMessage:
+        return DenseMessage(self.like[None]).decode(payloads)
+
+    def dense(self) -> Tensor:
+        return self.gradients.dense(self.picked)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        total, scratch = torch.empty_like(self.like), torch.empty_like(self.like)
+        for row in range(self.num_rows):
+            into = scratch if row else total
+            self.write(row, into)
+            if weights is not None:
+                into.mul_(weights[row])
+            if row:
+                total.add_(scratch)
+        return total
+
+    def subtract_from(self, x: Tensor) -> Tensor:
+        return x.sub_(self.dense())
+
+    def finite(self) -> Tensor:
+        return self.gradients.finite()[self.picked]
+
+    def write(self, row: int, out: Tensor) -> None:
+        """Write one row to `out` (d,)."""
+        self.gradients.dense(self.picked[row, None], out=out[None])
+
+
+@dataclass(frozen=True)
+class SparseMessage(Message):
+    """The entries at some positions; the others are zero.
+
+    `indices`: (R, k) int64, ascending, distinct. `values`: (R, k). `code` writes the positions, `dim` is d.
+    """
+
+    indices: Tensor
+    values: Tensor
+    code: PositionCode
+    dim: int
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {"indices": self.indices, "values": self.values}
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def num_bits(self) -> Tensor:
+        return self.code.num_bits(self.indices) + self.values.shape[1] * 8 * self.values.element_size()
+
+    def encode(self, row: int) -> np.ndarray:
+        return np.concatenate([_as_bytes(self.values[row]), self.code.encode(self.indices[row])])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> Self:
+        num_bytes = self.values.shape[1] * self.values.element_size()
+        values = torch.stack([_from_bytes(p[:num_bytes], self.values) for p in payloads])
+        indices = torch.stack([self.code.decode(p[num_bytes:]) for p in payloads])
+        return replace(self, indices=indices.to(self.indices.device), values=values)
+
+    def dense(self) -> Tensor:
+        return self.values.new_zeros(len(self.values), self.dim).scatter_(1, self.indices, self.values)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        values = self.values if weights is None else self.values * weights.to(self.values)[:, None]
+        total = self.values.new_zeros(self.dim)
+        for indices, row in zip(self.indices, values, strict=True):  # row by row: the same order on every device
+            total.index_add_(0, indices, row)
+        return total
+
+    def subtract_from(self, x: Tensor) -> Tensor:
+        return x.scatter_add_(1, self.indices, -self.values)
+
+
+def _as_bytes(values: Tensor) -> np.ndarray:
+    return values.contiguous().cpu().view(torch.uint8).numpy()
+
+
+def _from_bytes(payload: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(payload.copy()).view(like.dtype).to(like.device)

@@ -1,0 +1,90 @@
+"""Sorted positions on the wire: a Golomb-Rice code of the gaps.
+
+k of n positions, spread at random, cost log2 C(n, k) bits at least; coding each gap as a unary quotient and
+`shift` low bits comes within half a percent of that at 1 % density (Golomb 1966; Rice 1979). Receiver and sender both know
+the segments and how many positions each holds, so neither travels. The unary part varies in length; 32 bits
+announce it, and they are counted.
+"""
+
+from functools import cache
+from math import floor, log, log2, sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LENGTH_BITS = 32
+
+
+class PositionCode:
+    """Code for rows of sorted positions, `counts[s]` of them in the s-th of consecutive segments.
+
+    Args:
+        segments: sizes n_s of the segments, in entries.
+        counts: positions k_s kept in each segment, 1 <= k_s <= n_s.
+    """
+
+    def __init__(self, segments: tuple[int, ...], counts: tuple[int, ...]) -> None:
+        self.num_positions = sum(counts)
+        shifts = [rice_shift(k / n) for n, k in zip(segments, counts, strict=True)]
+        self.shifts = torch.repeat_interleave(torch.tensor(shifts), torch.tensor(counts))  # (k,)
+        starts = np.cumsum([0, *segments[:-1]])
+        self.heads = torch.tensor(np.cumsum([0, *counts[:-1]]))  # where each segment's positions begin, (s,)
+        self.before_heads = torch.tensor(starts - 1)  # the position just before each segment, (s,)
+
+    def gaps(self, positions: Tensor) -> Tensor:
+        """(R, k) sorted positions -> (R, k) numbers of entries skipped before each, from its segment's start."""
+        previous = positions.roll(1, dims=1)
+        previous[:, self.heads.to(positions.device)] = self.before_heads.to(positions.device)
+        return positions - previous - 1
+
+    def num_bits(self, positions: Tensor) -> Tensor:
+        """(R, k) sorted positions -> (R,) bits that `encode` writes for each row."""
+        quotients = self.gaps(positions) >> self.shifts.to(positions.device)
+        constant = LENGTH_BITS + self.num_positions + int(self.shifts.sum())
+        return quotients.sum(dim=1) + constant
+
+    def encode(self, positions: Tensor) -> np.ndarray:
+        """(k,) sorted positions -> bytes: length of the unary part, low bits, unary quotients."""
+        gaps, shifts = self.gaps(positions[None].cpu())[0].numpy(), self.shifts.numpy()
+        quotients = gaps >> shifts
+        ends = np.cumsum(quotients + 1) - 1  # each quotient q is q zeros and a one
+        unary = np.zeros(ends[-1] + 1, np.uint8)
+        unary[ends] = 1
+        length = np.unpackbits(np.array([len(unary)], ">u4").view(np.uint8))
+        low = [(gaps[shifts == s, None] >> np.arange(s)) & 1 for s in np.unique(shifts)]
+        return np.packbits(np.concatenate([length, *(bits.ravel().astype(np.uint8) for bits in low), unary]))
+
+    def decode(self, payload: np.ndarray) -> Tensor:
+        """The inverse of `encode`: bytes -> (k,) sorted positions."""
+        bits, shifts = np.unpackbits(payload), self.shifts.numpy()
+        num_unary = int(np.packbits(bits[:LENGTH_BITS]).view(">u4")[0])
+        gaps, at = np.zeros(self.num_positions, np.int64), LENGTH_BITS
+        for s in np.unique(shifts):
+            members = shifts == s
+            num_low = int(members.sum()) * int(s)
+            low = bits[at : at + num_low].reshape(-1, s).astype(np.int64)
+            gaps[members] = (low << np.arange(s)).sum(axis=1)
+            at += num_low
+        ends = np.flatnonzero(bits[at : at + num_unary])
+        gaps += (np.diff(ends, prepend=-1) - 1) << shifts
+        # Undo the gaps: a running sum of (gap + 1), restarted at every segment.
+        steps = np.cumsum(gaps + 1)
+        heads = self.heads.numpy()
+        offsets = self.before_heads.numpy() - np.concatenate([[0], steps[heads[1:] - 1]])
+        counts = np.diff(heads, append=self.num_positions)
+        return torch.from_numpy(steps + np.repeat(offsets, counts))
+
+
+def rice_shift(density: float) -> int:
+    """The number of low bits that suits geometric gaps of mean 1/density (Kiely 2004, eq. 8)."""
+    if density >= 1:
+        return 0
+    golden = (sqrt(5) + 1) / 2
+    return max(0, 1 + floor(log2(log(golden - 1) / log(1 - density))))
+
+
+@cache
+def position_code(segments: tuple[int, ...], counts: tuple[int, ...]) -> PositionCode:
+    """The code for these segments, built once."""
+    return PositionCode(segments, counts)

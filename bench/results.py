@@ -1,0 +1,135 @@
+"""The results store: one folder a run, `results/<experiment>/<algorithm>/seed=<n>/`.
+
+    config.yaml     what was run; written first, and never again under another config
+    history.csv     a row an evaluation, rewritten as the run goes on
+    summary.json    the last row, the target, versions and the command; its presence means the run is complete
+    last.ckpt       where an interrupted run goes on; removed when it is complete
+
+Each file appears whole or not at all.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.errors import InputError
+
+COLUMNS = (
+    "round",
+    "epoch",
+    "uploads",
+    "uplink_bits",
+    "uplink_bits_paper",
+    "downlink_bits",
+    "control_bits",
+    "num_backwards",
+    "modelled_s",
+    "measured_s",
+    "train_loss",
+    "test_accuracy",
+)
+TARGET_COLUMNS = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s")
+PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
+
+Row = dict[str, Any]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The results of one run."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def is_complete(self) -> bool:
+        return (self.path / "summary.json").exists()
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Make sure that this folder, if it holds a run, holds one under this config.
+
+        Raises:
+            InputError: another config; the message names the keys that differ.
+        """
+        file = self.path / "config.yaml"
+        if not file.exists():
+            return
+        found, given = dict(_leaves(yaml.safe_load(file.read_text("utf-8")))), dict(_leaves(config))
+        differing = sorted(key for key in found.keys() | given.keys() if found.get(key) != given.get(key))
+        if differing:
+            told = ", ".join(f"{key} ({found.get(key)} there, {given.get(key)} now)" for key in differing)
+            raise InputError(f"{self.path}: written under another config: {told}; choose another name= or remove it")
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+    def write_history(self, rows: Sequence[Row]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.path / "history.csv", text.getvalue())
+
+    def history(self) -> list[Row]:
+        """The rows so far; none before the first evaluation."""
+        file = self.path / "history.csv"
+        if not file.exists():
+            return []
+        with file.open(encoding="utf-8", newline="") as lines:
+            return [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(lines)]
+
+    def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str) -> None:
+        """Mark the run complete: the last row's figures, and those at first reaching the target."""
+        summary = {
+            **rows[-1],
+            "target": target_reached(rows, target["metric"], target["value"]),
+            "versions": {package: version(package) for package in PACKAGES},
+            "command": command,
+        }
+        write_whole(self.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        self.checkpoint.unlink(missing_ok=True)
+
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.path / "summary.json").read_text("utf-8"))
+
+
+def target_reached(rows: Sequence[Row], metric: str, value: float) -> dict[str, Any]:
+    """The target, and the figures of the first row whose metric exceeds it; None each where it was missed."""
+    first = next((row for row in rows if row[metric] > value), None)
+    figures = {name: None if first is None else first[name] for name in TARGET_COLUMNS}
+    return {"metric": metric, "value": value, **figures}
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf of a nested config."""
+    if not isinstance(tree, Mapping):
+        yield prefix, tree
+        return
+    for key, value in tree.items():
+        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _number(text: str) -> float | int | None:
+    """A cell of history.csv: an integer, a float, or None where empty."""
+    if not text:
+        return None
+    return int(text) if text.lstrip("-").isdigit() else float(text)

@@ -1,0 +1,137 @@
+"""One round, top to bottom. Read this file first."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.algorithm import Algorithm
+from bench.engines import WorkerGradients
+from bench.errors import NonFiniteError
+from bench.layout import Layout
+from bench.ledger import Ledger, Report
+from bench.link import LinkModel
+from bench.message import GradientMessage, Message, concatenate
+from bench.rules import LaggedRate, View
+from bench.server import Server
+from bench.worker import Workers
+from bench.world import World
+
+
+class Cohort:
+    """M workers and their server: the state of a recipe, and the one thing they do together."""
+
+    def __init__(self, algorithm: Algorithm, world: World, link: LinkModel, layout: Layout) -> None:
+        link.refuse(algorithm)
+        vector, num_rows = layout.vector, len(world.local_ranks)
+        error = vector.new_zeros(num_rows, vector.numel()) if algorithm.feedback.keeps_error else None
+        self.algorithm = algorithm
+        self.world = world
+        self.link = link
+        self.segments = layout.segments(algorithm.granularity)
+        self.workers = Workers(world.local_ranks, error, algorithm.rule.memory(num_rows, vector))
+        self.server = Server(algorithm, world.size, self.segments, vector)
+        self.lagged_rate = LaggedRate()
+        self.ledger = Ledger()
+        self.vector = vector
+        self.workspace = torch.empty_like(vector)[None]  # kept: fresh pages cost as much as the numbers in them
+
+    def round(
+        self,
+        parameters: Tensor,
+        gradients: WorkerGradients,
+        gradients_at: Callable[[Tensor, Sequence[Tensor]], WorkerGradients],
+        learning_rate: float | Tensor,
+        epoch: int,
+    ) -> tuple[Tensor, Report]:
+        """Gradients of the local workers -> the direction (d,) for every worker, and all M reports.
+
+        Args:
+            parameters: (d,) w^t.
+            gradients: of the L local workers, at w^t.
+            gradients_at: (rows, parameters) -> gradients of those rows' batches at other parameters.
+            learning_rate: γ, one or a vector (d,), of which the first counts where one is needed.
+            epoch: from 0; thresholds follow the learning rate an epoch late.
+
+        Raises:
+            NonFiniteError: a worker's loss or message is NaN or infinite. In every process alike.
+        """
+        algorithm, workers, ledger = self.algorithm, self.workers, self.ledger
+        rate = float(learning_rate[0]) if isinstance(learning_rate, Tensor) else learning_rate
+        threshold_lr = self.lagged_rate.follow(rate, epoch)
+        num_backwards = torch.ones(len(workers.ranks), dtype=torch.int64)
+        view = View(
+            ledger.rounds, self.world.size, threshold_lr, parameters, workers, gradients, gradients_at, num_backwards
+        )
+        # 1. Who uploads?
+        uploaded = algorithm.rule.should_upload(view)
+        # 2. What do they send? Those who skip stand still.
+        message = self._compress(gradients, uploaded.nonzero()[:, 0], learning_rate)
+        algorithm.rule.finish_round(view, uploaded)
+        # 3. The messages of all workers, in rank order.
+        report = self._report(uploaded, message, gradients.losses, num_backwards)
+        arrived = self.world.exchange(report, message, self.server.schema, ledger.rounds)
+        report = arrived.report
+        if report.broken.any():
+            ranks = ", ".join(map(str, np.flatnonzero(report.broken)))
+            losses = ", ".join(f"{loss:g}" for loss in report.loss[report.broken])
+            raise NonFiniteError(f"round {ledger.rounds}: worker {ranks}: loss {losses}: loss or gradient is not finite")
+        # 4. The server's answer.
+        messages = self.server.receive(report.uploaded, arrived.messages, rate)
+        direction, downlink_bits = self.server.direction(messages, rate)
+        if not direction.sum().isfinite():
+            raise NonFiniteError(f"round {ledger.rounds}: the aggregate of finite messages is not finite: an overflow")
+        # 5. The account.
+        uplink = report.num_bits.tolist()
+        control_bits = self.world.size if algorithm.rule.adaptive else 0
+        ledger.record(report, downlink_bits, control_bits, self.link.seconds(uplink, downlink_bits), arrived.measured_s)
+        return direction, report
+
+    def _compress(self, gradients: WorkerGradients, rows: Tensor, learning_rate: float | Tensor) -> Message | None:
+        """The uploaders' messages; their errors move on."""
+        algorithm, workers = self.algorithm, self.workers
+        if not len(rows):
+            return None
+        if algorithm.sends_gradients:
+            return GradientMessage(gradients, rows, self.vector)
+        messages = []
+        for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
+            error = None if workers.error is None else workers.error[row, None]
+            update = gradients.dense(torch.tensor([row]), out=None if error is None else self.workspace)
+            if algorithm.units == "update":
+                update.mul_(learning_rate)
+            x = algorithm.feedback.compensate(update, error)
+            messages.append(algorithm.compressor.compress(x, self.segments))
+            algorithm.feedback.settle(x, messages[-1])
+        return concatenate(messages)
+
+    def _report(self, uploaded: Tensor, message: Message | None, losses: Tensor, num_backwards: Tensor) -> Report:
+        rows = uploaded.numpy()
+        num_bits, num_bits_paper, num_bytes = np.zeros((3, len(rows)), np.int64)
+        broken = ~np.isfinite(loss := losses.double().cpu().numpy())
+        if message is not None:
+            num_bits[rows] = message.num_bits.cpu()
+            num_bits_paper[rows] = self.algorithm.compressor.num_bits_paper(message).cpu()
+            broken[rows] |= ~message.finite().cpu().numpy()
+        return Report(rows, num_bits, num_bits_paper, num_bytes, num_backwards.numpy(), broken, loss)
+
+    def state_dict(self) -> dict[str, object]:
+        """The state of all M workers, the same in every process and every world. Tensors and numbers only."""
+        states = self.world.gather(self.workers.state_dict())
+        rows = {name: torch.cat([s["rows"][name].cpu() for s in states]) for name in states[0]["rows"]}
+        snapshots = {t: vector.cpu() for s in states for t, vector in s["snapshots"].items()}
+        return {
+            "num_workers": self.world.size,
+            "workers": {"rows": rows, "snapshots": snapshots, "movements": states[0]["movements"]},
+            "server": self.server.state_dict(),
+            "lagged_rate": vars(self.lagged_rate),
+            "ledger": self.ledger.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict`, in whichever world it was written. M must be the same."""
+        self.workers.load_state_dict(state["workers"])
+        self.server.load_state_dict(state["server"])
+        self.lagged_rate = LaggedRate(**state["lagged_rate"])
+        self.ledger.load_state_dict(state["ledger"])

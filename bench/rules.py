@@ -1,0 +1,211 @@
+"""Who uploads: always, or lazily.
+
+A lazy worker m skips its upload, and the server uses its last one again, as long as
+
+    change_m ≤ (1/M²) Σ_{i=1}^{D−1} c ‖w^{t+1−i} − w^{t−i}‖²    and    age_m ≤ D,    c = coefficient / γ.
+
+The first D rounds always upload. The left side is what the rules differ in. The learning rate γ of the threshold
+follows a schedule one epoch late, as in the SASG experiments.
+
+LAG: Chen, Giannakis, Sun, Yin: LAG: Lazily Aggregated Gradient, NeurIPS 2018.
+LASG: Chen, Sun, Yin: Communication-Adaptive Stochastic Gradient Methods, IEEE TSP 2021.
+SASG's settings: Deng, Li, Sun, Lu: Sparse and Adaptive Stochastic Gradient, arXiv 2112.04088.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.engines import WorkerGradients
+from bench.errors import InputError
+from bench.worker import Workers
+
+
+@dataclass
+class LaggedRate:
+    """The learning rate as thresholds see it: within an epoch, the last one of the epoch before."""
+
+    epoch: int = 0
+    latest: float | None = None
+    lagged: float | None = None
+
+    def follow(self, learning_rate: float, epoch: int) -> float:
+        """The rate for this round's threshold, given the round's own; in the first epoch they are the same."""
+        if epoch > self.epoch:
+            self.epoch, self.lagged = epoch, self.latest
+        self.latest = learning_rate
+        return learning_rate if self.lagged is None else self.lagged
+
+
+@dataclass
+class View:
+    """What a rule may look at in round t.
+
+    Attributes:
+        round: t, from 0.
+        num_workers: M, in all processes.
+        threshold_lr: the learning rate γ of the threshold.
+        parameters: (d,) w^t.
+        workers: the rows of this process.
+        gradients: their gradients ∇f_m(w^t; ξ_m^t).
+        gradients_at: gradients of the same batches at other parameters, one (d,) vector a row.
+        num_backwards: (L,) backward passes so far this round; a rule adds those it asks for.
+    """
+
+    round: int
+    num_workers: int
+    threshold_lr: float
+    parameters: Tensor
+    workers: Workers
+    gradients: WorkerGradients
+    gradients_at: Callable[[Tensor, Sequence[Tensor]], WorkerGradients]
+    num_backwards: Tensor
+
+    def stale_gradients(self, rows: Tensor, parameters: Sequence[Tensor]) -> WorkerGradients:
+        """Gradients of these rows' batches at other parameters; a backward pass each."""
+        self.num_backwards[rows] += 1
+        return self.gradients_at(rows, parameters)
+
+
+class UploadRule(ABC):
+    adaptive: bool = False
+    """Whether a worker may skip; then each round costs one bit a worker to say so."""
+
+    def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
+        """The rows (L, …) this rule keeps in `Workers.memory`, as they are before the first round."""
+        return {}
+
+    @abstractmethod
+    def should_upload(self, view: View) -> Tensor:
+        """(L,) bool."""
+
+    def finish_round(self, view: View, uploaded: Tensor) -> None:
+        """Called after the uploads, (L,) bool, of the round have been compressed."""
+
+
+@dataclass(frozen=True)
+class Always(UploadRule):
+    """Every worker, every round."""
+
+    def should_upload(self, view: View) -> Tensor:
+        return torch.ones(len(view.workers.ranks), dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class LazyRule(UploadRule):
+    """The frame of the lazy rules.
+
+    Args:
+        coefficient: c times γ. 0.5 makes SASG's c = 1/(2γ) for MNIST; −inf never skips, inf skips all it may.
+        max_age: D, the most rounds that one upload is used again.
+    """
+
+    coefficient: float = 0.5
+    max_age: int = 10
+    adaptive = True
+
+    def __post_init__(self) -> None:
+        if self.max_age < 1:
+            raise InputError(f"max_age: {self.max_age}; at least 1 round is needed")
+
+    @abstractmethod
+    def change(self, view: View, rows: Tensor) -> Tensor:
+        """(R,): the left side of the rule for these rows."""
+
+    def threshold(self, view: View) -> float:
+        """The right side of the rule, the same for every worker."""
+        c = self.coefficient / view.threshold_lr
+        # An infinite coefficient means the limit, even while nothing has moved.
+        return sum(view.workers.movements) * c / view.num_workers**2 if abs(c) != torch.inf else c
+
+    def should_upload(self, view: View) -> Tensor:
+        workers = view.workers
+        workers.remember(view.parameters, view.round, num_movements=self.max_age - 1)
+        upload = (workers.ages > self.max_age) | (view.round < self.max_age)
+        if len(undecided := (~upload).nonzero()[:, 0]):
+            change = self.change(view, undecided).cpu()
+            upload[undecided] = ~(change <= self.threshold(view))  # so that a NaN uploads, and is found
+        return upload
+
+    def finish_round(self, view: View, uploaded: Tensor) -> None:
+        view.workers.finish_round(uploaded, view.round)
+
+
+@dataclass(frozen=True)
+class LAGWK(LazyRule):
+    """change = ‖ĝ_m − ∇f_m(w^t)‖² against the gradient of the last upload.
+
+    With mini-batches the noise in both gradients does not fade, so it hardly ever skips: kept to show why.
+    """
+
+    def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
+        return {"uploaded_gradient": parameters.new_zeros(num_rows, parameters.numel())}
+
+    def change(self, view: View, rows: Tensor) -> Tensor:
+        return _squared_norm(view.gradients.dense(rows) - view.workers.memory["uploaded_gradient"][rows])
+
+    def finish_round(self, view: View, uploaded: Tensor) -> None:
+        rows = uploaded.nonzero()[:, 0]
+        view.workers.memory["uploaded_gradient"][rows] = view.gradients.dense(rows)
+        super().finish_round(view, uploaded)
+
+
+@dataclass(frozen=True)
+class LASGWK1(LazyRule):
+    """change = ‖δ^t − δ^{last upload}‖², δ^t = ∇f_m(w^t; ξ^t) − ∇f_m(w̃; ξ^t), w̃ refreshed every D rounds."""
+
+    def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
+        names = ("snapshot", "innovation", "uploaded_innovation")
+        return {name: parameters.new_zeros(num_rows, parameters.numel()) for name in names}
+
+    def should_upload(self, view: View) -> Tensor:
+        # Every upload's δ is compared with later, so δ is computed in rounds that are forced to upload, too.
+        memory, every_row = view.workers.memory, torch.arange(len(view.workers.ranks))
+        if view.round % self.max_age == 0:
+            memory["snapshot"][:] = view.parameters
+        at_snapshot = view.stale_gradients(every_row, list(memory["snapshot"]))
+        memory["innovation"] = view.gradients.dense(every_row) - at_snapshot.dense(every_row)
+        return super().should_upload(view)
+
+    def change(self, view: View, rows: Tensor) -> Tensor:
+        memory = view.workers.memory
+        return _squared_norm(memory["innovation"][rows] - memory["uploaded_innovation"][rows])
+
+    def finish_round(self, view: View, uploaded: Tensor) -> None:
+        memory = view.workers.memory
+        memory["uploaded_innovation"][uploaded] = memory["innovation"][uploaded]
+        super().finish_round(view, uploaded)
+
+
+@dataclass(frozen=True)
+class LASGWK2(LazyRule):
+    """change = ‖∇f_m(w^t; ξ^t) − ∇f_m(w^{t−τ_m}; ξ^t)‖²: the same batch at the parameters of the last upload.
+
+    What SASG calls LASG. A second backward pass for every worker that is free to skip.
+    """
+
+    def change(self, view: View, rows: Tensor) -> Tensor:
+        stale = view.stale_gradients(rows, view.workers.stale(rows))
+        return view.gradients.squared_distance(rows, stale)
+
+
+@dataclass(frozen=True)
+class LASGPS(LazyRule):
+    """change = L_m² ‖w^t − w^{t−τ_m}‖², decided by the server without a second backward pass.
+
+    Args:
+        smoothness: L_m, how fast the gradients of every worker change with the parameters.
+    """
+
+    smoothness: float = 1.0
+
+    def change(self, view: View, rows: Tensor) -> Tensor:
+        moved = [torch.dist(view.parameters, stale).square() for stale in view.workers.stale(rows)]
+        return torch.stack(moved) * self.smoothness**2
+
+
+def _squared_norm(rows: Tensor) -> Tensor:
+    return rows.square().sum(dim=1)

@@ -1,0 +1,60 @@
+"""The server. Every process keeps a copy of it, fed with the same messages in the same order."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.algorithm import Algorithm
+from bench.compressors.base import Segments
+from bench.message import Message
+
+
+class Server:
+    """The last message of every worker, and what becomes of them.
+
+    Args:
+        algorithm: the recipe.
+        num_workers: M.
+        segments: what compressors treat apart.
+        like: a tensor of the parameters' dtype and device.
+    """
+
+    def __init__(self, algorithm: Algorithm, num_workers: int, segments: Segments, like: Tensor) -> None:
+        self.algorithm = algorithm
+        self.segments = segments
+        self.num_workers = num_workers
+        self.schema = algorithm.compressor.zeros(1, segments, like)
+        # Where everybody uploads every round, nothing old is ever used, and nothing is kept.
+        self.last: Message | None = algorithm.compressor.zeros(num_workers, segments, like) if self.keeps_last else None
+        self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
+
+    @property
+    def keeps_last(self) -> bool:
+        return self.algorithm.rule.adaptive
+
+    def receive(self, uploaded: np.ndarray, arrived: Message | None, learning_rate: float) -> Message:
+        """All M messages after those of `uploaded`, (M,) bool, have arrived (in rank order; None if nobody's)."""
+        if self.last is None:
+            assert arrived is not None
+            return arrived
+        if arrived is not None:
+            self.last.put(ranks := np.flatnonzero(uploaded).tolist(), arrived)
+            self.upload_lr[ranks] = learning_rate
+        return self.last
+
+    def direction(self, messages: Message, learning_rate: float) -> tuple[Tensor, int]:
+        """M messages -> what every worker receives (d,), and the bits of that broadcast."""
+        weights = None
+        if self.algorithm.stale_scale == "rescaled":
+            weights = learning_rate / self.upload_lr
+        total = self.algorithm.aggregator.aggregate(messages, weights)
+        broadcast = self.algorithm.downlink.compress(total[None], self.segments)
+        return broadcast.dense()[0], int(broadcast.num_bits)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"last": {} if self.last is None else self.last.tensors, "upload_lr": self.upload_lr}
+
+    def load_state_dict(self, state: dict) -> None:
+        if self.last is not None:
+            self.last.put(range(self.num_workers), self.last.with_tensors(state["last"]))
+            self.upload_lr = state["upload_lr"]

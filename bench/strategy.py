@@ -1,0 +1,270 @@
+"""The Lightning plug-in: any LightningModule, trained by a recipe.
+
+    import bench
+    Trainer(strategy="sasg")                                        # ten workers simulated in this process
+    Trainer(strategy=CompressedStrategy("sasg", workers=4))
+    Trainer(strategy="sasg_ddp", accelerator="cpu", devices=4)      # four processes, or launched by torchrun
+
+In automatic optimisation Lightning calls `training_step`, `zero_grad`, `backward` and the optimizer, in this order.
+`training_step` computes the workers' losses and gradients; `backward` plays the round and leaves the direction
+in `p.grad`. Clipping, optimizers, schedulers and callbacks go on working as ever.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor
+
+from bench.algorithm import Algorithm
+from bench.batches import deal, pick
+from bench.engines import Engine, EngineName, WorkerGradients, choose_engine
+from bench.engines.base import Step
+from bench.errors import InputError
+from bench.layout import Layout
+from bench.ledger import Ledger, Report
+from bench.link import LinkModel, StarLink
+from bench.recipes import load_recipe
+from bench.round import Cohort
+from bench.world import ProcessWorld, SimulatedWorld, World
+
+CHECKPOINT_KEY = "bitbudget"
+
+if TYPE_CHECKING:
+    _Base = lightning.pytorch.strategies.Strategy
+else:
+    _Base = object
+
+
+class _Compressed(_Base):
+    """What both worlds share, which is everything but where the workers live."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm | str,
+        link: LinkModel | None = None,
+        seed: int = 0,
+        engine: EngineName = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.algorithm = load_recipe(algorithm) if isinstance(algorithm, str) else algorithm
+        self.link = link or StarLink()
+        self.seed = seed
+        self.engine_name: EngineName = engine
+        self._engine: Engine | None = None
+        self._cohort: Cohort | None = None
+        self._report: Report | None = None
+
+    @property
+    def world(self) -> World:
+        raise NotImplementedError  # each world's own strategy says
+
+    @property
+    def cohort(self) -> Cohort:
+        """The workers and their server; there from the start of `fit`."""
+        assert self._cohort is not None, "the cohort exists only once fit has started"
+        return self._cohort
+
+    @property
+    def ledger(self) -> Ledger:
+        """The account of the run so far."""
+        return self.cohort.ledger
+
+    @property
+    def last_report(self) -> Report:
+        """What all M workers said of the last round."""
+        assert self._report is not None, "no round has been played"
+        return self._report
+
+    def setup_optimizers(self, trainer: lightning.Trainer) -> None:
+        """Called once per fit, with the module on its device: adopt its parameters and gather the cohort."""
+        module = self.lightning_module
+        assert module is not None
+        if not module.automatic_optimization:
+            raise InputError("automatic_optimization: False; a compressed strategy steps the optimizer itself")
+        if trainer.accumulate_grad_batches != 1:
+            raise InputError(f"accumulate_grad_batches: {trainer.accumulate_grad_batches}; 1 is needed, use larger batches")
+        if getattr(self.precision_plugin, "scaler", None) is not None:
+            raise InputError("precision: 16-mixed scales the loss; 32-true or bf16-mixed is needed")
+        self._layout = Layout(module.named_parameters())
+        self._share_initial_state(module)
+        super().setup_optimizers(trainer)
+        if len(self.optimizers) != 1:
+            raise InputError(f"optimizers: {len(self.optimizers)}; exactly 1 is needed")
+        self._engine = None
+        self._cohort = Cohort(self.algorithm, self.world, self.link, self._layout)
+
+    def _share_initial_state(self, module: lightning.LightningModule) -> None:
+        """Start every worker from rank 0's parameters."""
+
+    def training_step(self, batch: Any, *rest: Any, **kwargs: Any) -> Tensor:
+        """Losses and gradients of the local workers; returns the mean loss, without a graph."""
+        module, ranks = self.lightning_module, self.world.local_ranks
+        assert module is not None
+        shards = deal(batch, len(ranks))
+        noise = [(self.seed, self.ledger.rounds, rank) for rank in ranks]
+
+        def step(shard: Any) -> Tensor:
+            return _loss(module.training_step(shard, *rest, **kwargs))
+
+        with self.precision_plugin.train_step_context():
+            if self._engine is None:
+                name = self.engine_name if self.precision_plugin.precision == "32-true" else "loop"
+                self._engine = choose_engine(name, module, self._layout, step, shards, noise)
+            gradients = self._engine.gradients(step, shards, noise)
+        self._pass = (step, shards, noise, gradients)
+        return gradients.losses.mean()
+
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Play the round and write the direction to `p.grad`."""
+        module, trainer = self.lightning_module, self.lightning_module.trainer  # pyright: ignore[reportOptionalMemberAccess]
+        assert module is not None
+        self.pre_backward(closure_loss)
+        closure_loss = self.precision_plugin.pre_backward(closure_loss, module)
+        step, shards, noise, gradients = self._pass
+        del self._pass
+
+        def gradients_at(rows: Tensor, parameters: Sequence[Tensor]) -> WorkerGradients:
+            assert self._engine is not None
+            with self.precision_plugin.train_step_context():
+                return self._engine.gradients(step, pick(shards, rows), [noise[r] for r in rows], parameters)
+
+        learning_rate = self._learning_rate(optimizer)
+        direction, self._report = self.cohort.round(
+            self._layout.vector, gradients, gradients_at, learning_rate, trainer.current_epoch
+        )
+        if self.algorithm.units == "update":
+            direction = direction / learning_rate  # the optimizer multiplies by γ, which is inside already
+        self._layout.set_gradient(direction)
+        closure_loss = self.precision_plugin.post_backward(closure_loss, module)
+        self.post_backward(closure_loss)
+        return closure_loss
+
+    def _learning_rate(self, optimizer: Any) -> float | Tensor:
+        """γ: a number, or a vector (d,) where parameter groups differ."""
+        groups = optimizer.param_groups
+        rates = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
+        by_tensor = [rates.get(id(p), float(groups[0]["lr"])) for p in self._layout.parameters]
+        if self.algorithm.units == "update" and 0 in by_tensor:
+            raise InputError(f"lr: 0; {self.algorithm.name} sends updates γg, so a learning rate above 0 is needed")
+        if len(set(by_tensor)) == 1:
+            return by_tensor[0]
+        vector = self._layout.vector
+        return torch.repeat_interleave(vector.new_tensor(by_tensor), torch.tensor(self._layout.sizes, device=vector.device))
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
+        """Add the cohort's state and the processes' random number generators. All ranks take part."""
+        if "optimizer_states" in checkpoint:  # not in one that holds weights only
+            generators = self.world.gather(torch.get_rng_state())
+            checkpoint[CHECKPOINT_KEY] = {"cohort": self.cohort.state_dict(), "generators": generators}
+        super().save_checkpoint(checkpoint, filepath, storage_options)
+
+    def load_optimizer_state_dict(self, checkpoint: Any) -> None:
+        """The hook in which Lightning hands over the whole checkpoint.
+
+        Raises:
+            InputError: the checkpoint is of another number of workers.
+        """
+        super().load_optimizer_state_dict(checkpoint)
+        if (state := checkpoint.get(CHECKPOINT_KEY)) is None:
+            return  # trained by another strategy: weights and optimizer go on, the cohort starts afresh
+        if (saved := state["cohort"]["num_workers"]) != self.world.size:
+            raise InputError(f"workers: {self.world.size}; the checkpoint holds {saved}")
+        self.cohort.load_state_dict(state["cohort"])
+        if len(generators := state["generators"]) > self.global_rank:
+            torch.set_rng_state(generators[self.global_rank])
+
+
+
+class CompressedStrategy(_Compressed, SingleDeviceStrategy):
+    """M workers simulated in this process.
+
+    Args:
+        algorithm: a recipe or the name of one.
+        workers: M.
+        link: the network whose seconds the ledger models.
+        seed: of the workers' noise (dropout and the like), together with round and rank.
+        engine: how gradients are computed: "loop", "linear", or "auto" to choose in the first round.
+        device: where; the Trainer's if None.
+
+    Raises:
+        InputError: fewer than one worker; an unknown recipe.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm | str,
+        workers: int = 10,
+        link: LinkModel | None = None,
+        seed: int = 0,
+        engine: EngineName = "auto",
+        device: str | torch.device | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(algorithm, link, seed, engine, device=device or "cpu", **kwargs)
+        if workers < 1:
+            raise InputError(f"workers: {workers}; at least 1 is needed")
+        self._world = SimulatedWorld(workers)
+        self._device_given = device is not None
+
+    @property
+    def world(self) -> World:
+        return self._world
+
+    @property
+    def parallel_devices(self) -> None:
+        """Lightning offers the Trainer's devices to a strategy that has none."""
+        return None
+
+    @parallel_devices.setter
+    def parallel_devices(self, devices: Sequence[torch.device]) -> None:
+        if not self._device_given:
+            self._root_device = devices[0]
+
+
+class CompressedDDPStrategy(_Compressed, DDPStrategy):
+    """M workers in M processes, one each, started by Lightning's launcher or torchrun.
+
+    Args:
+        algorithm: a recipe or the name of one.
+        link: the network whose seconds the ledger models; the real one's are measured beside it.
+        seed: of the workers' noise, together with round and rank.
+        engine: how gradients are computed: "loop", "linear", or "auto" to choose in the first round.
+        timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
+        kwargs: as of Lightning's `DDPStrategy`, such as `start_method`.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm | str,
+        link: LinkModel | None = None,
+        seed: int = 0,
+        engine: EngineName = "auto",
+        timeout: timedelta = timedelta(minutes=5),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(algorithm, link, seed, engine, timeout=timeout, **kwargs)
+
+    @property
+    def world(self) -> World:
+        return ProcessWorld(self.global_rank, self.world_size, self.root_device, self._timeout)
+
+    def configure_ddp(self) -> None:
+        """No wrapper: gradients travel as messages."""
+
+    def _share_initial_state(self, module: lightning.LightningModule) -> None:
+        for tensor in (self._layout.vector, *module.buffers()):
+            dist.broadcast(tensor, src=0)
+
+
+def _loss(output: Any) -> Tensor:
+    """The loss in what a `training_step` returned, as Lightning allows it: a tensor, or a dict with "loss"."""
+    loss = output.get("loss") if isinstance(output, dict) else output
+    if not isinstance(loss, Tensor):
+        raise InputError(f"training_step: returned {type(output).__name__}; a loss tensor or a dict with 'loss' is needed")
+    return loss

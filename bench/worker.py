@@ -1,0 +1,64 @@
+"""The state of the workers that live in this process, a row each: all ten in a simulation, one in a real process."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Workers:
+    """Rows of state for L workers.
+
+    Attributes:
+        ranks: (L,) their ranks among all M workers.
+        ages: (L,) rounds since the last upload; 1 in the round after it.
+        upload_rounds: (L,) the round of each worker's last upload.
+        error: (L, d) error-feedback vectors, or None.
+        memory: rows (L, …) that an upload rule keeps.
+        snapshots: parameters (d,) by round, shared by all workers that last uploaded then.
+        movements: ‖w^{t+1−i} − w^{t−i}‖² of the last rounds, newest last.
+    """
+
+    def __init__(self, ranks: Sequence[int], error: Tensor | None, memory: dict[str, Tensor]) -> None:
+        self.ranks = tuple(ranks)
+        self.ages = torch.ones(len(ranks), dtype=torch.int64)
+        self.upload_rounds = torch.zeros(len(ranks), dtype=torch.int64)
+        self.error = error
+        self.memory = memory
+        self.snapshots: dict[int, Tensor] = {}
+        self.movements: list[float] = []
+
+    def remember(self, parameters: Tensor, round: int, num_movements: int) -> None:
+        """Keep this round's parameters (d,), and how far they moved since the last round."""
+        if (last := self.snapshots.get(round - 1)) is not None:
+            self.movements = [*self.movements, torch.dist(parameters, last).item() ** 2][-num_movements:]
+        self.snapshots[round] = parameters.clone()
+
+    def stale(self, rows: Tensor) -> list[Tensor]:
+        """The parameters (d,) at the last upload of each of these rows."""
+        return [self.snapshots[t] for t in self.upload_rounds[rows].tolist()]
+
+    def finish_round(self, uploaded: Tensor, round: int) -> None:
+        """Note who uploaded, (L,) bool, and forget the parameters that nobody needs any more."""
+        self.ages = torch.where(uploaded, 1, self.ages + 1)
+        self.upload_rounds = torch.where(uploaded, round, self.upload_rounds)
+        needed = {round, *self.upload_rounds.tolist()}
+        self.snapshots = {t: vector for t, vector in self.snapshots.items() if t in needed}
+
+    def state_dict(self) -> dict[str, object]:
+        """One row a worker under "rows"; under "shared" what all workers have in common."""
+        rows = {"ages": self.ages, "upload_rounds": self.upload_rounds, **self.memory}
+        if self.error is not None:
+            rows["error"] = self.error
+        return {"rows": rows, "snapshots": self.snapshots, "movements": self.movements}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take the rows of this process's workers from the rows of all M."""
+        device = None if self.error is None else self.error.device
+        rows = {name: t[list(self.ranks)] for name, t in state["rows"].items()}
+        self.ages, self.upload_rounds = rows.pop("ages"), rows.pop("upload_rounds")
+        self.error = rows.pop("error").to(device) if self.error is not None else None
+        self.memory = {name: rows[name].to(t.device) for name, t in self.memory.items()}
+        needed = {*self.upload_rounds.tolist(), max(state["snapshots"], default=0)}
+        self.snapshots = {t: v for t, v in state["snapshots"].items() if t in needed}
+        self.movements = list(state["movements"])

@@ -1,0 +1,59 @@
+"""Image data sets as npz files: x_train, y_train, x_test, y_test, checked when loaded."""
+
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import InputError
+
+
+@dataclass(frozen=True)
+class ImageArrays:
+    """Images uint8 (N, H, W) or (N, H, W, C), labels uint8 (N,)."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+def load_npz(path: Path, image_shape: tuple[int, ...], num_classes: int) -> ImageArrays:
+    """Read and check a data set.
+
+    Raises:
+        InputError: an array is missing, unreadable, or not of the expected kind; the message says which.
+    """
+    arrays = {}
+    for name in (field.name for field in fields(ImageArrays)):
+        try:
+            with np.load(path) as archive:
+                array = archive[name]
+        except (KeyError, OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{path}: {name}: cannot be read ({error}); remove the file to fetch it again") from error
+        if array.dtype != np.uint8:
+            raise InputError(f"{path}: {name}: expected uint8, found {array.dtype}")
+        arrays[name] = array
+    for split in ("train", "test"):
+        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if images.shape[1:] != image_shape or not len(images):
+            raise InputError(f"{path}: x_{split}: expected images of shape {image_shape}, found {images.shape}")
+        if labels.shape != images.shape[:1]:
+            raise InputError(f"{path}: y_{split}: expected {len(images)} labels, found shape {labels.shape}")
+        if labels.max() >= num_classes:
+            raise InputError(f"{path}: y_{split}: expected labels below {num_classes}, found {labels.max()}")
+    return ImageArrays(**arrays)
+
+
+def save_npz(path: Path, train: Any, test: Any) -> None:
+    """Write torchvision data sets (with `.data` and `.targets`) as npz; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        arrays = {"x_train": train.data, "y_train": train.targets, "x_test": test.data, "y_test": test.targets}
+        np.savez_compressed(file, **{name: np.asarray(array, np.uint8) for name, array in arrays.items()})
+    partial.replace(path)

@@ -1,0 +1,82 @@
+"""Image classification, held as tensors on the device and batched there."""
+
+from abc import abstractmethod
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+from datamodules.arrays import ImageArrays
+from datamodules.sharding import IIDSampler, RoundLoader
+
+
+class ImageSet(Dataset):
+    """Images as uint8 (N, C, H, W); indexed by a tensor of any shape S, gives floats (S, C, H, W) and labels (S).
+
+    Args:
+        images: (N, H, W) or (N, H, W, C).
+        labels: (N,).
+        mean, std: of each channel, for values in [0, 1].
+        device: where the data live.
+    """
+
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, mean: list[float], std: list[float], device: torch.device
+    ) -> None:
+        channels_last = torch.from_numpy(images.reshape(*images.shape[:3], -1))
+        self.images = channels_last.movedim(-1, 1).contiguous().to(device)
+        self.labels = torch.from_numpy(labels).long().to(device)
+        # (x/255 − mean) / std as one multiplication and one subtraction
+        self.scale = 1 / (255 * torch.tensor(std, device=device).view(-1, 1, 1))
+        self.shift = (torch.tensor(mean) / torch.tensor(std)).view(-1, 1, 1).to(device)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        flat = indices.flatten().to(self.images.device)
+        images = (self.images.index_select(0, flat) * self.scale).sub_(self.shift)
+        return images.unflatten(0, indices.shape), self.labels.index_select(0, flat).view(indices.shape)
+
+
+class ImageData(lightning.LightningDataModule):
+    """An image data set, dealt to the workers of a compressed strategy.
+
+    Args:
+        batch_size: of one worker.
+        seed: of the shards.
+        eval_batch_size: images in one forward pass of an evaluation.
+    """
+
+    mean: list[float]
+    std: list[float]
+
+    def __init__(self, batch_size: int = 10, seed: int = 0, eval_batch_size: int = 2500) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.seed = seed
+        self.eval_batch_size = eval_batch_size
+
+    @abstractmethod
+    def load(self) -> ImageArrays:
+        """The arrays; called in every process."""
+
+    def setup(self, stage: str) -> None:
+        assert self.trainer is not None
+        strategy = self.trainer.strategy
+        assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
+        arrays, device = self.load(), strategy.root_device
+        self.train = ImageSet(arrays.x_train, arrays.y_train, self.mean, self.std, device)
+        self.test = ImageSet(arrays.x_test, arrays.y_test, self.mean, self.std, device)
+        world = strategy.world
+        self.sampler = IIDSampler(len(self.train), world.size, world.local_ranks, self.batch_size, self.seed)
+
+    def train_dataloader(self) -> RoundLoader:
+        return RoundLoader(self.train, self.sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        chunks = torch.arange(len(self.test)).split(self.eval_batch_size)
+        return DataLoader(self.test, batch_size=None, sampler=chunks)

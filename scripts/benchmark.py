@@ -1,0 +1,109 @@
+"""What a round costs: milliseconds, and the ratio to one plain PyTorch step on the joint batch, in the same run.
+
+    python scripts/benchmark.py                    # every recipe
+    python scripts/benchmark.py sgd sasg --rounds 2000
+
+Ten workers × batch 10 on 784-512-10 through the Trainer, everything included but evaluation, one thread. Chunks
+of rounds alternate with chunks of plain steps, so that whatever else the machine does falls on both; the ratio is
+the median over chunks. MNIST where data/mnist.npz exists, else the embedded digits: the cost is the same.
+"""
+
+import argparse
+import logging
+import statistics
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from lightning import Callback, Trainer
+
+import bench
+from bench.module import Classifier
+from datamodules.digits import Digits
+from datamodules.mnist import MNIST
+from models.mlp import mlp
+
+CHUNK = 50
+
+
+class PlainSteps:
+    """Forward, backward and SGD on the joint batch of all workers, in plain PyTorch."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        self.images, self.labels = images, labels
+        self.network = mlp()
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.05)
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.network(self.images), self.labels).backward()
+        self.optimizer.step()
+
+
+class Stopwatch(Callback):
+    """Times chunks of rounds and, after each, as many plain steps."""
+
+    def __init__(self) -> None:
+        self.rounds: list[float] = []  # seconds a round, a chunk each
+        self.steps: list[float] = []  # seconds a plain step, a chunk each
+
+    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        images, labels = trainer.datamodule.train[torch.arange(100)]  # pyright: ignore[reportAttributeAccessIssue]
+        self.plain = PlainSteps(images, labels)
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % CHUNK:
+            return
+        rounds_done = time.perf_counter()
+        for _ in range(CHUNK):
+            self.plain()
+        steps_done = time.perf_counter()
+        self.rounds.append((rounds_done - self.started) / CHUNK)
+        self.steps.append((steps_done - rounds_done) / CHUNK)
+        self.started = time.perf_counter()
+
+
+def measure(recipe: str, num_rounds: int) -> Stopwatch:
+    lightning.seed_everything(1, verbose=False)
+    stopwatch = Stopwatch()
+    trainer = Trainer(
+        strategy=bench.CompressedStrategy(recipe, workers=10),
+        accelerator="cpu",
+        max_steps=num_rounds + CHUNK,
+        callbacks=[stopwatch],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+    )
+    data = MNIST() if Path("data/mnist.npz").exists() else Digits()
+    trainer.fit(Classifier(mlp(), partial(torch.optim.SGD, lr=0.005)), datamodule=data)
+    return stopwatch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="*", default=bench.recipe_names(), help="default: all")
+    parser.add_argument("--rounds", type=int, default=1000)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    print(f"{'recipe':<12}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
+    for recipe in args.recipes:
+        watch = measure(recipe, args.rounds)
+        rounds, steps = watch.rounds[1:], watch.steps[1:]  # the first chunk warms up
+        ratio = statistics.median(r / s for r, s in zip(rounds, steps, strict=True))
+        print(f"{recipe:<12}{statistics.median(rounds) * 1e3:>12.2f}{statistics.median(steps) * 1e3:>18.2f}{ratio:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""One run of one recipe.
+
+    python scripts/train.py algorithm=sasg data=mnist seed=1
+    python scripts/train.py algorithm=sparse algorithm.compressor.density=0.001 world=processes workers=4
+    python scripts/train.py --help
+
+Writes results/<name>/<algorithm>/seed=<n>/ and goes on there if it was interrupted. Exit status 2 on bad input.
+"""
+
+import logging
+import sys
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from scripts.cli import guarded, one_line
+
+# What does not change a result: where it lies, who watches, how it is computed, what it is compared with.
+NOT_RESULTS = ("results_dir", "data_dir", "logger", "threads", "autosave_minutes", "matrix", "jobs", "paper")
+
+HARMLESS = (
+    ".*does not have many workers",  # data are batched on the device
+    ".*sync_dist=True",  # every process evaluates the same weights on the same test set
+    ".*smaller than the logging interval",  # rows are logged by evaluation, not by step
+    ".*LeafSpec",  # Lightning's own
+)
+
+
+def train(cfg: DictConfig) -> None:
+    """Run what the config says, or the rest of it.
+
+    Raises:
+        InputError: the config cannot be run, or the results folder was written under another one.
+        NonFiniteError: training diverged; what was evaluated until then is in history.csv.
+    """
+    import lightning
+    import torch
+    from hydra.utils import instantiate
+
+    import bench  # noqa: F401  registers the strategies, in this process whoever launched it
+    from bench.callbacks import Autosave, History, Progress
+    from bench.module import Classifier
+    from bench.results import RunFolder
+
+    torch.set_num_threads(cfg.threads)
+    logging.getLogger("lightning").setLevel(logging.ERROR)
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message=message, module="lightning")
+    folder = RunFolder(Path(cfg.results_dir) / cfg.name / cfg.algorithm.name / f"seed={cfg.seed}")
+    folder.check(config := described(cfg))
+    if folder.is_complete:
+        print(f"{folder.path}: complete already")
+        return
+    strategy = instantiate(cfg.strategy, _partial_=True)(
+        algorithm=instantiate(cfg.algorithm), link=instantiate(cfg.link), seed=cfg.seed, engine=cfg.engine
+    )
+    lightning.seed_everything(cfg.seed, verbose=False)
+    module = Classifier(instantiate(cfg.model), instantiate(cfg.optimizer))
+    history = History(folder, config)
+    trainer = lightning.Trainer(
+        strategy=strategy,
+        logger=start_logger(cfg),
+        callbacks=[history, Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)), Progress()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        **cfg.trainer,
+    )
+    resume = folder.checkpoint if folder.checkpoint.exists() else None
+    trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=True if resume else None)
+    if trainer.is_global_zero:
+        folder.write_summary(history.rows, cfg.target, command(cfg))
+
+
+def start_logger(cfg: DictConfig) -> Any:
+    """The configured logger; a run goes on without one that does not start."""
+    from hydra.utils import instantiate
+
+    try:
+        logger = instantiate(cfg.logger)
+        if logger:
+            _ = logger.experiment  # W&B starts here
+        return logger
+    except Exception as error:
+        print(f"logger: not started, the run goes on without it: {one_line(error)}", file=sys.stderr)
+        return False
+
+
+def described(cfg: DictConfig) -> dict[str, Any]:
+    """What config.yaml holds: all that a result depends on."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key not in NOT_RESULTS}
+
+
+def command(cfg: DictConfig) -> str:
+    """The command that repeats this run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return " ".join(["python scripts/train.py", *HydraConfig.get().overrides.task])
+
+
+@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
+def _hydra_main(cfg: DictConfig) -> None:
+    guarded(lambda: train(cfg))  # inside Hydra, which would add lines of its own
+
+
+def main() -> None:
+    guarded(_hydra_main)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
