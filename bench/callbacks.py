@@ -35,10 +35,15 @@ class History(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         interval, num_rounds = trainer.val_check_batch, trainer.estimated_stepping_batches
+        assert interval is not None
         if interval > num_rounds:
-            raise InputError(f"trainer.val_check_interval: {interval}; at most {num_rounds} is allowed, the rounds of the run")
+            raise InputError(
+                f"trainer.val_check_interval: {interval}; at most {num_rounds} is allowed, the rounds of the run"
+            )
         if trainer.is_global_zero:
             self.folder.write_config(self.config)
+            for logger in trainer.loggers:
+                logger.log_hyperparams(dict(self.config))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.loss_sum += float(_strategy(trainer).last_report.loss.mean())

@@ -59,9 +59,9 @@ def _survivors(part: np.ndarray, k: int) -> np.ndarray:
 
 
 @numba.njit(nogil=True, cache=True)
-def _compact(part: np.ndarray, threshold: int, found: np.ndarray, room: int) -> int:
+def _compact(part: np.ndarray, threshold: int, found: np.ndarray, room: int) -> np.int64:
     """Write the positions of entries at or above `threshold`; room + 1 when there are more than `room`."""
-    num_found = 0
+    num_found = np.int64(0)
     whole = part.size - part.size % BLOCK
     for start in range(0, whole, BLOCK):
         largest = np.int32(0)
@@ -69,13 +69,13 @@ def _compact(part: np.ndarray, threshold: int, found: np.ndarray, room: int) -> 
             largest = max(largest, part[start + j] & MAGNITUDE)
         if largest >= threshold:
             if num_found > room:
-                return room + 1
+                return np.int64(room + 1)
             for j in range(BLOCK):
                 found[num_found] = start + j
                 num_found += np.int64((part[start + j] & MAGNITUDE) >= threshold)
     for i in range(whole, part.size):
         if num_found > room:
-            return room + 1
+            return np.int64(room + 1)
         found[num_found] = i
         num_found += np.int64((part[i] & MAGNITUDE) >= threshold)
     return num_found

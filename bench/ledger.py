@@ -57,7 +57,9 @@ class Ledger:
     modelled_s: float = 0.0
     measured_s: float = 0.0
 
-    def record(self, report: Report, downlink_bits: int, control_bits: int, modelled_s: float, measured_s: float) -> None:
+    def record(
+        self, report: Report, downlink_bits: int, control_bits: int, modelled_s: float, measured_s: float
+    ) -> None:
         """Add one round."""
         self.rounds += 1
         self.uploads += int(report.uploaded.sum())

@@ -21,11 +21,10 @@ class LinkModel(ABC):
 
     def __post_init__(self) -> None:
         if self.bandwidth_bps <= 0 or self.latency_s < 0:
-            raise InputError(
-                f"link: bandwidth_bps={self.bandwidth_bps}, latency_s={self.latency_s}; more than 0 and at least 0 are needed"
-            )
+            given = f"bandwidth_bps={self.bandwidth_bps}, latency_s={self.latency_s}"
+            raise InputError(f"link: {given}; above 0 and at least 0 are needed")
 
-    def refuse(self, algorithm: Algorithm) -> None:
+    def refuse(self, algorithm: Algorithm) -> None:  # noqa: B027  most links carry anything
         """Raise InputError when the recipe's messages cannot travel this way."""
 
     @abstractmethod

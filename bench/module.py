@@ -17,7 +17,9 @@ class Classifier(lightning.LightningModule):
         optimizer: parameters -> an optimizer.
     """
 
-    def __init__(self, network: nn.Module, optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]) -> None:
+    def __init__(
+        self, network: nn.Module, optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    ) -> None:
         super().__init__()
         self.network = network
         self.optimizer = optimizer
@@ -29,7 +31,7 @@ class Classifier(lightning.LightningModule):
     def validation_step(self, batch: Any) -> None:
         images, labels = batch
         accuracy = (self.network(images).argmax(dim=1) == labels).double().mean()
-        self.log("test_accuracy", accuracy, batch_size=len(labels))
+        self.log("test_accuracy", accuracy, batch_size=len(labels), logger=False)  # History logs, with every cost
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(self.parameters())

@@ -1,9 +1,9 @@
 """Sorted positions on the wire: a Golomb-Rice code of the gaps.
 
 k of n positions, spread at random, cost log2 C(n, k) bits at least; coding each gap as a unary quotient and
-`shift` low bits comes within half a percent of that at 1 % density (Golomb 1966; Rice 1979). Receiver and sender both know
-the segments and how many positions each holds, so neither travels. The unary part varies in length; 32 bits
-announce it, and they are counted.
+`shift` low bits comes within half a percent of that at 1 % density (Golomb 1966; Rice 1979). Receiver and sender
+both know the segments and how many positions each holds, so neither travels. The unary part varies in length;
+32 bits announce it, and they are counted.
 """
 
 from functools import cache
@@ -62,10 +62,8 @@ class PositionCode:
         gaps, at = np.zeros(self.num_positions, np.int64), LENGTH_BITS
         for s in np.unique(shifts):
             members = shifts == s
-            num_low = int(members.sum()) * int(s)
-            low = bits[at : at + num_low].reshape(-1, s).astype(np.int64)
-            gaps[members] = (low << np.arange(s)).sum(axis=1)
-            at += num_low
+            low = bits[at : (at := at + int(members.sum() * s))].reshape(members.sum(), s)
+            gaps[members] = (low.astype(np.int64) << np.arange(s)).sum(axis=1)
         ends = np.flatnonzero(bits[at : at + num_unary])
         gaps += (np.diff(ends, prepend=-1) - 1) << shifts
         # Undo the gaps: a running sum of (gap + 1), restarted at every segment.

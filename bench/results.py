@@ -84,7 +84,7 @@ class RunFolder:
 
     def write_history(self, rows: Sequence[Row]) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, list[str](COLUMNS), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_whole(self.path / "history.csv", text.getvalue())

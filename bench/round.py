@@ -76,7 +76,9 @@ class Cohort:
         if report.broken.any():
             ranks = ", ".join(map(str, np.flatnonzero(report.broken)))
             losses = ", ".join(f"{loss:g}" for loss in report.loss[report.broken])
-            raise NonFiniteError(f"round {ledger.rounds}: worker {ranks}: loss {losses}: loss or gradient is not finite")
+            raise NonFiniteError(
+                f"round {ledger.rounds}: worker {ranks}: loss {losses}: loss or gradient is not finite"
+            )
         # 4. The server's answer.
         messages = self.server.receive(report.uploaded, arrived.messages, rate)
         direction, downlink_bits = self.server.direction(messages, rate)

@@ -82,7 +82,7 @@ class UploadRule(ABC):
     def should_upload(self, view: View) -> Tensor:
         """(L,) bool."""
 
-    def finish_round(self, view: View, uploaded: Tensor) -> None:
+    def finish_round(self, view: View, uploaded: Tensor) -> None:  # noqa: B027  most rules keep nothing
         """Called after the uploads, (L,) bool, of the round have been compressed."""
 
 

@@ -23,7 +23,6 @@ from torch import Tensor
 from bench.algorithm import Algorithm
 from bench.batches import deal, pick
 from bench.engines import Engine, EngineName, WorkerGradients, choose_engine
-from bench.engines.base import Step
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
@@ -35,13 +34,15 @@ from bench.world import ProcessWorld, SimulatedWorld, World
 CHECKPOINT_KEY = "bitbudget"
 
 if TYPE_CHECKING:
-    _Base = lightning.pytorch.strategies.Strategy
+    from lightning.pytorch.strategies import Strategy as _Base
 else:
     _Base = object
 
 
 class _Compressed(_Base):
     """What both worlds share, which is everything but where the workers live."""
+
+    global_rank: int
 
     def __init__(
         self,
@@ -88,7 +89,9 @@ class _Compressed(_Base):
         if not module.automatic_optimization:
             raise InputError("automatic_optimization: False; a compressed strategy steps the optimizer itself")
         if trainer.accumulate_grad_batches != 1:
-            raise InputError(f"accumulate_grad_batches: {trainer.accumulate_grad_batches}; 1 is needed, use larger batches")
+            raise InputError(
+                f"accumulate_grad_batches: {trainer.accumulate_grad_batches}; 1 is needed, use larger batches"
+            )
         if getattr(self.precision_plugin, "scaler", None) is not None:
             raise InputError("precision: 16-mixed scales the loss; 32-true or bf16-mixed is needed")
         self._layout = Layout(module.named_parameters())
@@ -155,7 +158,9 @@ class _Compressed(_Base):
         if len(set(by_tensor)) == 1:
             return by_tensor[0]
         vector = self._layout.vector
-        return torch.repeat_interleave(vector.new_tensor(by_tensor), torch.tensor(self._layout.sizes, device=vector.device))
+        return torch.repeat_interleave(
+            vector.new_tensor(by_tensor), torch.tensor(self._layout.sizes, device=vector.device)
+        )
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         """Add the cohort's state and the processes' random number generators. All ranks take part."""
@@ -178,7 +183,6 @@ class _Compressed(_Base):
         self.cohort.load_state_dict(state["cohort"])
         if len(generators := state["generators"]) > self.global_rank:
             torch.set_rng_state(generators[self.global_rank])
-
 
 
 class CompressedStrategy(_Compressed, SingleDeviceStrategy):
@@ -249,10 +253,11 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         **kwargs: Any,
     ) -> None:
         super().__init__(algorithm, link, seed, engine, timeout=timeout, **kwargs)
+        self.timeout = timeout
 
     @property
     def world(self) -> World:
-        return ProcessWorld(self.global_rank, self.world_size, self.root_device, self._timeout)
+        return ProcessWorld(self.global_rank, self.world_size, self.root_device, self.timeout)
 
     def configure_ddp(self) -> None:
         """No wrapper: gradients travel as messages."""
@@ -266,5 +271,7 @@ def _loss(output: Any) -> Tensor:
     """The loss in what a `training_step` returned, as Lightning allows it: a tensor, or a dict with "loss"."""
     loss = output.get("loss") if isinstance(output, dict) else output
     if not isinstance(loss, Tensor):
-        raise InputError(f"training_step: returned {type(output).__name__}; a loss tensor or a dict with 'loss' is needed")
+        raise InputError(
+            f"training_step: returned {type(output).__name__}; a loss tensor or a dict with 'loss' is needed"
+        )
     return loss

@@ -107,7 +107,9 @@ class ProcessWorld(World):
         buffers = []
         for rank in np.flatnonzero(everyone.uploaded).tolist():
             mine = rank == self.local_ranks[0]
-            buffer = torch.from_numpy(payload) if mine else torch.empty(int(everyone.num_bytes[rank]), dtype=torch.uint8)
+            buffer = (
+                torch.from_numpy(payload) if mine else torch.empty(int(everyone.num_bytes[rank]), dtype=torch.uint8)
+            )
             buffers.append((rank, buffer.to(self.device)))
         pending = [dist.broadcast(buffer, src=rank, async_op=True) for rank, buffer in buffers]
         for work in pending:

@@ -54,6 +54,11 @@ def save_npz(path: Path, train: Any, test: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     with partial.open("wb") as file:
-        arrays = {"x_train": train.data, "y_train": train.targets, "x_test": test.data, "y_test": test.targets}
-        np.savez_compressed(file, **{name: np.asarray(array, np.uint8) for name, array in arrays.items()})
+        np.savez_compressed(
+            file,
+            x_train=np.asarray(train.data, np.uint8),
+            y_train=np.asarray(train.targets, np.uint8),
+            x_test=np.asarray(test.data, np.uint8),
+            y_test=np.asarray(test.targets, np.uint8),
+        )
     partial.replace(path)

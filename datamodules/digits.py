@@ -1,7 +1,7 @@
 """Handwritten digits that come with scikit-learn: real, embedded, no download.
 
-Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI 1998. 1,797 images of 8 × 8, each pixel drawn 3 × 3 times
-and framed by 2 to fit 28 × 28. Images were collected writer by writer; the last 297 are the test set.
+Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI 1998. 1,797 images of 8 × 8, each pixel drawn 3 × 3
+times and framed by 2 to fit 28 × 28. The last 297 are the test set.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ NUM_TRAIN = 1500
 
 
 class Digits(ImageData):
-    mean = [0.2248]
-    std = [0.3470]
+    mean = (0.2242,)
+    std = (0.3484,)
 
     def load(self) -> ImageArrays:
         images, labels = load_digits(return_X_y=True)

@@ -1,6 +1,7 @@
 """Image classification, held as tensors on the device and batched there."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import lightning
 import numpy as np
@@ -24,7 +25,7 @@ class ImageSet(Dataset):
     """
 
     def __init__(
-        self, images: np.ndarray, labels: np.ndarray, mean: list[float], std: list[float], device: torch.device
+        self, images: np.ndarray, labels: np.ndarray, mean: Sequence[float], std: Sequence[float], device: torch.device
     ) -> None:
         channels_last = torch.from_numpy(images.reshape(*images.shape[:3], -1))
         self.images = channels_last.movedim(-1, 1).contiguous().to(device)
@@ -51,8 +52,8 @@ class ImageData(lightning.LightningDataModule):
         eval_batch_size: images in one forward pass of an evaluation.
     """
 
-    mean: list[float]
-    std: list[float]
+    mean: Sequence[float]
+    std: Sequence[float]
 
     def __init__(self, batch_size: int = 10, seed: int = 0, eval_batch_size: int = 2500) -> None:
         super().__init__()

@@ -13,8 +13,8 @@ class MNIST(ImageData):
         data_dir: where mnist.npz is, or will be.
     """
 
-    mean = [0.1307]
-    std = [0.3081]
+    mean = (0.1307,)
+    std = (0.3081,)
 
     def __init__(self, data_dir: str = "data", **kwargs: Any) -> None:
         super().__init__(**kwargs)

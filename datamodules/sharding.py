@@ -27,12 +27,16 @@ class IIDSampler(Sampler[Tensor]):
         InputError: more workers than samples, or a batch larger than a shard.
     """
 
-    def __init__(self, num_samples: int, num_workers: int, local_ranks: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(
+        self, num_samples: int, num_workers: int, local_ranks: Sequence[int], batch_size: int, seed: int
+    ) -> None:
         if num_workers > num_samples:
             raise InputError(f"workers: {num_workers}; at most {num_samples} are allowed, one a training sample")
         self.shard_size = num_samples // num_workers
         if not 1 <= batch_size <= self.shard_size:
-            raise InputError(f"batch_size: {batch_size}; 1 to {self.shard_size} is allowed, the size of a worker's shard")
+            raise InputError(
+                f"batch_size: {batch_size}; 1 to {self.shard_size} is allowed, the size of a worker's shard"
+            )
         self.num_samples = num_samples
         self.num_workers = num_workers
         self.local_ranks = list(local_ranks)

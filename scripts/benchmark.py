@@ -102,7 +102,9 @@ def main() -> None:
         watch = measure(recipe, args.rounds)
         rounds, steps = watch.rounds[1:], watch.steps[1:]  # the first chunk warms up
         ratio = statistics.median(r / s for r, s in zip(rounds, steps, strict=True))
-        print(f"{recipe:<12}{statistics.median(rounds) * 1e3:>12.2f}{statistics.median(steps) * 1e3:>18.2f}{ratio:>8.2f}")
+        print(
+            f"{recipe:<12}{statistics.median(rounds) * 1e3:>12.2f}{statistics.median(steps) * 1e3:>18.2f}{ratio:>8.2f}"
+        )
 
 
 if __name__ == "__main__":

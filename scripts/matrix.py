@@ -61,7 +61,9 @@ def run(cell: Cell, bars: "queue.Queue[int]") -> str | None:
     line = bars.get()
     try:
         environment = {**os.environ, "TQDM_POSITION": str(line)}  # where tqdm draws the run's bar
-        done = subprocess.run([sys.executable, TRAIN, *cell.overrides], stderr=subprocess.PIPE, text=True, env=environment)
+        done = subprocess.run(
+            [sys.executable, TRAIN, *cell.overrides], stderr=subprocess.PIPE, text=True, env=environment
+        )
     finally:
         bars.put(line)
     if done.returncode == 0:
@@ -82,7 +84,9 @@ def matrix(overrides: list[str]) -> None:
     failed: dict[str, str] = {}
     with (
         ThreadPoolExecutor(jobs) as pool,
-        tqdm(desc=cfg.name, total=len(grid), initial=len(grid) - len(pending), unit="run", dynamic_ncols=True) as progress,
+        tqdm(
+            desc=cfg.name, total=len(grid), initial=len(grid) - len(pending), unit="run", dynamic_ncols=True
+        ) as progress,
     ):
         started = {pool.submit(run, cell, bars): cell for cell in pending}
         for future in as_completed(started):

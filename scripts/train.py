@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from scripts.cli import guarded, one_line
@@ -30,8 +31,8 @@ HARMLESS = (
 )
 
 
-def train(cfg: DictConfig) -> None:
-    """Run what the config says, or the rest of it.
+def train(cfg: DictConfig, overrides: list[str]) -> None:
+    """Run what the config says, or the rest of it. `overrides`: those that made the config, for the record.
 
     Raises:
         InputError: the config cannot be run, or the results folder was written under another one.
@@ -75,7 +76,7 @@ def train(cfg: DictConfig) -> None:
     resume = folder.checkpoint if folder.checkpoint.exists() else None
     trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=True if resume else None)
     if trainer.is_global_zero:
-        folder.write_summary(history.rows, cfg.target, command(cfg))
+        folder.write_summary(history.rows, cfg.target, " ".join(["python scripts/train.py", *overrides]))
 
 
 def start_logger(cfg: DictConfig) -> Any:
@@ -99,16 +100,10 @@ def described(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items() if key not in NOT_RESULTS}
 
 
-def command(cfg: DictConfig) -> str:
-    """The command that repeats this run."""
-    from hydra.core.hydra_config import HydraConfig
-
-    return " ".join(["python scripts/train.py", *HydraConfig.get().overrides.task])
-
-
 @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
 def _hydra_main(cfg: DictConfig) -> None:
-    guarded(lambda: train(cfg))  # inside Hydra, which would add lines of its own
+    overrides = list(HydraConfig.get().overrides.task)
+    guarded(lambda: train(cfg, overrides))  # inside Hydra, which would add lines of its own
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Noise = tuple[int, int, int]
@@ -11,6 +12,18 @@ Noise = tuple[int, int, int]
 
 Step = Callable[[Any], Tensor]
 """A worker's batch -> its loss (scalar): the module's `training_step`."""
+
+
+CACHE_LINE = 64  # bytes; where PyTorch lets every tensor of its own begin
+
+
+def aligned(t: Tensor) -> Tensor:
+    """`t`, or a copy where it begins inside a cache line.
+
+    Matrix products may round by the address of their operands. A worker's part of a joint tensor must give the bits
+    that the same numbers give in a process of its own, where they begin a tensor.
+    """
+    return t if t.data_ptr() % CACHE_LINE == 0 else t.clone(memory_format=torch.contiguous_format)
 
 
 class WorkerGradients(ABC):

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.engines.base import Engine, Noise, Step, WorkerGradients
+from bench.engines.base import CACHE_LINE, Engine, Noise, Step, WorkerGradients, aligned
 from bench.layout import Layout
 
 
@@ -53,13 +53,18 @@ class FactoredGradients(WorkerGradients):
         seen = {slot for layer in self.layers for slot in (layer.weight, layer.bias)}
         unused = [slot for slot in range(len(layout.sizes)) if slot not in seen]
         for row, into in zip(rows.tolist(), out, strict=True):
-            views = layout.views(into)
+            begins_well = into.data_ptr() % CACHE_LINE == 0
+            gradient = into if begins_well else torch.empty_like(into)
+            views = layout.views(gradient)
             for layer in self.layers:
-                torch.mm(layer.delta[row].T, layer.x[row], out=views[layer.weight])
+                delta = aligned(layer.delta[row])
+                torch.mm(delta.T, aligned(layer.x[row]), out=views[layer.weight])
                 if layer.bias is not None:
-                    torch.sum(layer.delta[row], 0, out=views[layer.bias])
+                    torch.sum(delta, 0, out=views[layer.bias])
             for slot in unused:
                 views[slot].zero_()
+            if not begins_well:
+                into.copy_(gradient)
         return out
 
     def finite(self) -> Tensor:
@@ -74,7 +79,7 @@ class FactoredGradients(WorkerGradients):
             total = self.losses.new_zeros(())
             for ours, theirs in pairs:
                 # δᵀx − δ'ᵀx' = (δ − δ')ᵀx + δ'ᵀ(x − x'): no small difference of large products.
-                x, delta = ours.x[row], ours.delta[row] - theirs.delta[i]
+                x, delta = aligned(ours.x[row]), ours.delta[row] - theirs.delta[i]
                 num_samples = len(x)
                 if (dx := x - theirs.x[i]).any():
                     x, delta = torch.cat([x, dx]), torch.cat([delta, theirs.delta[i]])
@@ -103,7 +108,9 @@ class LinearEngine(Engine):
         """Whether trying is worth it: the first round still compares its gradients with the loop's."""
         linear = [p for m in module.modules() if type(m) is nn.Linear for p in m.parameters(recurse=False)]
         names = {id(p) for p in linear}
-        return len(names) == len(linear) and all(id(p) in names for p in layout.parameters) and not any(module.buffers())
+        return (
+            len(names) == len(linear) and all(id(p) in names for p in layout.parameters) and not any(module.buffers())
+        )
 
     def gradients(
         self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
@@ -159,7 +166,8 @@ class _BatchedLinear(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: _Tape) -> Any:
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        x, weight, bias, tape = args
         if in_dims[0] is None or any(dim is not None for dim in in_dims[1:3]):
             raise UnsupportedModule("a linear layer whose weight depends on the batch")
         return _WorkerLinear.apply(x.movedim(in_dims[0], 0), weight, bias, tape), 0
@@ -193,8 +201,10 @@ class _WorkerLinear(torch.autograd.Function):
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """out_m = x_m · weight + bias for R workers, (R, N, in) · (in, out); each as if multiplied alone, bit for bit."""
     joint = len(x) > 1 and _joint_product_is_exact(x.shape, tuple(weight.shape), weight.stride(), x.device)
-    for a, y in [(x.flatten(0, 1), out.flatten(0, 1))] if joint else zip(x, out, strict=True):
-        torch.mm(a, weight, out=y) if bias is None else torch.addmm(bias, a, weight, out=y)
+    if joint:
+        x, out = x.flatten(0, 1)[None], out.flatten(0, 1)[None]
+    for a, y in zip(x, out, strict=True):
+        y.copy_(torch.mm(aligned(a), weight)) if bias is None else y.copy_(torch.addmm(bias, aligned(a), weight))
 
 
 @cache
@@ -210,11 +220,10 @@ def _joint_product_is_exact(
     weight = torch.empty_strided(weight_shape, weight_stride, device=device)
     weight.copy_(torch.randn(weight_shape, generator=generator))
     bias = torch.randn(weight_shape[1], generator=generator).to(device)
-    alone = torch.stack([torch.addmm(bias, a, weight) for a in x])
-    together = torch.addmm(bias, x.flatten(0, 1), weight).view_as(alone)
-    alone_mm = torch.stack([torch.mm(a, weight) for a in x])
-    together_mm = torch.mm(x.flatten(0, 1), weight).view_as(alone)
-    return torch.equal(alone, together) and torch.equal(alone_mm, together_mm)
+    alone = torch.cat([torch.addmm(bias, aligned(a), weight) for a in x])
+    alone_mm = torch.cat([torch.mm(aligned(a), weight) for a in x])
+    together = x.flatten(0, 1)
+    return torch.equal(alone, torch.addmm(bias, together, weight)) and torch.equal(alone_mm, torch.mm(together, weight))
 
 
 @contextlib.contextmanager

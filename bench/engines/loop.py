@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-
+from torch.utils._pytree import tree_map_only
 
 from bench.batches import pick
-from bench.engines.base import Engine, Noise, Step, WorkerGradients
+from bench.engines.base import Engine, Noise, Step, WorkerGradients, aligned
 from bench.layout import Layout
 
 
@@ -50,7 +50,7 @@ class LoopEngine(Engine):
                 if parameters is not None:
                     self.layout.bind(parameters[row])
                 try:
-                    loss = step(pick(batch, row))
+                    loss = step(tree_map_only(Tensor, aligned, pick(batch, row)))
                     gradient = torch.autograd.grad(loss, self.layout.parameters, allow_unused=True)
                 finally:
                     self.layout.bind(vector)

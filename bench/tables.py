@@ -1,0 +1,221 @@
+"""Tables of an experiment: what each recipe paid to reach the target, ours beside the paper's.
+
+A `Table` is data; Markdown, LaTeX and CSV are three ways to print it. Mean ± standard deviation run over the seeds
+that reached the target, with n; seeds that missed it are said to have.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from bench.results import RunFolder, write_whole
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A figure over seeds: those that have it, out of `num_runs`."""
+
+    values: tuple[float, ...]
+    num_runs: int
+
+    @property
+    def mean(self) -> float | None:
+        return mean(self.values) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """With n − 1; None below two values."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def missed(self) -> int:
+        return self.num_runs - len(self.values)
+
+
+Cell = Sample | float | str | None
+"""A figure over seeds, one of the paper's, a name, or nothing."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """`style`: "name", "count" (1,234), "bits" (powers of ten), "percent", "seconds" or "factor"."""
+
+    key: str
+    title: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Table:
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Cell]]
+
+    def markdown(self) -> str:
+        body = [[_text(row.get(c.key), c.style, _PLAIN) for c in self.columns] for row in self.rows]
+        rule = [":--" if c.style == "name" else "--:" for c in self.columns]
+        lines = ["| " + " | ".join(cells) + " |" for cells in ([c.title for c in self.columns], rule, *body)]
+        return "\n".join([*lines, "", self.caption]) + "\n"
+
+    def latex(self) -> str:
+        """A booktabs tabular with its caption, to be \\input into a paper."""
+        align = "".join("l" if c.style == "name" else "r" for c in self.columns)
+        head = " & ".join(_escape(c.title) for c in self.columns)
+        body = [" & ".join(_text(row.get(c.key), c.style, _LATEX) for c in self.columns) for row in self.rows]
+        lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering", f"\\begin{{tabular}}{{{align}}}",
+                 "\\toprule", f"{head} \\\\", "\\midrule", *(f"{line} \\\\" for line in body), "\\bottomrule",
+                 "\\end{tabular}", f"\\caption{{{_escape(self.caption)}}}", "\\end{table}"]  # fmt: skip
+        return "\n".join(lines) + "\n"
+
+    def csv(self) -> str:
+        """Unrounded; a figure over seeds takes four columns: mean, std, n and missed."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        spread = {c.key for c in self.columns if any(isinstance(row.get(c.key), Sample) for row in self.rows)}
+        parts = ("mean", "std", "n", "missed")
+        writer.writerow([name for c in self.columns for name in
+                         ([f"{c.key}_{part}" for part in parts] if c.key in spread else [c.key])])  # fmt: skip
+        for row in self.rows:
+            cells: list[Any] = []
+            for c in self.columns:
+                cell = row.get(c.key)
+                if c.key not in spread:
+                    cells.append(cell)
+                elif isinstance(cell, Sample):
+                    cells += [cell.mean, cell.std, len(cell.values), cell.missed]
+                else:
+                    cells += [None] * len(parts)
+            writer.writerow(cells)
+        return text.getvalue()
+
+    def write(self, folder: Path) -> None:
+        """table.md, table.tex and table.csv."""
+        for suffix, text in (("md", self.markdown()), ("tex", self.latex()), ("csv", self.csv())):
+            write_whole(folder / f"table.{suffix}", text)
+
+
+def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order: Sequence[str]) -> Table:
+    """The cost of reaching the target, a row a recipe.
+
+    Args:
+        name: of the experiment.
+        folder: its results, with one complete run at least.
+        paper: `source`, and by column of the history {recipe: value}.
+        order: of the recipes; others follow by name.
+    """
+    runs = _complete_runs(folder, order)
+    figures = {recipe: _figures(folders) for recipe, folders in runs.items()}
+    paper = paper or {}
+    rows: list[dict[str, Cell]] = []
+    for recipe, own in figures.items():
+        row: dict[str, Cell] = {"recipe": recipe, **own}
+        row |= {f"{column}_theirs": numbers.get(recipe) for column, numbers in paper.items() if column != "source"}
+        base = figures.get("sgd", {})
+        for column in ("uplink_bits_paper", "uplink_bits", "both_ways"):
+            ours, dense = own[column].mean, base[column].mean if base else None
+            row[f"{column}_saving"] = dense / ours if ours and dense else None
+        rows.append(row)
+    target = next(iter(runs.values()))[0].summary()["target"]
+    columns = [
+        Column("recipe", "recipe", "name"),
+        Column("accuracy", "final accuracy %", "percent"),
+        Column("round", "rounds", "count"),
+        Column("uploads", "uploads", "count"),
+        Column("uploads_theirs", "paper's", "count"),
+        Column("uplink_bits_paper", "bits, paper's count", "bits"),
+        Column("uplink_bits_paper_theirs", "paper's", "bits"),
+        Column("uplink_bits", "bits on the wire", "bits"),
+        Column("uplink_bits_paper_saving", "saving, paper's count", "factor"),
+        Column("uplink_bits_saving", "saving, wire", "factor"),
+        Column("both_ways_saving", "saving, both ways", "factor"),
+        Column("modelled_s", "modelled s", "seconds"),
+    ]
+    columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
+    counts = sorted({len(folders) for folders in runs.values()})
+    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+    caption = (
+        f"{name}: cost at first exceeding {target['metric']} {target['value']:g}; mean ± standard deviation over"
+        f" n = {seeds} seeds. Savings are factors to sgd; both ways adds the dense broadcast."
+    )
+    if "source" in paper:
+        caption += f" Paper: {paper['source']}."
+    return Table(caption, columns, rows)
+
+
+def _complete_runs(folder: Path, order: Sequence[str]) -> dict[str, list[RunFolder]]:
+    """The complete runs of each recipe that has any."""
+    rank = {recipe: place for place, recipe in enumerate(order)}
+    recipes = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (rank.get(p.name, len(rank)), p.name))
+    runs = {p.name: [run for run in map(RunFolder, sorted(p.iterdir())) if run.is_complete] for p in recipes}
+    return {recipe: folders for recipe, folders in runs.items() if folders}
+
+
+def _figures(folders: Sequence[RunFolder]) -> dict[str, Sample]:
+    """Final accuracy, and each cost at first reaching the target, over the runs of a recipe."""
+    summaries = [folder.summary() for folder in folders]
+    reached = [s["target"] for s in summaries if s["target"]["round"] is not None]
+    at_target = [
+        _row_at(f, s["target"]["round"]) for f, s in zip(folders, summaries, strict=True) if s["target"]["round"]
+    ]
+    num_runs = len(folders)
+    figures = {"accuracy": Sample(tuple(100 * s["test_accuracy"] for s in summaries), num_runs)}
+    for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s"):
+        figures[column] = Sample(tuple(target[column] for target in reached), num_runs)
+    figures["both_ways"] = Sample(tuple(row["uplink_bits"] + row["downlink_bits"] for row in at_target), num_runs)
+    return figures
+
+
+def _row_at(folder: RunFolder, round: int) -> Mapping[str, Any]:
+    return next(row for row in folder.history() if row["round"] == round)
+
+
+@dataclass(frozen=True)
+class _Marks:
+    plus_minus: str
+    power: str  # of ten, with {exponent}
+    times: str
+    thousands: str
+    nothing: str
+
+
+_PLAIN = _Marks(" ± ", "e{exponent}", "×", ",", "")
+_LATEX = _Marks(" $\\pm$ ", "$\\cdot 10^{{{exponent}}}$", "$\\times$", "{,}", "--")
+
+
+def _text(cell: Cell, style: str, marks: _Marks) -> str:
+    """A cell as people read it: the digits that its spread leaves meaning."""
+    if cell is None:
+        return marks.nothing
+    if isinstance(cell, str):
+        return _escape(cell) if marks is _LATEX else cell
+    if not isinstance(cell, Sample):
+        return _number(cell, style, marks, None)
+    if cell.mean is None:
+        return "missed"
+    text = _number(cell.mean, style, marks, cell.std)
+    return f"{text} (missed by {cell.missed} of {cell.num_runs})" if cell.missed else text
+
+
+def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
+    def joined(form: str, scale: float = 1) -> str:
+        spread = "" if std is None else marks.plus_minus + format(std / scale, form)
+        return (format(value / scale, form) + spread).replace(",", marks.thousands)
+
+    if style == "bits":
+        exponent = math.floor(math.log10(value)) if value else 0
+        inner = joined(".2f", 10**exponent)
+        return (f"({inner})" if std is not None else inner) + marks.power.format(exponent=exponent)
+    if style == "factor":
+        return format(value, ".3g" if value < 1000 else ",.0f").replace(",", marks.thousands) + marks.times
+    return joined({"count": ",.0f", "percent": ".2f", "seconds": ",.1f"}[style])
+
+
+def _escape(text: str) -> str:
+    for plain, latex in (("%", "\\%"), ("_", "\\_"), ("&", "\\&"), ("±", "$\\pm$"), ("–", "--")):
+        text = text.replace(plain, latex)
+    return text

@@ -1,0 +1,140 @@
+"""Bad input: one clear line each, exit status 2, nothing overwritten."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.tests.test_configs import data_dir  # noqa: F401  a fixture
+from scripts.train import main
+
+SMALL = ["logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=5"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run scripts/train.py with these arguments; what it says on its way to exit status 2."""
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, f"results_dir={tmp_path / 'results'}", *arguments])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        assert exit.value.code == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1, said
+        assert said.startswith("error: ")
+        return said
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["algorithm=sagd"], ["algorithm", "'sagd'", "lasg, sasg, sgd, sparse"]),
+        (["data=imagenet"], ["data", "'imagenet'", "digits, mnist"]),
+        (["model=vgg"], ["model", "'vgg'", "mlp"]),
+        (["experiment=none"], ["experiment", "quickstart", "sasg_mnist"]),
+        (["algorithm.compressor.density=0"], ["density: 0", "(0, 1]"]),
+        (["algorithm.compressor.density=1.5"], ["density: 1.5", "(0, 1]"]),
+        (["workers=0"], ["workers: 0", "at least 1"]),
+        (["workers=1501"], ["workers: 1501", "at most 1500"]),
+        (["data.batch_size=151"], ["batch_size: 151", "1 to 150"]),
+        (["data.batch_size=0"], ["batch_size: 0", "1 to 150"]),
+        (["algorithm.rule.max_age=0"], ["max_age: 0", "at least 1"]),
+        (["algorithm.units=bytes"], ["units: 'bytes'", "gradient, update"]),
+        (["link=ring"], ["link: ring", "sasg"]),
+        (["link.bandwidth_bps=-1"], ["bandwidth_bps=-1"]),
+        (["trainer.val_check_interval=16"], ["val_check_interval: 16", "at most 15"]),
+        (["optimizer.lr=0"], ["lr: 0", "above 0"]),
+        (["algorithm.densty=0.1"], ["densty"]),
+        (["optimizer.lr=1e30"], ["round ", "worker ", "not finite"]),
+        (["trainer.accumulate_grad_batches=2"], ["accumulate_grad_batches"]),
+    ],
+)
+def test_one_clear_line(run: Callable[..., str], arguments: list[str], told: list[str]) -> None:
+    if arguments == ["trainer.accumulate_grad_batches=2"]:
+        arguments = ["+trainer.accumulate_grad_batches=2"]
+    said = run(*arguments)
+    assert all(part in said for part in told), said
+
+
+def test_a_folder_of_another_config(run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, f"results_dir={tmp_path / 'results'}"])
+    main()
+    folder = tmp_path / "results" / "local" / "sasg" / "seed=1"
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    said = run("optimizer.lr=0.01", "workers=5")
+    assert "optimizer.lr (0.005 there, 0.01 now)" in said
+    assert "workers (10 there, 5 now)" in said
+    assert "algorithm" not in said.partition("another config:")[2]
+    assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_what_was_computed_is_kept(run: Callable[..., str], tmp_path: Path) -> None:
+    """A run that diverges ends with the history it has, and is not complete."""
+    said = run("algorithm=sgd", "optimizer.lr=1e5", "trainer.val_check_interval=1", "trainer.max_epochs=40")
+    folder = tmp_path / "results" / "local" / "sgd" / "seed=1"
+    evaluated = (folder / "history.csv").read_text().splitlines()[1:]
+    assert f"round {len(evaluated)}: worker" in said
+    assert not (folder / "summary.json").exists()
+
+
+def damage(path: Path, kind: str) -> None:
+    arrays = dict(np.load(path))
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:5000])
+        return
+    if kind == "flipped":
+        content = bytearray(path.read_bytes())
+        content[3000:3100] = bytes(100)
+        path.write_bytes(content)
+        return
+    if kind == "missing":
+        del arrays["y_test"]
+    elif kind == "shape":
+        arrays["x_test"] = arrays["x_test"][:, :20]
+    elif kind == "length":
+        arrays["y_train"] = arrays["y_train"][:-3]
+    elif kind == "dtype":
+        arrays["x_train"] = arrays["x_train"].astype(np.float32)
+    elif kind == "label":
+        arrays["y_train"][7] = 11
+    np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("truncated", ["x_train", "cannot be read"]),
+        ("flipped", ["x_train", "cannot be read"]),
+        ("missing", ["y_test", "cannot be read"]),
+        ("shape", ["x_test", "(28, 28)", "(100, 20, 28)"]),
+        ("length", ["y_train", "500 labels", "(497,)"]),
+        ("dtype", ["x_train", "uint8", "float32"]),
+        ("label", ["y_train", "below 10", "found 11"]),
+    ],
+)
+def test_damaged_data(
+    run: Callable[..., str],
+    data_dir: Path,  # noqa: F811
+    tmp_path: Path,
+    kind: str,
+    told: list[str],
+) -> None:
+    shutil.copy(data_dir / "mnist.npz", tmp_path / "mnist.npz")
+    damage(tmp_path / "mnist.npz", kind)
+    said = run("data=mnist", f"data_dir={tmp_path}")
+    assert all(part in said for part in ["mnist.npz", *told]), said
+
+
+def test_csv_imports_no_wandb(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['train.py', 'logger=csv', 'trainer.max_epochs=1', 'trainer.val_check_interval=5',"
+        f" 'results_dir={tmp_path}']; from scripts.train import main; main(); assert 'wandb' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,99 @@
+"""The laws of every compressor, found by scanning."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.compressors import Compressor
+from bench.message import concatenate
+from bench.tests.found import COMPRESSORS, RECIPES, subclasses
+
+SEGMENTS = [(1,), (7,), (300, 5, 40, 1), (20_000, 10), (60_000,)]
+
+
+def inputs(segments: tuple[int, ...]) -> dict[str, Tensor]:
+    """Three rows each of what gradients can look like."""
+    dim, generator = sum(segments), torch.Generator().manual_seed(1)
+    normal = torch.randn(3, dim, generator=generator)
+    one_hot = torch.zeros(3, dim)
+    one_hot[torch.arange(3), torch.tensor([0, dim // 2, dim - 1])] = -2.5
+    return {
+        "normal": normal,
+        "zeros": torch.zeros(3, dim),
+        "ties": normal.round(),
+        "constant": torch.full((3, dim), -1.25),
+        "one-hot": one_hot,
+        "heavy tails": normal**9,
+        "mostly zero": normal * (torch.rand(3, dim, generator=generator) < 0.002),
+        "ascending": torch.arange(3 * dim).view(3, dim) / dim,
+        "tiny": normal * 1e-40,
+    }
+
+
+CASES = [
+    pytest.param(compressor, segments, x, id=f"{name}-{segments}-{kind}")
+    for name, compressor in COMPRESSORS.items()
+    for segments in SEGMENTS
+    for kind, x in inputs(segments).items()
+]
+
+
+def test_every_compressor_is_in_a_recipe() -> None:
+    assert {type(c) for c in COMPRESSORS.values()} == set(subclasses(Compressor))
+
+
+@pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
+def test_encoding(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
+    """Bytes carry the message, and the bits reported are those bytes less padding. A schema of zeros decodes."""
+    message = compressor.compress(x, segments)
+    payloads = [message.encode(row) for row in range(3)]
+    padding = torch.tensor([8 * len(p) for p in payloads]) - message.num_bits
+    assert ((padding >= 0) & (padding < 8 * len(message.tensors))).all()
+    decoded = compressor.zeros(1, segments, x).decode(payloads)
+    assert all(torch.equal(decoded.tensors[name], t) for name, t in message.tensors.items())
+    assert torch.equal(decoded.dense(), message.dense())
+
+
+@pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
+def test_compression(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
+    """Sent + error = input; the error is as small as declared; rows do not see each other."""
+    message = compressor.compress(x, segments)
+    error = message.subtract_from(x.clone())
+    torch.testing.assert_close(message.dense() + error, x, rtol=1e-6, atol=0)
+    bound = (1 - compressor.contraction(segments)) * x.double().square().sum(dim=1)
+    assert (error.double().square().sum(dim=1) <= bound * (1 + 1e-6)).all()
+    alone = concatenate([compressor.compress(row[None], segments) for row in x])
+    assert torch.equal(alone.dense(), message.dense())
+    assert torch.equal(alone.num_bits, message.num_bits)
+
+
+@pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
+def test_sums(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
+    """The sum is the rows' sum, in rank order; weights weigh."""
+    message = compressor.compress(x, segments)
+    a, b, c = message.dense()
+    torch.testing.assert_close(message.sum(), (a + b) + c, rtol=1e-6, atol=1e-6 * float(x.abs().max()))
+    weights = torch.tensor([2.0, 0.0, -1.0])
+    torch.testing.assert_close(message.sum(weights), 2 * a - c, rtol=1e-6, atol=1e-6 * float(x.abs().max()))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("compressor", COMPRESSORS.values(), ids=COMPRESSORS.keys())
+def test_nothing_broken_is_swallowed(compressor: Compressor, bad: float) -> None:
+    for segments in SEGMENTS:
+        x = torch.randn(3, sum(segments), generator=torch.Generator().manual_seed(2))
+        x[1, -1] = bad
+        assert compressor.compress(x, segments).finite().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("compressor", COMPRESSORS.values(), ids=COMPRESSORS.keys())
+def test_paper_counts_no_more_than_a_dense_message(compressor: Compressor) -> None:
+    message = compressor.compress(torch.randn(2, 346), (300, 5, 40, 1))
+    assert (compressor.num_bits_paper(message) <= 346 * 32).all()
+
+
+def test_recipes_fit_twenty_lines() -> None:
+    from importlib.resources import files
+
+    for name in RECIPES:
+        assert len((files("configs") / "algorithm" / f"{name}.yaml").read_text("utf-8").splitlines()) <= 20

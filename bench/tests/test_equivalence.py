@@ -1,0 +1,214 @@
+"""Methods that must coincide do, and each keeps its invariants."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from bench.aggregators import Mean
+from bench.algorithm import Algorithm
+from bench.compressors import Identity, TopK
+from bench.engines import LinearEngine, LoopEngine
+from bench.errors import InputError
+from bench.feedback import ErrorFeedback
+from bench.layout import Layout
+from bench.rules import LAGWK, LASGPS, LASGWK1, LASGWK2, LaggedRate, LazyRule
+from bench.tests.found import COMBINATIONS, RECIPES, RULES
+from bench.tests.toys import Dyadic, Recorder, Toy, dyadic_data, flat, toy_data, train
+
+LAZY = [rule for rule in RULES if isinstance(rule, LazyRule)]
+INF = float("inf")
+
+
+def with_density(recipe: Algorithm, density: float) -> Algorithm:
+    return replace(recipe, compressor=TopK(density))
+
+
+@pytest.mark.parametrize("name", ["sgd", "sparse"])
+@pytest.mark.parametrize("rule", LAZY, ids=lambda rule: type(rule).__name__)
+def test_never_skipping_changes_nothing(name: str, rule: LazyRule) -> None:
+    """LASG that never skips is SGD, SASG that never skips is Sparse, bit for bit."""
+    lazy = train(replace(RECIPES[name], rule=replace(rule, coefficient=-INF)))
+    always = train(name)
+    assert torch.equal(lazy.weights, always.weights)
+    assert lazy.ledger["uplink_bits"] == always.ledger["uplink_bits"]
+    assert lazy.ledger["control_bits"] == 4 * 30
+    assert always.ledger["control_bits"] == 0
+
+
+def test_full_density_is_sgd() -> None:
+    torch.testing.assert_close(train(with_density(RECIPES["sparse"], 1.0)).weights, train("sgd").weights)
+
+
+def test_sasg_at_full_density_is_lasg() -> None:
+    sasg, lasg = Recorder(), Recorder()
+    full = train(with_density(RECIPES["sasg"], 1.0), callbacks=[sasg])
+    torch.testing.assert_close(full.weights, train("lasg", callbacks=[lasg]).weights)
+    assert sasg.uploads == lasg.uploads
+    assert 0 < full.ledger["uploads"] < 4 * 30, "this test needs a run in which some skip"
+
+
+def test_sasg_is_the_product_of_its_parts() -> None:
+    recipe = RECIPES["sasg"]
+    assert (recipe.rule, recipe.compressor) == (RECIPES["lasg"].rule, RECIPES["sparse"].compressor)
+
+
+@pytest.mark.parametrize("name", ["lasg", "sasg"])
+@pytest.mark.parametrize("rule", LAZY, ids=lambda rule: type(rule).__name__)
+def test_always_skipping_uploads_once_in_eleven_rounds(name: str, rule: LazyRule) -> None:
+    """Rounds 0 to 9 upload; then D skips, and one that is forced."""
+    recorder = Recorder()
+    train(
+        replace(RECIPES[name], rule=replace(rule, coefficient=INF)), rounds=43, data=toy_data(800), callbacks=[recorder]
+    )
+    uploading = [t for t, flags in enumerate(recorder.uploads) if any(flags)]
+    assert uploading == [*range(10), 20, 31, 42]
+    assert all(all(flags) == any(flags) for flags in recorder.uploads)
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "model"])
+def test_nothing_is_lost_but_the_error(granularity: str) -> None:
+    """w^t − Σ_m e_m^t = w^0 − γ Σ_{j<t} Σ_m g_m^j, exactly where arithmetic is exact."""
+    recipe = replace(RECIPES["sparse"], granularity=granularity)
+    sparse, dense = train(recipe, Dyadic, dyadic_data()), train("sgd", Dyadic, dyadic_data())
+    error = sparse.strategy.cohort.workers.error
+    assert error is not None
+    assert error.abs().sum() > 0
+    assert torch.equal(sparse.weights - error.sum(dim=0), dense.weights)
+
+
+@pytest.mark.parametrize("name", ["sgd", "sparse"])
+def test_a_mean_at_m_times_the_rate_is_a_sum(name: str) -> None:
+    recipe = RECIPES[name]
+    mean = train(replace(recipe, aggregator=Mean()), lambda: Toy(lr=0.2))
+    torch.testing.assert_close(mean.weights, train(recipe, lambda: Toy(lr=0.05)).weights)
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_the_server_adds_the_last_uploads(name: str) -> None:
+    """The direction of every round is what the recipe makes of the last message of each worker."""
+    algorithm, recorder = COMBINATIONS[name], Recorder()
+    run = train(algorithm, callbacks=[recorder])
+    if (last := run.strategy.cohort.server.last) is not None:
+        direction = recorder.directions[-1] * (0.05 if algorithm.units == "update" else 1)
+        torch.testing.assert_close(direction, algorithm.aggregator.aggregate(last))
+        assert last.num_rows == 4
+
+
+def test_a_skipper_stands_still() -> None:
+    """Its error and its message stay what they were."""
+    run = train(replace(RECIPES["sasg"], rule=LASGWK2(coefficient=INF)), rounds=10)
+    later = train(replace(RECIPES["sasg"], rule=LASGWK2(coefficient=INF)), rounds=15)
+    assert torch.equal(run.strategy.cohort.workers.error, later.strategy.cohort.workers.error)
+    assert torch.equal(run.strategy.cohort.server.last.dense(), later.strategy.cohort.server.last.dense())
+    assert later.strategy.cohort.workers.ages.tolist() == [6] * 4
+
+
+def test_rescaled_stale_updates() -> None:
+    """With one learning rate the same; after a decay a skipper's old update shrinks with it."""
+    recipe = replace(RECIPES["sasg"], rule=LASGWK2(coefficient=INF))
+    rescaled = replace(recipe, stale_scale="rescaled")
+    assert torch.equal(train(recipe, rounds=15).weights, train(rescaled, rounds=15).weights)
+
+    class Decaying(Toy):
+        def configure_optimizers(self) -> Any:
+            optimizer = super().configure_optimizers()
+            schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [12], gamma=0.25)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    faithful_moves, rescaled_moves = Recorder(), Recorder()
+    train(recipe, Decaying, rounds=14, callbacks=[faithful_moves])
+    train(rescaled, Decaying, rounds=14, callbacks=[rescaled_moves])
+    # p.grad is the update over γ: 0.05 before the decay, 0.0125 after it.
+    torch.testing.assert_close(faithful_moves.directions[13], 4 * faithful_moves.directions[11])
+    torch.testing.assert_close(rescaled_moves.directions[13], rescaled_moves.directions[11])
+
+
+def test_thresholds_follow_the_learning_rate_an_epoch_late() -> None:
+    rate = LaggedRate()
+    seen = [rate.follow(lr, epoch) for epoch, lr in [(0, 0.1), (0, 0.1), (1, 0.1), (2, 0.01), (2, 0.01), (3, 0.01)]]
+    assert seen == [0.1, 0.1, 0.1, 0.1, 0.1, 0.01]
+
+
+def test_lag_hardly_ever_skips_where_lasg_does() -> None:
+    """Mini-batch noise keeps LAG's change above its threshold (Chen, Sun, Yin 2021)."""
+    uploads = {
+        type(rule).__name__: train(replace(RECIPES["lasg"], rule=rule), rounds=60, data=toy_data(960)).ledger["uploads"]
+        for rule in (LAGWK(coefficient=0.5), LASGWK1(coefficient=0.5), LASGWK2(coefficient=0.5))
+    }
+    assert uploads["LAGWK"] == 240
+    assert uploads["LASGWK2"] < 240
+
+
+def test_the_server_decides_without_a_second_backward() -> None:
+    ledger = train(replace(RECIPES["lasg"], rule=LASGPS(coefficient=0.5, smoothness=0.3))).ledger
+    assert ledger["num_backwards"] == 4 * 30
+    assert ledger["uploads"] < 4 * 30
+
+
+def test_engines_agree() -> None:
+    """The linear engine's gradients, losses and distances are the loop's; at any parameters."""
+    module, generator = Toy(), torch.Generator().manual_seed(8)
+    layout = Layout(module.named_parameters())
+    batch = (torch.randn(5, 6, 20, generator=generator), torch.randint(3, (5, 6), generator=generator))
+    noise = [(0, 0, rank) for rank in range(5)]
+    elsewhere = [layout.vector + 0.1 * torch.randn(layout.num_parameters, generator=generator) for _ in range(3)]
+    some, every = torch.tensor([0, 2, 3]), torch.arange(5)
+    picked = tuple(t[some] for t in batch)
+    results = []
+    for engine in (LoopEngine(module, layout), LinearEngine(module, layout)):
+        here = engine.gradients(module.training_step, batch, noise)
+        there = engine.gradients(module.training_step, picked, noise[:3], elsewhere)
+        same = engine.gradients(module.training_step, picked, noise[:3], [layout.vector] * 3)
+        assert here.squared_distance(some, same).abs().max() < 1e-12
+        results.append(
+            (here.losses, here.dense(every), there.dense(torch.arange(3)), here.squared_distance(some, there))
+        )
+    for loop, linear in zip(*results, strict=True):
+        torch.testing.assert_close(linear, loop, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 10, 16])
+def test_a_worker_does_not_see_how_many_there_are(batch_size: int) -> None:
+    """The linear engine gives a worker the same bits alone and among ten."""
+    module, generator = Toy(), torch.Generator().manual_seed(9)
+    layout = Layout(module.named_parameters())
+    engine = LinearEngine(module, layout)
+    x = torch.randn(10, batch_size, 20, generator=generator)
+    y = torch.randint(3, (10, batch_size), generator=generator)
+    together = engine.gradients(module.training_step, (x, y), [(0, 0, 0)] * 10).dense(torch.arange(10))
+    for row in range(10):
+        alone = engine.gradients(module.training_step, (x[row, None], y[row, None]), [(0, 0, 0)])
+        assert torch.equal(alone.dense(torch.tensor([0]))[0], together[row])
+
+
+def test_engines_train_alike() -> None:
+    torch.testing.assert_close(train("sgd", engine="linear").weights, train("sgd", engine="loop").weights)
+
+
+def test_groups_with_learning_rates_of_their_own() -> None:
+    """An update carries each tensor's own γ."""
+
+    class Grouped(Toy):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            first, *others = self.parameters()
+            return torch.optim.SGD([{"params": [first], "lr": 0.01}, {"params": others, "lr": 0.1}])
+
+    torch.testing.assert_close(
+        train(with_density(RECIPES["sparse"], 1.0), Grouped).weights, train("sgd", Grouped).weights
+    )
+
+
+def test_recipes_refuse_nonsense() -> None:
+    sgd = RECIPES["sgd"]
+    for parts, field in (
+        ({"feedback": ErrorFeedback()}, "feedback"),
+        ({"stale_scale": "rescaled"}, "stale_scale"),
+        ({"units": "bits"}, "units"),
+        ({"granularity": "layer"}, "granularity"),
+    ):
+        with pytest.raises(InputError, match=field):
+            replace(sgd, **parts)
+    assert isinstance(sgd.downlink, Identity)
+    assert flat(Toy()).numel() == 387

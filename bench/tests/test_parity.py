@@ -1,0 +1,133 @@
+"""Simulated and real workers run the same code and give the same bits."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from lightning import Callback, Trainer
+
+from bench.algorithm import Algorithm
+from bench.errors import NonFiniteError, WorkerLostError
+from bench.rules import Always
+from bench.strategy import CompressedDDPStrategy
+from bench.tests.found import RECIPES, RULES
+from bench.tests.toys import QUIET, Toy, flat, loader, toy_data, train
+
+M = 3
+
+
+class Report(Callback):
+    """Writes what a process ends with to a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        strategy = trainer.strategy
+        assert isinstance(strategy, CompressedDDPStrategy)
+        state = {"weights": flat(pl_module), "ledger": strategy.ledger.state_dict()}
+        torch.save(state, self.folder / f"{strategy.global_rank}.pt")
+
+
+def run_processes(
+    folder: Path,
+    algorithm: Algorithm,
+    module: Callable[[], lightning.LightningModule] = Toy,
+    callbacks: list[Callback] | None = None,
+    rounds: int = 30,
+    checkpoint: Path | None = None,
+    **strategy_options: Any,
+) -> list[dict[str, Any]]:
+    """Train with M gloo processes; what each ended with."""
+
+    class Data(lightning.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            assert self.trainer is not None
+            return loader(toy_data(), M, [self.trainer.global_rank])
+
+    lightning.seed_everything(3, verbose=False)
+    model = module()
+    strategy = CompressedDDPStrategy(algorithm, start_method="fork", **strategy_options)
+    trainer = Trainer(strategy=strategy, devices=M, callbacks=[Report(folder), *(callbacks or [])],
+                      **{**QUIET, "max_steps": rounds})  # fmt: skip
+    trainer.fit(model, datamodule=Data(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(M)]
+
+
+CASES = {
+    **RECIPES,
+    **{f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule) for rule in RULES if rule != Always()},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_simulated_equals_real(name: str, tmp_path: Path) -> None:
+    simulated = train(CASES[name], workers=M)
+    real = run_processes(tmp_path, CASES[name])
+    for process in real:
+        assert torch.equal(process["weights"], simulated.weights)
+        ledger = {**process["ledger"], "measured_s": 0.0}
+        assert ledger == simulated.ledger
+        assert process["ledger"]["measured_s"] > 0
+
+
+def test_noise_is_the_same_in_both_worlds(tmp_path: Path) -> None:
+    """Dropout draws by (seed, round, rank), so a module that needs the loop agrees, too."""
+    noisy = run_processes(tmp_path, RECIPES["sasg"], lambda: Toy(dropout=0.3))
+    assert torch.equal(noisy[0]["weights"], train("sasg", lambda: Toy(dropout=0.3), workers=M).weights)
+    assert not torch.equal(noisy[0]["weights"], train("sasg", workers=M).weights)
+
+
+def test_every_reported_bit_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes that processes broadcast are the bits in the ledger, less padding."""
+    sent = tmp_path / "sent"
+    broadcast = torch.distributed.broadcast
+
+    def counting(tensor: torch.Tensor, src: int, **kwargs: Any) -> Any:
+        if tensor.dtype == torch.uint8 and src == torch.distributed.get_rank():
+            with sent.open("a") as file:
+                file.write(f"{tensor.numel()}\n")
+        return broadcast(tensor, src=src, **kwargs)
+
+    monkeypatch.setattr(torch.distributed, "broadcast", counting)
+    ledger = run_processes(tmp_path, RECIPES["sasg"])[0]["ledger"]
+    num_bytes = np.loadtxt(sent)
+    assert len(num_bytes) == ledger["uploads"]
+    assert 0 <= 8 * num_bytes.sum() - ledger["uplink_bits"] < 16 * len(num_bytes)
+
+
+class Poison(Callback):
+    """Worker 1's batch turns to NaN in round 5."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 5 and trainer.global_rank == 1:
+            batch[0].fill_(torch.nan)
+
+
+def test_a_broken_gradient_ends_every_process(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="round 5: worker 1") as raised:
+        run_processes(tmp_path, RECIPES["sasg"], callbacks=[Poison()])
+    assert NonFiniteError.__name__ in str(raised.value)
+
+
+class Hang(Callback):
+    """Worker 2 stops answering in round 5."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 5 and trainer.global_rank == 2:
+            time.sleep(60)
+
+
+def test_a_lost_worker_ends_the_run_in_time(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(Exception, match="timeout 3 s") as raised:
+        run_processes(tmp_path, RECIPES["sgd"], callbacks=[Hang()], timeout=timedelta(seconds=3))
+    assert WorkerLostError.__name__ in str(raised.value)
+    assert time.monotonic() - started < 30

@@ -1,0 +1,125 @@
+"""What a run leaves behind: whole files, honest tables, and the same tables that are committed."""
+
+import csv
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import InputError
+from bench.results import COLUMNS, RunFolder, target_reached, write_whole
+from bench.tables import Sample, target_table
+from scripts.tables import into_readme, table_of
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = sorted({path.parts[-4] for path in (ROOT / "results").glob("*/*/*/summary.json")})
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {**dict.fromkeys(COLUMNS, 1), "measured_s": None, "test_accuracy": 0.5, **changes}
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk leaves what was there."""
+    file = tmp_path / "history.csv"
+    write_whole(file, "first")
+
+    def full(self: Path, text: str, **options: Any) -> int:
+        self.open("w").close()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(file, "second")
+    assert file.read_text() == "first"
+
+
+def test_a_history_reads_back(tmp_path: Path) -> None:
+    rows = [row(round=100, uplink_bits=10**15, modelled_s=0.1 + 0.2), row(round=200, train_loss=1e-9)]
+    folder = RunFolder(tmp_path)
+    folder.write_history(rows)
+    assert folder.history() == rows
+
+
+def test_the_target_is_reached_first_once() -> None:
+    accuracies = {100: 0.97, 200: 0.98, 300: 0.981, 400: 0.99}
+    rows = [row(round=round, test_accuracy=accuracy) for round, accuracy in accuracies.items()]
+    assert target_reached(rows, "test_accuracy", 0.98)["round"] == 300  # above, not at
+    missed = target_reached(rows, "test_accuracy", 0.999)
+    assert (missed["round"], missed["uplink_bits"], missed["value"]) == (None, None, 0.999)
+
+
+def test_differing_configs_are_told_by_key(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.check({"lr": 0.1})
+    folder.write_config({"lr": 0.1, "data": {"batch": 10, "name": "x"}})
+    folder.check({"data": {"name": "x", "batch": 10}, "lr": 0.1})
+    with pytest.raises(InputError, match=r"data\.batch \(10 there, 20 now\), extra \(None there, 1 now\)"):
+        folder.check({"lr": 0.1, "data": {"batch": 20, "name": "x"}, "extra": 1})
+
+
+def make_run(path: Path, reached: int | None) -> None:
+    rows = []
+    for r in (100, 200, 300):
+        bits = {"uplink_bits": 3000 * r, "uplink_bits_paper": 2000 * r, "downlink_bits": 1000 * r}
+        accuracy = 0.99 if reached is not None and r >= reached else 0.9
+        rows.append(row(round=r, uploads=10 * r, **bits, test_accuracy=accuracy))
+    folder = RunFolder(path)
+    folder.write_config({})
+    folder.write_history(rows)
+    folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.98}, "python")
+
+
+def test_tables(tmp_path: Path) -> None:
+    """Means over those that reached the target, misses said, half-written runs left out, ratios to sgd."""
+    for recipe, rounds in {"sgd": (300, 300, 300), "sparse": (100, 200, None), "lasg": (None, None, None)}.items():
+        for seed, reached in enumerate(rounds):
+            make_run(tmp_path / recipe / f"seed={seed}", reached)
+    (tmp_path / "sasg" / "seed=1").mkdir(parents=True)
+    table = target_table("toy", tmp_path, {"source": "a paper", "uploads": {"sgd": 5}}, ["sgd", "sparse", "lasg"])
+    assert [r["recipe"] for r in table.rows] == ["sgd", "sparse", "lasg"]
+    sgd, sparse, lasg = table.rows
+    assert sparse["round"] == Sample((100, 200), 3)
+    assert (sgd["uploads_theirs"], sparse["uploads_theirs"]) == (5, None)
+    assert sparse["uplink_bits_saving"] == sparse["both_ways_saving"] == 2
+    assert lasg["uplink_bits_saving"] is None
+    text = table.markdown()
+    assert "150 ± 71 (missed by 1 of 3)" in text
+    assert "| lasg | 90.00 ± 0.00 | missed |" in text
+    assert "sasg" not in text
+    assert "(4.50 $\\pm$ 2.12)$\\cdot 10^{5}$" in table.latex()
+    assert table.latex().count("&") == 4 * (len(table.columns) - 1)
+    lines = list(csv.DictReader(table.csv().splitlines()))
+    assert float(lines[1]["uplink_bits_mean"]) == 450_000
+    assert (lines[1]["round_n"], lines[1]["round_missed"]) == ("2", "1")
+    assert lines[2]["round_mean"] == ""
+
+
+def test_no_results_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'none' has no complete run"):
+        table_of("none", tmp_path)
+
+
+@pytest.mark.parametrize("experiment", COMMITTED)
+def test_committed_tables_are_those_of_the_results(experiment: str, tmp_path: Path) -> None:
+    table, folder = table_of(experiment, ROOT / "results"), ROOT / "results" / experiment
+    for suffix, text in (("md", table.markdown()), ("tex", table.latex()), ("csv", table.csv())):
+        assert (folder / f"table.{suffix}").read_text("utf-8") == text
+    readme = tmp_path / "README.md"
+    readme.write_text((ROOT / "README.md").read_text("utf-8"), "utf-8")
+    into_readme(readme, experiment, table)
+    assert readme.read_text("utf-8") == (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("experiment", COMMITTED)
+def test_committed_summaries_are_those_of_their_histories(experiment: str) -> None:
+    for file in (ROOT / "results" / experiment).glob("*/*/summary.json"):
+        folder, summary = RunFolder(file.parent), json.loads(file.read_text())
+        rows = folder.history()
+        assert {name: summary[name] for name in COLUMNS} == rows[-1]
+        target = summary["target"]
+        assert target == target_reached(rows, target["metric"], target["value"])
+        for earlier, later in pairwise(rows):
+            assert all(earlier[c] <= later[c] for c in COLUMNS if c.endswith("_bits") or c in ("round", "uploads"))

@@ -1,0 +1,142 @@
+"""Killed and resumed = never killed, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from bench.errors import InputError
+from bench.strategy import CompressedStrategy
+from bench.tests.found import RECIPES, RULES
+from bench.tests.test_parity import M, run_processes
+from bench.tests.toys import QUIET, Toy, flat, toy_data, train
+from datamodules.sharding import IIDSampler, RoundLoader
+
+TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
+
+
+class Killed(Exception):
+    """Stands for a power cut, right after a checkpoint."""
+
+
+class SaveAndDie(Callback):
+    def __init__(self, path: Path, after: int) -> None:
+        self.path = path
+        self.after = after
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == self.after:
+            trainer.save_checkpoint(self.path)
+            raise Killed
+
+
+class RoundData(lightning.LightningDataModule):
+    """The suite's own loader over toy data."""
+
+    def train_dataloader(self) -> RoundLoader:
+        return RoundLoader(_Indexed(), IIDSampler(480, 4, range(4), 4, seed=1))
+
+
+class _Indexed(torch.utils.data.Dataset):
+    def __init__(self) -> None:
+        self.tensors = toy_data().tensors
+
+    def __getitem__(self, indices: torch.Tensor) -> Any:
+        return tuple(t[indices] for t in self.tensors)
+
+
+def fit(algorithm: Any, data: Any, callbacks: list[Callback], checkpoint: Path | None = None, **options: Any) -> Any:
+    lightning.seed_everything(3, verbose=False)
+    module, strategy = options.pop("module", Toy)(), CompressedStrategy(algorithm, workers=4)
+    trainer = Trainer(strategy=strategy, callbacks=callbacks, **{**QUIET, **options})
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    return flat(module), strategy.ledger.state_dict()
+
+
+CASES = {
+    **RECIPES,
+    **{f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule) for rule in RULES},
+    "rescaled": replace(RECIPES["sasg"], stale_scale="rescaled"),
+}
+
+
+@pytest.mark.parametrize("after", [7, 30, 47], ids=["first epoch", "between epochs", "second epoch"])
+@pytest.mark.parametrize("name", CASES)
+def test_exact(name: str, after: int, tmp_path: Path) -> None:
+    """30 rounds an epoch, killed after some of 80."""
+    options = {"max_steps": 80, "module": lambda: Toy(dropout=0.2)}
+    weights, ledger = fit(CASES[name], RoundData(), [], **options)
+    path = tmp_path / "saved.ckpt"
+    with pytest.raises(Killed):
+        fit(CASES[name], RoundData(), [SaveAndDie(path, after)], **options)
+    resumed_weights, resumed_ledger = fit(CASES[name], RoundData(), [], path, **options)
+    assert torch.equal(resumed_weights, weights)
+    assert resumed_ledger == ledger
+
+
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
+def test_a_loader_of_the_users_own(tmp_path: Path) -> None:
+    """Between epochs, shuffling goes on where it was: the generators are in the checkpoint."""
+
+    def shuffled() -> DataLoader:
+        return DataLoader(toy_data(), batch_size=16, shuffle=True)
+
+    weights, ledger = fit("sasg", shuffled(), [], max_epochs=2)
+    save = ModelCheckpoint(tmp_path, filename="saved", save_on_train_epoch_end=True)
+    fit("sasg", shuffled(), [save], max_epochs=1, enable_checkpointing=True)
+    resumed = fit("sasg", shuffled(), [], tmp_path / "saved.ckpt", max_epochs=2)
+    assert torch.equal(resumed[0], weights)
+    assert resumed[1] == ledger
+
+
+def test_across_worlds(tmp_path: Path) -> None:
+    """A simulation's checkpoint goes on in real processes: a row finds its process."""
+    whole = train("sasg", workers=M, rounds=60)
+    path = tmp_path / "saved.ckpt"
+    with pytest.raises(Killed):
+        train("sasg", workers=M, callbacks=[SaveAndDie(path, 40)], max_steps=60)  # 40 rounds an epoch
+    for process in run_processes(tmp_path, RECIPES["sasg"], rounds=60, checkpoint=path):
+        assert torch.equal(process["weights"], whole.weights)
+        assert {**process["ledger"], "measured_s": 0.0} == whole.ledger
+
+
+def test_another_number_of_workers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "saved.ckpt"
+    with pytest.raises(Killed):
+        train("sasg", workers=4, callbacks=[SaveAndDie(path, 15)])
+    with pytest.raises(InputError, match="workers: 3; the checkpoint holds 4"):
+        train("sasg", workers=3, checkpoint=path)
+
+
+def test_a_run_killed_outright_goes_on(tmp_path: Path) -> None:
+    """SIGKILL at some moment, the same command again: the same history to the byte, and no checkpoint left."""
+
+    def command(name: str) -> list[str]:
+        return [sys.executable, str(TRAIN), "algorithm=sasg", f"name={name}", f"results_dir={tmp_path}", "logger=csv",
+                "trainer.max_epochs=12", "trainer.val_check_interval=20", "autosave_minutes=0"]  # fmt: skip
+
+    subprocess.run(command("whole"), check=True)
+    process = subprocess.Popen(command("killed"))
+    folder = tmp_path / "killed" / "sasg" / "seed=1"
+    deadline = time.monotonic() + 120
+    while not (folder / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "summary.json").exists()
+    subprocess.run(command("killed"), check=True)
+    assert (folder / "history.csv").read_bytes() == (
+        tmp_path / "whole" / "sasg" / "seed=1" / "history.csv"
+    ).read_bytes()
+    assert sorted(file.name for file in folder.iterdir()) == ["config.yaml", "history.csv", "summary.json"]

@@ -1,0 +1,186 @@
+"""Any LightningModule, under any recipe, as Lightning users write them."""
+
+import math
+from typing import Any
+
+import lightning
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning import Callback, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import bench
+from bench.engines import LinearEngine, LoopEngine
+from bench.errors import InputError, NonFiniteError
+from bench.tests.toys import QUIET, Deal, Toy, flat, toy_data, train
+
+
+class Convolutional(lightning.LightningModule):
+    """What the suite never heard of: convolutions, layer norm, dicts for batch and output, Adam, a schedule, logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.LayerNorm(144), nn.Dropout(0.1), nn.Linear(144, 5)
+        )
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+        self.unused = nn.Parameter(torch.ones(7))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        loss = F.cross_entropy(self.network(batch["image"]), batch["label"])
+        self.log("train_loss", loss)
+        return {"loss": loss, "extra": loss.detach() * 2}
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=1e-2)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+
+class Pictures(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 80
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(index)
+        return {"image": torch.randn(1, 8, 8, generator=generator), "label": index % 5}
+
+
+@pytest.mark.parametrize("name", bench.recipe_names())
+def test_any_module(name: str) -> None:
+    lightning.seed_everything(0, verbose=False)
+    module = Convolutional()
+    before = flat(module)
+    trainer = Trainer(strategy=name, max_epochs=2, gradient_clip_val=1.0, **QUIET)
+    trainer.fit(module, DataLoader(Pictures(), batch_size=20))
+    assert not torch.equal(flat(module), before)
+    assert torch.equal(module.unused, torch.ones(7))
+    assert trainer.callback_metrics["train_loss"] > 0
+    assert trainer.strategy.ledger.rounds == 8  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_one_worker_is_plain_training() -> None:
+    """SGD with one worker is the loop everybody writes; the gradients are autograd's, bit for bit."""
+    data = toy_data()
+    lightning.seed_everything(3, verbose=False)
+    module = Toy()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
+    for indices in Deal(480, 1, [0], 4).batches[:30]:
+        optimizer.zero_grad()
+        module.training_step(data[indices]).backward()
+        optimizer.step()
+    assert torch.equal(train("sgd", workers=1).weights, flat(module))
+
+
+def test_the_mean_is_one_large_batch() -> None:
+    """SGD's sum over M workers, at γ/M, is a plain step on the joint batch."""
+    lightning.seed_everything(3, verbose=False)
+    module = Toy()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
+    for indices in Deal(480, 4, range(4), 4).batches[:30]:
+        optimizer.zero_grad()
+        module.training_step(toy_data()[indices]).backward()
+        optimizer.step()
+    torch.testing.assert_close(train("sgd", lambda: Toy(lr=0.05 / 4)).weights, flat(module))
+
+
+def test_the_engine_is_chosen_by_what_the_module_is() -> None:
+    class Logging(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            loss = super().training_step(batch)
+            self.log("loss", loss)
+            return loss
+
+    class Branching(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            loss = super().training_step(batch)
+            return loss * 2 if loss.item() > 1e9 else loss
+
+    class Tied(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            return super().training_step(batch) + next(self.parameters()).square().sum()
+
+    for module, engine in (
+        (Toy, LinearEngine),
+        (Logging, LoopEngine),
+        (Branching, LoopEngine),
+        (Tied, LoopEngine),  # the linear engine would miss a gradient, and is found out
+        (lambda: Toy(dropout=0.1), LoopEngine),
+    ):
+        assert type(train("sgd", module, rounds=2).strategy._engine) is engine
+    assert torch.equal(train("sgd", Logging).weights, train("sgd").weights)
+
+
+def test_lightning_goes_on_working() -> None:
+    """Clipping clips the direction; a callback sees it; the weights stay parameters of the module."""
+
+    class Norms(Callback):
+        def __init__(self) -> None:
+            self.norms: list[float] = []
+
+        def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+            self.norms.append(math.sqrt(sum(float(p.grad.square().sum()) for p in pl_module.parameters())))
+
+    norms = Norms()
+    clipped = train("sgd", callbacks=[norms], gradient_clip_val=1e-3)
+    assert min(norms.norms) > 1e-3
+    moved = (clipped.weights - train("sgd", rounds=1, module=lambda: Toy(lr=0.0)).weights).norm()
+    assert 0 < moved <= 30 * 1e-3 * 0.05 * 1.001
+    state = clipped.module.state_dict()
+    fresh = Toy()
+    fresh.load_state_dict(state)
+    assert torch.equal(flat(fresh), clipped.weights)
+
+
+def test_what_cannot_be_run_is_refused() -> None:
+    class Manual(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+    class Silent(Toy):
+        def training_step(self, batch: Any) -> Any:
+            return None
+
+    class Mixed(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network[2] = self.network[2].double()
+
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        (Manual, {}, "automatic_optimization"),
+        (Toy, {"accumulate_grad_batches": 2}, "accumulate_grad_batches: 2"),
+        (Silent, {}, "training_step: returned NoneType"),
+        (Mixed, {}, "one dtype"),
+    ]
+    for module, options, told in cases:
+        with pytest.raises(InputError, match=told):
+            train("sgd", module, **options)
+    with pytest.raises(InputError, match="workers: 0"):
+        bench.CompressedStrategy("sgd", workers=0)
+    with pytest.raises(InputError, match=r"'none'; one of .*sgd"):
+        bench.CompressedStrategy("none")
+    with pytest.raises(InputError, match="lr: 0"):
+        train("sasg", lambda: Toy(lr=0.0))
+
+
+@pytest.mark.parametrize("name", bench.recipe_names())
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_broken_gradient_is_named(name: str, bad: float) -> None:
+    """In warm-up and when a rule could have skipped over it."""
+    for round in (2, 20):
+        data = toy_data()
+        x = data.tensors[0].clone()
+        x[round * 16 + 2 * 4 + 1] = bad  # a sample of worker 2
+        with pytest.raises(NonFiniteError, match=f"round {round}: worker 2"):
+            train(name, data=TensorDataset(x, data.tensors[1]))
+
+
+def test_an_overflow_of_the_sum_is_found() -> None:
+    class Huge(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            return sum((p.sum() * 2e38 for p in self.parameters()), torch.zeros(()))
+
+    with pytest.raises(NonFiniteError, match="round 0"):
+        train("sgd", Huge, engine="loop")

@@ -1,0 +1,148 @@
+"""Small problems, and one way to train on them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from lightning import Callback, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from bench.algorithm import Algorithm
+from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "limit_val_batches": 0,
+}
+
+
+class Toy(lightning.LightningModule):
+    """Two linear layers under cross-entropy, plain SGD."""
+
+    def __init__(self, lr: float = 0.05, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.lr = lr
+        layers = [nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 3)]
+        self.network = nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else []))
+
+    def training_step(self, batch: Any) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(self.network(x), y)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class Dyadic(lightning.LightningModule):
+    """Loss ⟨w, x⟩ and ⟨v, x²⟩ over samples of small integers, γ = 1/4: exact in floats, on every machine alike.
+
+    The gradient is the mean of x and x² and does not depend on the parameters.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(96))
+        self.v = nn.Parameter(torch.zeros(32))
+
+    def training_step(self, batch: Any) -> Tensor:
+        (x,) = batch
+        return (x @ self.w + x[:, :32] ** 2 @ self.v).mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.25)
+
+
+class Deal(torch.utils.data.Sampler):
+    """A fixed order in which the plain batch of round t, dealt in rank order, holds what real ranks load in round t."""
+
+    def __init__(self, num_samples: int, num_workers: int, ranks: Sequence[int], batch_size: int) -> None:
+        order = torch.arange(num_samples).view(-1, num_workers, batch_size)
+        self.batches = order[:, list(ranks)].flatten(1).tolist()
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def toy_data(num_samples: int = 480) -> TensorDataset:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(num_samples, 20, generator=generator)
+    teacher = torch.randn(20, 3, generator=generator)
+    return TensorDataset(x, (x @ teacher).argmax(dim=1))
+
+
+def dyadic_data(num_samples: int = 480) -> TensorDataset:
+    generator = torch.Generator().manual_seed(6)
+    x = torch.randint(-9, 10, (num_samples, 96), generator=generator).float()
+    return TensorDataset(x * torch.randint(0, 2, (num_samples, 96), generator=generator))
+
+
+@dataclass
+class Trained:
+    """How a run ended."""
+
+    weights: Tensor
+    ledger: dict[str, float]
+    strategy: Any
+    module: Any
+
+
+def loader(data: TensorDataset, num_workers: int, ranks: Sequence[int], batch_size: int = 4) -> DataLoader:
+    return DataLoader(data, batch_sampler=Deal(len(data), num_workers, ranks, batch_size))
+
+
+def train(
+    algorithm: Algorithm | str,
+    module: Callable[[], lightning.LightningModule] = Toy,
+    data: TensorDataset | None = None,
+    workers: int = 4,
+    rounds: int = 30,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+    engine: Any = "auto",
+    **trainer_options: Any,
+) -> Trained:
+    """Simulated training for some rounds, from seed 3."""
+    data = data or toy_data()
+    lightning.seed_everything(3, verbose=False)
+    model = module()
+    strategy = CompressedStrategy(algorithm, workers=workers, engine=engine)
+    options = {**QUIET, "max_steps": rounds, **trainer_options}
+    trainer = Trainer(strategy=strategy, callbacks=list(callbacks), **options)
+    batches = loader(data, workers, range(workers))
+    trainer.fit(model, batches, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    return Trained(flat(model), strategy.ledger.state_dict(), strategy, model)
+
+
+def flat(module: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+class Recorder(Callback):
+    """Keeps the uploads of every round and a copy of the ledger after it."""
+
+    def __init__(self) -> None:
+        self.uploads: list[list[bool]] = []
+        self.ledgers: list[dict[str, float]] = []
+        self.directions: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        strategy = trainer.strategy
+        assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
+        self.uploads.append(strategy.last_report.uploaded.tolist())
+        self.ledgers.append(dict(strategy.ledger.state_dict()))
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        self.directions.append(torch.cat([p.grad.flatten().clone() for p in pl_module.parameters()]))
