@@ -9,6 +9,12 @@ from bench.message import Message
 
 
 class Aggregator(ABC):
+    """What the server makes of M messages."""
+
+    def weight(self, num_workers: int) -> float:
+        """What one worker's message counts for in the aggregate."""
+        return 1.0
+
     @abstractmethod
     def aggregate(self, messages: Message, weights: Tensor | None = None) -> Tensor:
         """M messages, each times its weight (M,) if given -> (d,)."""
@@ -25,6 +31,9 @@ class Sum(Aggregator):
 @dataclass(frozen=True)
 class Mean(Aggregator):
     """(1/M) Σ_m S_m."""
+
+    def weight(self, num_workers: int) -> float:
+        return 1 / num_workers
 
     def aggregate(self, messages: Message, weights: Tensor | None = None) -> Tensor:
         return messages.sum(weights).div_(messages.num_rows)

@@ -52,6 +52,8 @@ class Algorithm:
             raise InputError(
                 "stale_scale: 'rescaled'; gradients follow the learning rate anyway, units: update is needed"
             )
+        if self.stale_scale == "rescaled" and not self.rule.adaptive:
+            raise InputError("stale_scale: 'rescaled'; where everybody uploads nothing is stale, a lazy rule is needed")
         if self.feedback.keeps_error and isinstance(self.compressor, Identity):
             raise InputError(
                 f"feedback: {type(self.feedback).__name__}; {type(self.compressor).__name__} leaves no error"

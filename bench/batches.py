@@ -33,7 +33,9 @@ def deal(batch: Any, num_workers: int) -> Any:
     (num_samples,) = sizes
     share, left_out = divmod(num_samples, num_workers)
     if share == 0:
-        raise InputError(f"batch: {num_samples} samples for {num_workers} workers; at least one each is needed")
+        raise InputError(
+            f"batch: {num_samples} samples for {num_workers} workers; one each is needed, or drop_last=True"
+        )
     if left_out:
         warnings.warn(
             f"batch of {num_samples} samples: {left_out} left out, so that {num_workers} workers get {share} each",

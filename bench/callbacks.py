@@ -1,8 +1,9 @@
 """What the suite hangs on a Trainer: the history of a run, its checkpoints, its progress bar."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ from tqdm.auto import tqdm
 from bench.errors import InputError
 from bench.results import Row, RunFolder
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+
+
+@contextlib.contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """A file that cannot be written, on a full disk say, is no reason to lose the run: the next one may be."""
+    try:
+        yield
+    except OSError as error:
+        print(f"{what}: not written, the run goes on: {error}", file=sys.stderr)
 
 
 class History(Callback):
@@ -60,7 +70,8 @@ class History(Callback):
         self.rows.append(row)
         self.loss_sum, self.num_losses = 0.0, 0
         if trainer.is_global_zero:
-            self.folder.write_history(self.rows)
+            with going_on("history.csv"):
+                self.folder.write_history(self.rows)
             for logger in trainer.loggers:
                 logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
 
@@ -92,9 +103,10 @@ class Autosave(Callback):
         # All ranks save together or not at all.
         if trainer.strategy.broadcast(due):
             partial = self.path.with_suffix(".partial")
-            trainer.save_checkpoint(partial)
-            if trainer.is_global_zero:
-                partial.replace(self.path)
+            with going_on("checkpoint"):
+                trainer.save_checkpoint(partial)
+                if trainer.is_global_zero:
+                    partial.replace(self.path)
             self.saved_at = time.monotonic()
 
 

@@ -33,7 +33,6 @@ class Layout:
         if len(kinds) != 1:
             given = " and ".join(kinds) or "none"
             raise InputError(f"parameters: {given}; trainable parameters of one dtype on one device are needed")
-        self.names = [name for name, _ in trainable]
         self.parameters = [p for _, p in trainable]
         self.sizes = [p.numel() for p in self.parameters]
         self.vector = torch.cat([p.detach().reshape(-1) for p in self.parameters])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.engines import WorkerGradients
+from bench.engines.base import WorkerGradients, sum_in_order
 from bench.positions import PositionCode
 
 
@@ -110,10 +110,7 @@ class DenseMessage(Message):
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
         values = self.values if weights is None else self.values * weights.to(self.values)[:, None]
-        total = values[0].clone()
-        for row in values[1:]:  # one after another: the order in which `GradientMessage` adds
-            total.add_(row)
-        return total
+        return sum_in_order(list(values))
 
     def subtract_from(self, x: Tensor) -> Tensor:
         return x.sub_(self.values)
@@ -162,15 +159,7 @@ class GradientMessage(Message):
         return self.gradients.dense(self.picked)
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
-        total, scratch = torch.empty_like(self.like), torch.empty_like(self.like)
-        for row in range(self.num_rows):
-            into = scratch if row else total
-            self.write(row, into)
-            if weights is not None:
-                into.mul_(weights[row])
-            if row:
-                total.add_(scratch)
-        return total
+        return self.gradients.sum(self.picked) if weights is None else DenseMessage(self.dense()).sum(weights)
 
     def subtract_from(self, x: Tensor) -> Tensor:
         return x.sub_(self.dense())

@@ -46,8 +46,11 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file so that it appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,15 @@ class RunFolder:
         Raises:
             InputError: another config; the message names the keys that differ.
         """
-        file = self.path / "config.yaml"
-        if not file.exists():
+        if not (self.path / "config.yaml").exists():
             return
-        found, given = dict(_leaves(yaml.safe_load(file.read_text("utf-8")))), dict(_leaves(config))
-        differing = sorted(key for key in found.keys() | given.keys() if found.get(key) != given.get(key))
-        if differing:
-            told = ", ".join(f"{key} ({found.get(key)} there, {given.get(key)} now)" for key in differing)
+        found, given = dict(_leaves(self.config())), dict(_leaves(config))
+        if differing := different_keys(self.config(), config):
+            told = ", ".join(f"{key} ({found.get(key)} there, {given.get(key)} now)" for key in sorted(differing))
             raise InputError(f"{self.path}: written under another config: {told}; choose another name= or remove it")
+
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load((self.path / "config.yaml").read_text("utf-8"))
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -117,6 +121,12 @@ def target_reached(rows: Sequence[Row], metric: str, value: float) -> dict[str, 
     first = next((row for row in rows if row[metric] > value), None)
     figures = {name: None if first is None else first[name] for name in TARGET_COLUMNS}
     return {"metric": metric, "value": value, **figures}
+
+
+def different_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> set[str]:
+    """The dotted keys in which two configs differ."""
+    left, right = dict(_leaves(a)), dict(_leaves(b))
+    return {key for key in left.keys() | right.keys() if left.get(key) != right.get(key)}
 
 
 def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

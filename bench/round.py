@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.algorithm import Algorithm
 from bench.engines import WorkerGradients
-from bench.errors import NonFiniteError
+from bench.errors import InputError, NonFiniteError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
 from bench.link import LinkModel
@@ -20,7 +20,17 @@ from bench.world import World
 
 
 class Cohort:
-    """M workers and their server: the state of a recipe, and the one thing they do together."""
+    """M workers and their server: the state of a recipe, and the one thing they do together.
+
+    Args:
+        algorithm: the recipe.
+        world: where the workers are.
+        link: what their messages take on a modelled network.
+        layout: of the parameters.
+
+    Raises:
+        InputError: the link cannot carry the recipe's messages.
+    """
 
     def __init__(self, algorithm: Algorithm, world: World, link: LinkModel, layout: Layout) -> None:
         link.refuse(algorithm)
@@ -59,7 +69,7 @@ class Cohort:
         """
         algorithm, workers, ledger = self.algorithm, self.workers, self.ledger
         rate = float(learning_rate[0]) if isinstance(learning_rate, Tensor) else learning_rate
-        threshold_lr = self.lagged_rate.follow(rate, epoch)
+        threshold_lr = self.lagged_rate.follow(rate, epoch) * algorithm.aggregator.weight(self.world.size)
         num_backwards = torch.ones(len(workers.ranks), dtype=torch.int64)
         view = View(
             ledger.rounds, self.world.size, threshold_lr, parameters, workers, gradients, gradients_at, num_backwards
@@ -82,8 +92,10 @@ class Cohort:
         # 4. The server's answer.
         messages = self.server.receive(report.uploaded, arrived.messages, rate)
         direction, downlink_bits = self.server.direction(messages, rate)
-        if not direction.sum().isfinite():
-            raise NonFiniteError(f"round {ledger.rounds}: the aggregate of finite messages is not finite: an overflow")
+        if not direction.sum().isfinite() and not direction.isfinite().all():
+            broken = (~messages.dense().isfinite().all(dim=1)).nonzero()[:, 0].tolist()
+            whose = f"the gradient of worker {', '.join(map(str, broken))}" if broken else "the workers' sum"
+            raise NonFiniteError(f"round {ledger.rounds}: {whose} is not finite: an overflow")
         # 5. The account.
         uplink = report.num_bits.tolist()
         control_bits = self.world.size if algorithm.rule.adaptive else 0
@@ -120,20 +132,29 @@ class Cohort:
 
     def state_dict(self) -> dict[str, object]:
         """The state of all M workers, the same in every process and every world. Tensors and numbers only."""
-        states = self.world.gather(self.workers.state_dict())
-        rows = {name: torch.cat([s["rows"][name].cpu() for s in states]) for name in states[0]["rows"]}
-        snapshots = {t: vector.cpu() for s in states for t, vector in s["snapshots"].items()}
+        workers = self.workers.state_dict()
+        rows = self.world.gather_rows(workers["rows"])
+        snapshots = {t: v for process in self.world.gather(workers["snapshots"]) for t, v in process.items()}
         return {
+            "algorithm": repr(self.algorithm),
             "num_workers": self.world.size,
-            "workers": {"rows": rows, "snapshots": snapshots, "movements": states[0]["movements"]},
+            "workers": {**workers, "rows": rows, "snapshots": snapshots},
             "server": self.server.state_dict(),
             "lagged_rate": vars(self.lagged_rate),
             "ledger": self.ledger.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from `state_dict`, in whichever world it was written. M must be the same."""
-        self.workers.load_state_dict(state["workers"])
+        """Go on from `state_dict`, in whichever world it was written.
+
+        Raises:
+            InputError: it was written by another recipe or another number of workers.
+        """
+        if state["num_workers"] != self.world.size:
+            raise InputError(f"workers: {self.world.size}; the checkpoint holds {state['num_workers']}")
+        if state["algorithm"] != repr(self.algorithm):
+            raise InputError(f"algorithm: {self.algorithm}; the checkpoint holds {state['algorithm']}")
+        self.workers.load_state_dict(state["workers"], self.vector.device)
         self.server.load_state_dict(state["server"])
         self.lagged_rate = LaggedRate(**state["lagged_rate"])
         self.ledger.load_state_dict(state["ledger"])

@@ -5,7 +5,7 @@ A lazy worker m skips its upload, and the server uses its last one again, as lon
     change_m ≤ (1/M²) Σ_{i=1}^{D−1} c ‖w^{t+1−i} − w^{t−i}‖²    and    age_m ≤ D,    c = coefficient / γ.
 
 The first D rounds always upload. The left side is what the rules differ in. The learning rate γ of the threshold
-follows a schedule one epoch late, as in the SASG experiments.
+follows a schedule one epoch late, as in the SASG experiments, and is that of a sum: a mean's γ counts a Mth.
 
 LAG: Chen, Giannakis, Sun, Yin: LAG: Lazily Aggregated Gradient, NeurIPS 2018.
 LASG: Chen, Sun, Yin: Communication-Adaptive Stochastic Gradient Methods, IEEE TSP 2021.
@@ -47,7 +47,7 @@ class View:
     Attributes:
         round: t, from 0.
         num_workers: M, in all processes.
-        threshold_lr: the learning rate γ of the threshold.
+        threshold_lr: the learning rate γ of the threshold, of a sum over workers.
         parameters: (d,) w^t.
         workers: the rows of this process.
         gradients: their gradients ∇f_m(w^t; ξ_m^t).
@@ -116,7 +116,7 @@ class LazyRule(UploadRule):
         """(R,): the left side of the rule for these rows."""
 
     def threshold(self, view: View) -> float:
-        """The right side of the rule, the same for every worker."""
+        """The right side of the rule, a squared length of gradients, the same for every worker."""
         c = self.coefficient / view.threshold_lr
         # An infinite coefficient means the limit, even while nothing has moved.
         return sum(view.workers.movements) * c / view.num_workers**2 if abs(c) != torch.inf else c
@@ -124,7 +124,8 @@ class LazyRule(UploadRule):
     def should_upload(self, view: View) -> Tensor:
         workers = view.workers
         workers.remember(view.parameters, view.round, num_movements=self.max_age - 1)
-        upload = (workers.ages > self.max_age) | (view.round < self.max_age)
+        ages = view.round - workers.upload_rounds
+        upload = (ages > self.max_age) | torch.tensor(view.round < self.max_age)
         if len(undecided := (~upload).nonzero()[:, 0]):
             change = self.change(view, undecided).cpu()
             upload[undecided] = ~(change <= self.threshold(view))  # so that a NaN uploads, and is found
@@ -165,8 +166,8 @@ class LASGWK1(LazyRule):
         # Every upload's δ is compared with later, so δ is computed in rounds that are forced to upload, too.
         memory, every_row = view.workers.memory, torch.arange(len(view.workers.ranks))
         if view.round % self.max_age == 0:
-            memory["snapshot"][:] = view.parameters
-        at_snapshot = view.stale_gradients(every_row, list(memory["snapshot"]))
+            memory["snapshot"] = view.parameters.clone().expand(len(every_row), -1)
+        at_snapshot = view.stale_gradients(every_row, [memory["snapshot"][0]] * len(every_row))
         memory["innovation"] = view.gradients.dense(every_row) - at_snapshot.dense(every_row)
         return super().should_upload(view)
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bench.algorithm import Algorithm
 from bench.batches import deal, pick
+from bench.buffers import WorkerBuffers
 from bench.engines import Engine, EngineName, WorkerGradients, choose_engine
 from bench.errors import InputError
 from bench.layout import Layout
@@ -41,8 +42,6 @@ else:
 
 class _Compressed(_Base):
     """What both worlds share, which is everything but where the workers live."""
-
-    global_rank: int
 
     def __init__(
         self,
@@ -96,6 +95,7 @@ class _Compressed(_Base):
             raise InputError("precision: 16-mixed scales the loss; 32-true or bf16-mixed is needed")
         self._layout = Layout(module.named_parameters())
         self._share_initial_state(module)
+        self._buffers = WorkerBuffers(module, len(self.world.local_ranks))
         super().setup_optimizers(trainer)
         if len(self.optimizers) != 1:
             raise InputError(f"optimizers: {len(self.optimizers)}; exactly 1 is needed")
@@ -113,13 +113,13 @@ class _Compressed(_Base):
         noise = [(self.seed, self.ledger.rounds, rank) for rank in ranks]
 
         def step(shard: Any) -> Tensor:
-            return _loss(module.training_step(shard, *rest, **kwargs))
+            with self.precision_plugin.train_step_context():  # anew each time: autocast keeps casts of the weights
+                return _loss(module.training_step(shard, *rest, **kwargs))
 
-        with self.precision_plugin.train_step_context():
-            if self._engine is None:
-                name = self.engine_name if self.precision_plugin.precision == "32-true" else "loop"
-                self._engine = choose_engine(name, module, self._layout, step, shards, noise)
-            gradients = self._engine.gradients(step, shards, noise)
+        if self._engine is None:
+            name = self.engine_name if self.precision_plugin.precision == "32-true" else "loop"
+            self._engine = choose_engine(name, module, self._layout, self._buffers, step, shards, noise)
+        gradients = self._engine.gradients(step, shards, noise)
         self._pass = (step, shards, noise, gradients)
         return gradients.losses.mean()
 
@@ -134,8 +134,8 @@ class _Compressed(_Base):
 
         def gradients_at(rows: Tensor, parameters: Sequence[Tensor]) -> WorkerGradients:
             assert self._engine is not None
-            with self.precision_plugin.train_step_context():
-                return self._engine.gradients(step, pick(shards, rows), [noise[r] for r in rows], parameters)
+            picked = rows.tolist()
+            return self._engine.gradients(step, pick(shards, rows), [noise[r] for r in picked], parameters, picked)
 
         learning_rate = self._learning_rate(optimizer)
         direction, self._report = self.cohort.round(
@@ -153,8 +153,8 @@ class _Compressed(_Base):
         groups = optimizer.param_groups
         rates = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
         by_tensor = [rates.get(id(p), float(groups[0]["lr"])) for p in self._layout.parameters]
-        if self.algorithm.units == "update" and 0 in by_tensor:
-            raise InputError(f"lr: 0; {self.algorithm.name} sends updates γg, so a learning rate above 0 is needed")
+        if 0 in by_tensor and (self.algorithm.units == "update" or self.algorithm.rule.adaptive):
+            raise InputError(f"lr: 0; {self.algorithm.name} divides by the learning rate, one above 0 is needed")
         if len(set(by_tensor)) == 1:
             return by_tensor[0]
         vector = self._layout.vector
@@ -162,27 +162,45 @@ class _Compressed(_Base):
             vector.new_tensor(by_tensor), torch.tensor(self._layout.sizes, device=vector.device)
         )
 
+    def _average_buffers(self) -> None:
+        """Give the module what stands for all workers: to be evaluated, saved, and left to the user."""
+        if self._cohort is not None and self._buffers.rows:
+            self._buffers.average(self.world.gather_rows(self._buffers.state_dict()))
+
+    def on_validation_start(self) -> None:
+        """Evaluate with the workers' average buffers."""
+        self._average_buffers()
+
+    def on_train_end(self) -> None:
+        """Leave the module with the workers' average buffers."""
+        self._average_buffers()
+
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         """Add the cohort's state and the processes' random number generators. All ranks take part."""
         if "optimizer_states" in checkpoint:  # not in one that holds weights only
+            self._average_buffers()  # in place, and so in the checkpoint's references
             generators = self.world.gather(torch.get_rng_state())
-            checkpoint[CHECKPOINT_KEY] = {"cohort": self.cohort.state_dict(), "generators": generators}
+            buffers = self.world.gather_rows(self._buffers.state_dict())
+            checkpoint[CHECKPOINT_KEY] = {
+                "cohort": self.cohort.state_dict(),
+                "buffers": buffers,
+                "generators": generators,
+            }
         super().save_checkpoint(checkpoint, filepath, storage_options)
 
     def load_optimizer_state_dict(self, checkpoint: Any) -> None:
         """The hook in which Lightning hands over the whole checkpoint.
 
         Raises:
-            InputError: the checkpoint is of another number of workers.
+            InputError: the checkpoint is of another number of workers, or of another recipe.
         """
         super().load_optimizer_state_dict(checkpoint)
         if (state := checkpoint.get(CHECKPOINT_KEY)) is None:
             return  # trained by another strategy: weights and optimizer go on, the cohort starts afresh
-        if (saved := state["cohort"]["num_workers"]) != self.world.size:
-            raise InputError(f"workers: {self.world.size}; the checkpoint holds {saved}")
         self.cohort.load_state_dict(state["cohort"])
-        if len(generators := state["generators"]) > self.global_rank:
-            torch.set_rng_state(generators[self.global_rank])
+        self._buffers.load_state_dict(state["buffers"], self.world.local_ranks)
+        if len(generators := state["generators"]) > (rank := self.world.local_ranks[0]):
+            torch.set_rng_state(generators[rank])
 
 
 class CompressedStrategy(_Compressed, SingleDeviceStrategy):
@@ -263,7 +281,8 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         """No wrapper: gradients travel as messages."""
 
     def _share_initial_state(self, module: lightning.LightningModule) -> None:
-        for tensor in (self._layout.vector, *module.buffers()):
+        frozen = [p.data for p in module.parameters() if not p.requires_grad]
+        for tensor in (self._layout.vector, *frozen, *module.buffers()):
             dist.broadcast(tensor, src=0)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from bench.results import RunFolder, write_whole
+from bench.errors import InputError
+from bench.results import RunFolder, different_keys, write_whole
 
 
 @dataclass(frozen=True)
@@ -148,30 +149,33 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
 
 
 def _complete_runs(folder: Path, order: Sequence[str]) -> dict[str, list[RunFolder]]:
-    """The complete runs of each recipe that has any."""
+    """The complete runs of each recipe that has any.
+
+    Raises:
+        InputError: two seeds of a recipe differ in more than the seed.
+    """
     rank = {recipe: place for place, recipe in enumerate(order)}
     recipes = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (rank.get(p.name, len(rank)), p.name))
     runs = {p.name: [run for run in map(RunFolder, sorted(p.iterdir())) if run.is_complete] for p in recipes}
+    for recipe, folders in runs.items():
+        for other in folders[1:]:
+            if differing := different_keys(folders[0].config(), other.config()) - {"seed", "data.seed"}:
+                raise InputError(
+                    f"{recipe}: {folders[0].path} and {other.path} differ in {', '.join(sorted(differing))}"
+                )
     return {recipe: folders for recipe, folders in runs.items() if folders}
 
 
 def _figures(folders: Sequence[RunFolder]) -> dict[str, Sample]:
     """Final accuracy, and each cost at first reaching the target, over the runs of a recipe."""
-    summaries = [folder.summary() for folder in folders]
-    reached = [s["target"] for s in summaries if s["target"]["round"] is not None]
-    at_target = [
-        _row_at(f, s["target"]["round"]) for f, s in zip(folders, summaries, strict=True) if s["target"]["round"]
-    ]
-    num_runs = len(folders)
+    summaries, num_runs = [folder.summary() for folder in folders], len(folders)
+    reached = {folder: summary["target"]["round"] for folder, summary in zip(folders, summaries, strict=True)}
+    rows = [row for folder, round in reached.items() for row in folder.history() if row["round"] == round]
     figures = {"accuracy": Sample(tuple(100 * s["test_accuracy"] for s in summaries), num_runs)}
     for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s"):
-        figures[column] = Sample(tuple(target[column] for target in reached), num_runs)
-    figures["both_ways"] = Sample(tuple(row["uplink_bits"] + row["downlink_bits"] for row in at_target), num_runs)
+        figures[column] = Sample(tuple(row[column] for row in rows), num_runs)
+    figures["both_ways"] = Sample(tuple(row["uplink_bits"] + row["downlink_bits"] for row in rows), num_runs)
     return figures
-
-
-def _row_at(folder: RunFolder, round: int) -> Mapping[str, Any]:
-    return next(row for row in folder.history() if row["round"] == round)
 
 
 @dataclass(frozen=True)

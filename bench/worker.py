@@ -1,6 +1,7 @@
 """The state of the workers that live in this process, a row each: all ten in a simulation, one in a real process."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,9 +10,12 @@ from torch import Tensor
 class Workers:
     """Rows of state for L workers.
 
+    Args:
+        ranks: their ranks among all M workers.
+        error: (L, d) zeros where the recipe keeps an error, else None.
+        memory: rows (L, …) that the upload rule starts with.
+
     Attributes:
-        ranks: (L,) their ranks among all M workers.
-        ages: (L,) rounds since the last upload; 1 in the round after it.
         upload_rounds: (L,) the round of each worker's last upload.
         error: (L, d) error-feedback vectors, or None.
         memory: rows (L, …) that an upload rule keeps.
@@ -21,7 +25,6 @@ class Workers:
 
     def __init__(self, ranks: Sequence[int], error: Tensor | None, memory: dict[str, Tensor]) -> None:
         self.ranks = tuple(ranks)
-        self.ages = torch.ones(len(ranks), dtype=torch.int64)
         self.upload_rounds = torch.zeros(len(ranks), dtype=torch.int64)
         self.error = error
         self.memory = memory
@@ -31,7 +34,8 @@ class Workers:
     def remember(self, parameters: Tensor, round: int, num_movements: int) -> None:
         """Keep this round's parameters (d,), and how far they moved since the last round."""
         if (last := self.snapshots.get(round - 1)) is not None:
-            self.movements = [*self.movements, torch.dist(parameters, last).item() ** 2][-num_movements:]
+            movements = [*self.movements, torch.dist(parameters, last).item() ** 2]
+            self.movements = movements[max(0, len(movements) - num_movements) :]
         self.snapshots[round] = parameters.clone()
 
     def stale(self, rows: Tensor) -> list[Tensor]:
@@ -40,25 +44,27 @@ class Workers:
 
     def finish_round(self, uploaded: Tensor, round: int) -> None:
         """Note who uploaded, (L,) bool, and forget the parameters that nobody needs any more."""
-        self.ages = torch.where(uploaded, 1, self.ages + 1)
         self.upload_rounds = torch.where(uploaded, round, self.upload_rounds)
         needed = {round, *self.upload_rounds.tolist()}
         self.snapshots = {t: vector for t, vector in self.snapshots.items() if t in needed}
 
-    def state_dict(self) -> dict[str, object]:
-        """One row a worker under "rows"; under "shared" what all workers have in common."""
-        rows = {"ages": self.ages, "upload_rounds": self.upload_rounds, **self.memory}
+    def state_dict(self) -> dict[str, Any]:
+        """On the CPU: under "rows" (L, …) by name, and what all workers have in common."""
+        rows = {"upload_rounds": self.upload_rounds, **self.memory}
         if self.error is not None:
             rows["error"] = self.error
-        return {"rows": rows, "snapshots": self.snapshots, "movements": self.movements}
+        return {
+            "rows": {name: t.cpu() for name, t in rows.items()},
+            "snapshots": {t: vector.cpu() for t, vector in self.snapshots.items()},
+            "movements": self.movements,
+        }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict, device: torch.device) -> None:
         """Take the rows of this process's workers from the rows of all M."""
-        device = None if self.error is None else self.error.device
         rows = {name: t[list(self.ranks)] for name, t in state["rows"].items()}
-        self.ages, self.upload_rounds = rows.pop("ages"), rows.pop("upload_rounds")
+        self.upload_rounds = rows.pop("upload_rounds")
         self.error = rows.pop("error").to(device) if self.error is not None else None
-        self.memory = {name: rows[name].to(t.device) for name, t in self.memory.items()}
+        self.memory = {name: t.to(device) for name, t in rows.items()}
         needed = {*self.upload_rounds.tolist(), max(state["snapshots"], default=0)}
-        self.snapshots = {t: v for t, v in state["snapshots"].items() if t in needed}
+        self.snapshots = {t: v.to(device) for t, v in state["snapshots"].items() if t in needed}
         self.movements = list(state["movements"])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from bench.errors import WorkerLostError
 from bench.ledger import Report
@@ -29,7 +30,8 @@ class Exchange:
 
 
 class World(ABC):
-    """
+    """Where all M workers are, seen from this process.
+
     Attributes:
         size: M.
         local_ranks: the ranks of the workers in this process.
@@ -55,6 +57,11 @@ class World(ABC):
     @abstractmethod
     def gather(self, state: Any) -> list[Any]:
         """Every process's `state`, in rank order; in a simulation just the one."""
+
+    def gather_rows(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rows (L, …) of the local workers, on the CPU -> (M, …) of all, by name."""
+        states = self.gather(rows)
+        return {name: torch.cat([state[name] for state in states]) for name in rows}
 
 
 class SimulatedWorld(World):

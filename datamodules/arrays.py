@@ -1,8 +1,6 @@
 """Image data sets as npz files: x_train, y_train, x_test, y_test, checked when loaded."""
 
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -33,8 +31,10 @@ def load_npz(path: Path, image_shape: tuple[int, ...], num_classes: int) -> Imag
         try:
             with np.load(path) as archive:
                 array = archive[name]
-        except (KeyError, OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{path}: {name}: cannot be read ({error}); remove the file to fetch it again") from error
+        except Exception as error:  # a damaged archive may raise anything
+            raise InputError(
+                f"{path}: {name}: cannot be read ({error!r}); remove the file to fetch it again"
+            ) from error
         if array.dtype != np.uint8:
             raise InputError(f"{path}: {name}: expected uint8, found {array.dtype}")
         arrays[name] = array

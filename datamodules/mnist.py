@@ -1,8 +1,10 @@
 """MNIST: `<data_dir>/mnist.npz`, or torchvision's download turned into it."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench.errors import InputError
 from datamodules.arrays import ImageArrays, load_npz, save_npz
 from datamodules.images import ImageData
 
@@ -11,6 +13,9 @@ class MNIST(ImageData):
     """
     Args:
         data_dir: where mnist.npz is, or will be.
+
+    Raises:
+        InputError: an array is damaged, or there is none and no download.
     """
 
     mean = (0.1307,)
@@ -24,9 +29,12 @@ class MNIST(ImageData):
         if not self.path.exists():
             from torchvision import datasets  # here: most runs need no torchvision
 
-            root = self.path.parent / "download"
-            train, test = (datasets.MNIST(str(root), train=split, download=True) for split in (True, False))
-            save_npz(self.path, train, test)
+            with TemporaryDirectory() as root:  # one's own: runs of a matrix may start together
+                try:
+                    train, test = (datasets.MNIST(root, train=split, download=True) for split in (True, False))
+                except (OSError, RuntimeError) as error:
+                    raise InputError(f"{self.path}: not there, and its download failed: {error}") from error
+                save_npz(self.path, train, test)
 
     def load(self) -> ImageArrays:
         return load_npz(self.path, image_shape=(28, 28), num_classes=10)

@@ -44,6 +44,7 @@ class IIDSampler(Sampler[Tensor]):
         self.seed = seed
         self.epoch = 0
         self.rounds_done = 0  # of this epoch
+        self.skip = 0  # rounds that the epoch of a checkpoint had done already
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of every epoch."""
@@ -60,7 +61,7 @@ class IIDSampler(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         rounds = self.shards().split(self.batch_size, dim=1)[: len(self)]
-        first = self.rounds_done % len(self)  # not 0 only in an epoch that a checkpoint cut in two
+        first, self.skip = self.skip % len(self), 0
         for done, indices in enumerate(rounds[first:], start=first + 1):
             self.rounds_done = done
             yield indices
@@ -77,4 +78,4 @@ class RoundLoader(DataLoader):
         return {"rounds_done": self.rounds.rounds_done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rounds.rounds_done = state["rounds_done"]
+        self.rounds.skip = state["rounds_done"]

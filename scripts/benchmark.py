@@ -97,6 +97,8 @@ def main() -> None:
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
+    if unknown := set(args.recipes) - set(bench.recipe_names()):
+        parser.error(f"unknown recipe {', '.join(sorted(unknown))}; there is {', '.join(bench.recipe_names())}")
     print(f"{'recipe':<12}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
     for recipe in args.recipes:
         watch = measure(recipe, args.rounds)

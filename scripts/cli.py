@@ -8,15 +8,22 @@ from collections.abc import Callable
 def guarded(main: Callable[[], None]) -> None:
     """Run a command's main; print one line and exit with status 2 for what its user can mend."""
     from hydra.errors import HydraException
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities import rank_zero_only
     from omegaconf.errors import OmegaConfBaseException
 
     from bench.errors import InputError, NonFiniteError, WorkerLostError
 
+    ours = (InputError, NonFiniteError, WorkerLostError)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let Hydra's errors come here instead of printing them itself
     try:
         main()
-    except (InputError, NonFiniteError, WorkerLostError, HydraException, OmegaConfBaseException) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (*ours, HydraException, OmegaConfBaseException, MisconfigurationException) as error:
+        # What all processes know, one says; a lost worker is known to those it left.
+        if getattr(rank_zero_only, "rank", 0) == 0 or isinstance(error, WorkerLostError):
+            print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -67,6 +67,8 @@ def run(cell: Cell, bars: "queue.Queue[int]") -> str | None:
     finally:
         bars.put(line)
     if done.returncode == 0:
+        if done.stderr.strip():
+            tqdm.write(f"{cell.label}: {done.stderr.strip()}")
         return None
     said = [text for text in done.stderr.splitlines() if text.strip()]
     return said[-1] if said else f"ended by signal {-done.returncode}"
@@ -89,12 +91,16 @@ def matrix(overrides: list[str]) -> None:
         ) as progress,
     ):
         started = {pool.submit(run, cell, bars): cell for cell in pending}
-        for future in as_completed(started):
-            label, reason = started[future].label, future.result()
-            tqdm.write(f"{label}: {reason or 'complete'}")
-            if reason:
-                failed[label] = reason
-            progress.update()
+        try:
+            for future in as_completed(started):
+                label, reason = started[future].label, future.result()
+                tqdm.write(f"{label}: {reason or 'complete'}")
+                if reason:
+                    failed[label] = reason
+                progress.update()
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # the running ones got the interrupt, too; the rest shall not start
+            raise
     print(f"{cfg.name}: {len(grid) - len(failed)} of {len(grid)} runs complete")
     for label, reason in failed.items():
         print(f"failed: {label}: {reason}")

@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from scripts.cli import guarded, one_line
 
-# What does not change a result: where it lies, who watches, how it is computed, what it is compared with.
-NOT_RESULTS = ("results_dir", "data_dir", "logger", "threads", "autosave_minutes", "matrix", "jobs", "paper")
+# What does not change a result: where it lies, who watches, what else is run, what it is compared with.
+NOT_RESULTS = ("results_dir", "data_dir", "logger", "autosave_minutes", "matrix", "jobs", "paper")
 
 HARMLESS = (
     ".*does not have many workers",  # data are batched on the device
@@ -44,6 +44,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
 
     import bench  # noqa: F401  registers the strategies, in this process whoever launched it
     from bench.callbacks import Autosave, History, Progress
+    from bench.errors import InputError
     from bench.module import Classifier
     from bench.results import RunFolder
 
@@ -51,6 +52,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     logging.getLogger("lightning").setLevel(logging.ERROR)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message, module="lightning")
+    if cfg.workers < 1:
+        raise InputError(f"workers: {cfg.workers}; at least 1 is needed")
     folder = RunFolder(Path(cfg.results_dir) / cfg.name / cfg.algorithm.name / f"seed={cfg.seed}")
     folder.check(config := described(cfg))
     if folder.is_complete:
@@ -97,6 +100,7 @@ def described(cfg: DictConfig) -> dict[str, Any]:
     """What config.yaml holds: all that a result depends on."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
+    plain["data"].pop("data_dir", None)
     return {str(key): value for key, value in plain.items() if key not in NOT_RESULTS}
 
 

@@ -1,11 +1,12 @@
 """What an engine gives: the gradients of several workers, each from its own batch."""
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Noise = tuple[int, int, int]
 """(seed, round, rank): what a worker's random numbers in a round depend on, the same in every world."""
@@ -17,13 +18,38 @@ Step = Callable[[Any], Tensor]
 CACHE_LINE = 64  # bytes; where PyTorch lets every tensor of its own begin
 
 
-def aligned(t: Tensor) -> Tensor:
-    """`t`, or a copy where it begins inside a cache line.
+def is_aligned(t: Tensor) -> bool:
+    """Whether `t` begins a cache line.
 
     Matrix products may round by the address of their operands. A worker's part of a joint tensor must give the bits
     that the same numbers give in a process of its own, where they begin a tensor.
     """
-    return t if t.data_ptr() % CACHE_LINE == 0 else t.clone(memory_format=torch.contiguous_format)
+    return t.data_ptr() % CACHE_LINE == 0
+
+
+def aligned(t: Tensor) -> Tensor:
+    """`t`, or a copy of it that begins a cache line."""
+    return t if is_aligned(t) else t.clone(memory_format=torch.contiguous_format)
+
+
+def sum_in_order(rows: Sequence[Tensor]) -> Tensor:
+    """(d,): the rows (d,) added up one after another; the order decides the last bits."""
+    total = rows[0].clone()
+    for row in rows[1:]:
+        total.add_(row)
+    return total
+
+
+@contextlib.contextmanager
+def logging_replaced(module: nn.Module, log: Callable[..., None]) -> Iterator[None]:
+    """Let `module.log` and `module.log_dict` be `log` for a while."""
+    shadows = {"log": log, "log_dict": log}
+    vars(module).update(shadows)
+    try:
+        yield
+    finally:
+        for name in shadows:
+            del vars(module)[name]
 
 
 class WorkerGradients(ABC):
@@ -40,6 +66,10 @@ class WorkerGradients(ABC):
         """(R', d): the gradients of these rows, written to `out` if given, else to a new tensor."""
 
     @abstractmethod
+    def sum(self, rows: Tensor) -> Tensor:
+        """(d,): the gradients of these rows added up one after another."""
+
+    @abstractmethod
     def finite(self) -> Tensor:
         """(R,) bool: whether a worker's gradient is free of NaN and infinity."""
 
@@ -53,7 +83,12 @@ class Engine(ABC):
 
     @abstractmethod
     def gradients(
-        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+        self,
+        step: Step,
+        batch: Any,
+        noise: Sequence[Noise],
+        parameters: Sequence[Tensor] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> WorkerGradients:
         """The gradient of every worker's loss.
 
@@ -62,4 +97,5 @@ class Engine(ABC):
             batch: a tree of tensors (R, B, …), a row a worker.
             noise: of R workers, what seeds their dropout and the like.
             parameters: where to evaluate, one (d,) vector a row; the module's own parameters if None.
+            rows: which of the local workers the rows are; all of them if None.
         """

@@ -8,8 +8,7 @@ A simulation must give the bits of real processes, and a product of ten workers'
 ten products. So workers are multiplied together only where that was tried and found to change nothing.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -20,12 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.engines.base import CACHE_LINE, Engine, Noise, Step, WorkerGradients, aligned
+from bench.engines.base import Engine, Noise, Step, WorkerGradients, aligned, is_aligned, logging_replaced
+from bench.errors import InputError
 from bench.layout import Layout
 
 
-class UnsupportedModule(RuntimeError):
+class UnsupportedModule(InputError):
     """This engine cannot run the module; the loop can."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"engine: linear; {reason}, auto or loop is needed")
 
 
 @dataclass
@@ -45,31 +48,43 @@ class FactoredGradients(WorkerGradients):
         self.losses = losses
         self.layers = layers
         self.layout = layout
+        used = {slot for layer in layers for slot in (layer.weight, layer.bias)}
+        self.unused = [slot for slot in range(len(layout.sizes)) if slot not in used]
 
     def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
         layout = self.layout
         if out is None:
             out = layout.vector.new_empty(len(rows), layout.num_parameters)
-        seen = {slot for layer in self.layers for slot in (layer.weight, layer.bias)}
-        unused = [slot for slot in range(len(layout.sizes)) if slot not in seen]
         for row, into in zip(rows.tolist(), out, strict=True):
-            begins_well = into.data_ptr() % CACHE_LINE == 0
-            gradient = into if begins_well else torch.empty_like(into)
-            views = layout.views(gradient)
-            for layer in self.layers:
-                delta = aligned(layer.delta[row])
-                torch.mm(delta.T, aligned(layer.x[row]), out=views[layer.weight])
-                if layer.bias is not None:
-                    torch.sum(delta, 0, out=views[layer.bias])
-            for slot in unused:
-                views[slot].zero_()
-            if not begins_well:
+            gradient = into if is_aligned(into) else torch.empty_like(into)
+            self._write(row, layout.views(gradient))
+            if gradient is not into:
                 into.copy_(gradient)
         return out
 
+    def sum(self, rows: Tensor) -> Tensor:
+        first, *others = rows.tolist()
+        total, scratch = torch.empty_like(self.layout.vector), torch.empty_like(self.layout.vector)
+        self._write(first, self.layout.views(total))
+        views = self.layout.views(scratch)
+        for row in others:
+            self._write(row, views)
+            total.add_(scratch)
+        return total
+
+    def _write(self, row: int, views: list[Tensor]) -> None:
+        """One worker's gradient into the shaped views of a vector that begins a cache line."""
+        for layer in self.layers:
+            delta = aligned(layer.delta[row])
+            torch.mm(delta.T, aligned(layer.x[row]), out=views[layer.weight])
+            if layer.bias is not None:
+                torch.sum(delta, 0, out=views[layer.bias])
+        for slot in self.unused:
+            views[slot].zero_()
+
     def finite(self) -> Tensor:
         # An input that is not finite shows in the loss; what only backward may bring shows in the deltas.
-        return torch.stack([layer.delta.sum(dim=(1, 2)) for layer in self.layers]).sum(dim=0).isfinite()
+        return torch.stack([layer.delta.isfinite().flatten(1).all(dim=1) for layer in self.layers]).all(dim=0)
 
     def squared_distance(self, rows: Tensor, other: WorkerGradients) -> Tensor:
         assert isinstance(other, FactoredGradients)
@@ -108,23 +123,32 @@ class LinearEngine(Engine):
         """Whether trying is worth it: the first round still compares its gradients with the loop's."""
         linear = [p for m in module.modules() if type(m) is nn.Linear for p in m.parameters(recurse=False)]
         names = {id(p) for p in linear}
-        return (
-            len(names) == len(linear) and all(id(p) in names for p in layout.parameters) and not any(module.buffers())
-        )
+        has_buffers = next(module.buffers(), None) is not None
+        return len(names) == len(linear) and all(id(p) in names for p in layout.parameters) and not has_buffers
 
     def gradients(
-        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+        self,
+        step: Step,
+        batch: Any,
+        noise: Sequence[Noise],
+        parameters: Sequence[Tensor] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> FactoredGradients:
         if parameters is None:
             groups = [(slice(None), self.layout.views(self.layout.vector))]
         else:
             groups = [(slice(row, row + 1), self.layout.views(vector)) for row, vector in enumerate(parameters)]
         tape = _Tape(self.slots, groups)
-        with _no_logging(self.module), _Intercept(tape):
+        with logging_replaced(self.module, _refuse_to_log), _Intercept(tape):
             losses = torch.vmap(step)(batch)
         if losses.shape != (len(noise),):
             raise UnsupportedModule("training_step does not return a scalar loss")
+        for parameter in self.layout.parameters:
+            parameter.grad = None
         losses.sum().backward()
+        # Layers leave their factors on the tape and no gradient, so a gradient came some other way.
+        if any(parameter.grad is not None for parameter in self.layout.parameters):
+            raise UnsupportedModule("a parameter is used outside its linear layer")
         if len({layer.weight for layer in tape.layers}) != len(tape.layers):
             raise UnsupportedModule("a linear layer is used twice")
         return FactoredGradients(losses.detach(), tape.layers, self.layout)
@@ -198,45 +222,40 @@ class _WorkerLinear(torch.autograd.Function):
         return dx.view(ctx.shape), None, None, None
 
 
+def _refuse_to_log(*args: Any, **kwargs: Any) -> None:
+    """Under vmap a logged value would be a tracer, so a step that logs is left to the loop."""
+    raise UnsupportedModule("training_step logs")
+
+
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """out_m = x_m · weight + bias for R workers, (R, N, in) · (in, out); each as if multiplied alone, bit for bit."""
-    joint = len(x) > 1 and _joint_product_is_exact(x.shape, tuple(weight.shape), weight.stride(), x.device)
-    if joint:
+    if len(x) > 1 and _joint_product_is_exact(x.shape, tuple(weight.shape), weight.stride(), x.dtype, x.device):
         x, out = x.flatten(0, 1)[None], out.flatten(0, 1)[None]
     for a, y in zip(x, out, strict=True):
-        y.copy_(torch.mm(aligned(a), weight)) if bias is None else y.copy_(torch.addmm(bias, aligned(a), weight))
+        into = y if is_aligned(y) else torch.empty_like(y)
+        torch.mm(aligned(a), weight, out=into) if bias is None else torch.addmm(bias, aligned(a), weight, out=into)
+        if into is not y:
+            y.copy_(into)
 
 
 @cache
 def _joint_product_is_exact(
-    shape: torch.Size, weight_shape: tuple[int, ...], weight_stride: tuple[int, ...], device: torch.device
+    shape: torch.Size,
+    weight_shape: tuple[int, ...],
+    weight_stride: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> bool:
     """Whether one product for all workers gives the bits of one product each, here and for these shapes.
 
     Libraries choose their order of summation by shape, so it is tried, on random numbers of a generator of its own.
     """
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(shape, generator=generator).to(device)
-    weight = torch.empty_strided(weight_shape, weight_stride, device=device)
+    x = torch.randn(shape, generator=generator, dtype=dtype).to(device)
+    weight = torch.empty_strided(weight_shape, weight_stride, dtype=dtype, device=device)
     weight.copy_(torch.randn(weight_shape, generator=generator))
-    bias = torch.randn(weight_shape[1], generator=generator).to(device)
+    bias = torch.randn(weight_shape[1], generator=generator, dtype=dtype).to(device)
     alone = torch.cat([torch.addmm(bias, aligned(a), weight) for a in x])
     alone_mm = torch.cat([torch.mm(aligned(a), weight) for a in x])
     together = x.flatten(0, 1)
     return torch.equal(alone, torch.addmm(bias, together, weight)) and torch.equal(alone_mm, torch.mm(together, weight))
-
-
-@contextlib.contextmanager
-def _no_logging(module: lightning.LightningModule) -> Iterator[None]:
-    """Under vmap a logged value would be a tracer, so a step that logs is left to the loop."""
-
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise UnsupportedModule("training_step logs")
-
-    shadows = {"log": refuse, "log_dict": refuse}
-    vars(module).update(shadows)
-    try:
-        yield
-    finally:
-        for name in shadows:
-            del vars(module)[name]

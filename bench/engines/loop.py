@@ -1,5 +1,6 @@
 """The loop: one worker after another through autograd. Right for every module; the reference for other engines."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from bench.batches import pick
-from bench.engines.base import Engine, Noise, Step, WorkerGradients, aligned
+from bench.buffers import WorkerBuffers
+from bench.engines.base import Engine, Noise, Step, WorkerGradients, aligned, logging_replaced, sum_in_order
 from bench.layout import Layout
 
 
@@ -23,38 +25,63 @@ class DenseGradients(WorkerGradients):
     def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
         return torch.index_select(self.matrix, 0, rows.to(self.matrix.device), out=out)
 
+    def sum(self, rows: Tensor) -> Tensor:
+        return sum_in_order([self.matrix[row] for row in rows.tolist()])
+
     def finite(self) -> Tensor:
-        return self.matrix.sum(dim=1).isfinite()
+        return self.matrix.isfinite().all(dim=1)
 
     def squared_distance(self, rows: Tensor, other: WorkerGradients) -> Tensor:
         assert isinstance(other, DenseGradients)
-        pairs = zip(self.matrix[rows], other.matrix, strict=True)
-        return torch.stack([torch.dist(ours, theirs).square() for ours, theirs in pairs])
+        pairs = zip(rows.tolist(), other.matrix, strict=True)
+        return torch.stack([torch.dist(self.matrix[row], theirs).square() for row, theirs in pairs])
 
 
 class LoopEngine(Engine):
-    def __init__(self, module: nn.Module, layout: Layout) -> None:
+    """
+    Args:
+        module: whose step is run.
+        layout: its parameters.
+        buffers: its buffers, a row a worker.
+    """
+
+    def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
         self.module = module
         self.layout = layout
+        self.buffers = buffers
 
     def gradients(
-        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+        self,
+        step: Step,
+        batch: Any,
+        noise: Sequence[Noise],
+        parameters: Sequence[Tensor] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> DenseGradients:
         vector = self.layout.vector
         matrix = vector.new_empty(len(noise), vector.numel())
         losses = vector.new_empty(len(noise))
         devices = [vector.device] if vector.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):  # the user's own random numbers go on undisturbed
-            for row, origin in enumerate(noise):
+        # A pass at other parameters is the algorithm's own: it must not log, nor move running statistics.
+        silent = contextlib.nullcontext() if parameters is None else logging_replaced(self.module, _ignore)
+        with silent, torch.random.fork_rng(devices):  # the user's own random numbers go on undisturbed
+            for i, origin in enumerate(noise):
+                worker = i if rows is None else rows[i]
                 torch.manual_seed(int(np.random.SeedSequence(origin).generate_state(1)[0]))
+                self.buffers.load(worker)
                 if parameters is not None:
-                    self.layout.bind(parameters[row])
+                    self.layout.bind(parameters[i])
                 try:
-                    loss = step(tree_map_only(Tensor, aligned, pick(batch, row)))
+                    loss = step(tree_map_only(Tensor, aligned, pick(batch, i)))
                     gradient = torch.autograd.grad(loss, self.layout.parameters, allow_unused=True)
                 finally:
                     self.layout.bind(vector)
-                losses[row] = loss.detach()
-                for out, part in zip(self.layout.views(matrix[row]), gradient, strict=True):
+                if parameters is None:
+                    self.buffers.store(worker)
+                losses[i] = loss.detach()
+                for out, part in zip(self.layout.views(matrix[i]), gradient, strict=True):
                     out.zero_() if part is None else out.copy_(part)
         return DenseGradients(losses, matrix)
+
+
+def _ignore(*args: Any, **kwargs: Any) -> None: ...

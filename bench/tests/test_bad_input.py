@@ -53,12 +53,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["optimizer.lr=0"], ["lr: 0", "above 0"]),
         (["algorithm.densty=0.1"], ["densty"]),
         (["optimizer.lr=1e30"], ["round ", "worker ", "not finite"]),
-        (["trainer.accumulate_grad_batches=2"], ["accumulate_grad_batches"]),
+        (["+trainer.accumulate_grad_batches=2"], ["accumulate_grad_batches: 2"]),
+        (["engine=fast"], ["engine: 'fast'", "auto, loop, linear"]),
+        (["world=processes", "workers=0"], ["workers: 0", "at least 1"]),
     ],
 )
 def test_one_clear_line(run: Callable[..., str], arguments: list[str], told: list[str]) -> None:
-    if arguments == ["trainer.accumulate_grad_batches=2"]:
-        arguments = ["+trainer.accumulate_grad_batches=2"]
     said = run(*arguments)
     assert all(part in said for part in told), said
 

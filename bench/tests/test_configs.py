@@ -1,5 +1,7 @@
 """Every experiment composes and runs two rounds; every recipe is a strategy by name; the scripts hold together."""
 
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from scripts.train import train
 EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (files("configs") / "experiment").iterdir())
 GROUPS = {
     group: sorted(f.name.removesuffix(".yaml") for f in (files("configs") / group).iterdir())
-    for group in ("algorithm", "data", "model", "optimizer", "link", "logger", "trainer")
+    for group in ("algorithm", "data", "model", "optimizer", "link", "logger", "trainer", "world")
 }
 
 
@@ -71,6 +73,34 @@ def test_every_data_set_runs(data: str, tmp_path: Path, data_dir: Path) -> None:
     assert two_rounds(tmp_path, data_dir, f"data={data}").is_complete
 
 
+def test_real_processes_from_the_command_line(tmp_path: Path) -> None:
+    """torchrun's three workers, and Lightning's, end with the history of three simulated ones but for measured_s."""
+    script, histories = str(Path(__file__).parents[2] / "scripts" / "train.py"), []
+    common = ["algorithm=sasg", "workers=3", "logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=10",
+              f"results_dir={tmp_path}"]  # fmt: skip
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=3"]
+    for name, launcher, world in (
+        ("simulated", [sys.executable], "simulated"),
+        ("torchrun", torchrun, "processes"),
+        ("lightning", [sys.executable], "processes"),
+    ):
+        subprocess.run([*launcher, script, *common, f"world={world}", f"name={name}"], check=True, timeout=120)
+        rows = RunFolder(tmp_path / name / "sasg" / "seed=1").history()
+        histories.append([{**row, "measured_s": None} for row in rows])
+        assert all((row["measured_s"] is None) == (world == "simulated") for row in rows)
+    assert histories[0] == histories[1] == histories[2]
+
+
+def test_the_benchmark_prints_ratios() -> None:
+    script = str(Path(__file__).parents[2] / "scripts" / "benchmark.py")
+    run = subprocess.run([sys.executable, script, "sgd", "--rounds", "100"], check=True, capture_output=True, text=True)
+    header, line = run.stdout.splitlines()
+    assert header.split()[-1] == "ratio"
+    recipe, round_ms, step_ms, ratio = line.split()
+    assert recipe == "sgd"
+    assert min(float(round_ms), float(step_ms), float(ratio)) > 0
+
+
 def test_every_recipe_is_a_strategy() -> None:
     for name in bench.recipe_names():
         assert Trainer(strategy=name, **QUIET).strategy.algorithm.name == name  # pyright: ignore[reportAttributeAccessIssue]
@@ -97,6 +127,7 @@ def test_the_matrix_goes_on_past_a_failed_cell(tmp_path: Path, capsys: Any) -> N
     """sparse cannot travel a ring; sgd can. Run again, only the failed one is tried."""
     grid = ["experiment=quickstart", "matrix.algorithm=[sparse,sgd]", "matrix.seed=[1]", "link=ring", "logger=csv",
             "trainer.max_epochs=1", f"results_dir={tmp_path}", "name=ring"]  # fmt: skip
+    said = ""
     for _ in range(2):
         with pytest.raises(SystemExit) as exit:
             matrix(grid)

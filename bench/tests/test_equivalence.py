@@ -8,12 +8,14 @@ import torch
 
 from bench.aggregators import Mean
 from bench.algorithm import Algorithm
+from bench.buffers import WorkerBuffers
 from bench.compressors import Identity, TopK
 from bench.engines import LinearEngine, LoopEngine
 from bench.errors import InputError
 from bench.feedback import ErrorFeedback
 from bench.layout import Layout
 from bench.rules import LAGWK, LASGPS, LASGWK1, LASGWK2, LaggedRate, LazyRule
+from bench.server import Server
 from bench.tests.found import COMBINATIONS, RECIPES, RULES
 from bench.tests.toys import Dyadic, Recorder, Toy, dyadic_data, flat, toy_data, train
 
@@ -78,7 +80,7 @@ def test_nothing_is_lost_but_the_error(granularity: str) -> None:
     assert torch.equal(sparse.weights - error.sum(dim=0), dense.weights)
 
 
-@pytest.mark.parametrize("name", ["sgd", "sparse"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_mean_at_m_times_the_rate_is_a_sum(name: str) -> None:
     recipe = RECIPES[name]
     mean = train(replace(recipe, aggregator=Mean()), lambda: Toy(lr=0.2))
@@ -86,14 +88,25 @@ def test_a_mean_at_m_times_the_rate_is_a_sum(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
-def test_the_server_adds_the_last_uploads(name: str) -> None:
-    """The direction of every round is what the recipe makes of the last message of each worker."""
+def test_the_server_adds_the_last_uploads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The direction of every round is the aggregate of what each worker last sent."""
     algorithm, recorder = COMBINATIONS[name], Recorder()
-    run = train(algorithm, callbacks=[recorder])
-    if (last := run.strategy.cohort.server.last) is not None:
-        direction = recorder.directions[-1] * (0.05 if algorithm.units == "update" else 1)
-        torch.testing.assert_close(direction, algorithm.aggregator.aggregate(last))
-        assert last.num_rows == 4
+    sent: dict[int, torch.Tensor] = {}
+    expected: list[torch.Tensor] = []
+    receive = Server.receive
+
+    def watching(server: Server, uploaded: Any, arrived: Any, learning_rate: float) -> Any:
+        ranks = uploaded.nonzero()[0].tolist()
+        sent.update(zip(ranks, arrived.dense().clone() if ranks else [], strict=True))
+        weight = 1 / 4 if isinstance(algorithm.aggregator, Mean) else 1
+        expected.append(torch.stack([sent[rank] for rank in range(4)]).sum(dim=0) * weight)
+        return receive(server, uploaded, arrived, learning_rate)
+
+    monkeypatch.setattr(Server, "receive", watching)
+    train(algorithm, callbacks=[recorder])
+    scale = 0.05 if algorithm.units == "update" else 1
+    for direction, sum_of_sent in zip(recorder.directions, expected, strict=True):
+        torch.testing.assert_close(direction * scale, sum_of_sent)
 
 
 def test_a_skipper_stands_still() -> None:
@@ -102,7 +115,7 @@ def test_a_skipper_stands_still() -> None:
     later = train(replace(RECIPES["sasg"], rule=LASGWK2(coefficient=INF)), rounds=15)
     assert torch.equal(run.strategy.cohort.workers.error, later.strategy.cohort.workers.error)
     assert torch.equal(run.strategy.cohort.server.last.dense(), later.strategy.cohort.server.last.dense())
-    assert later.strategy.cohort.workers.ages.tolist() == [6] * 4
+    assert later.strategy.cohort.workers.upload_rounds.tolist() == [9] * 4
 
 
 def test_rescaled_stale_updates() -> None:
@@ -123,6 +136,14 @@ def test_rescaled_stale_updates() -> None:
     # p.grad is the update over γ: 0.05 before the decay, 0.0125 after it.
     torch.testing.assert_close(faithful_moves.directions[13], 4 * faithful_moves.directions[11])
     torch.testing.assert_close(rescaled_moves.directions[13], rescaled_moves.directions[11])
+
+
+def test_the_window_of_movements() -> None:
+    """D − 1 of them, none where D = 1."""
+    for max_age in (1, 2, 10):
+        rule = LASGWK2(max_age=max_age)
+        movements = train(replace(RECIPES["lasg"], rule=rule), rounds=15).strategy.cohort.workers.movements
+        assert len(movements) == max_age - 1
 
 
 def test_thresholds_follow_the_learning_rate_an_epoch_late() -> None:
@@ -157,7 +178,7 @@ def test_engines_agree() -> None:
     some, every = torch.tensor([0, 2, 3]), torch.arange(5)
     picked = tuple(t[some] for t in batch)
     results = []
-    for engine in (LoopEngine(module, layout), LinearEngine(module, layout)):
+    for engine in (LoopEngine(module, layout, WorkerBuffers(module, 5)), LinearEngine(module, layout)):
         here = engine.gradients(module.training_step, batch, noise)
         there = engine.gradients(module.training_step, picked, noise[:3], elsewhere)
         same = engine.gradients(module.training_step, picked, noise[:3], [layout.vector] * 3)
@@ -205,6 +226,7 @@ def test_recipes_refuse_nonsense() -> None:
     for parts, field in (
         ({"feedback": ErrorFeedback()}, "feedback"),
         ({"stale_scale": "rescaled"}, "stale_scale"),
+        ({"stale_scale": "rescaled", "units": "update"}, "stale_scale"),
         ({"units": "bits"}, "units"),
         ({"granularity": "layer"}, "granularity"),
     ):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import Callback, Trainer
+from torch import nn
 
 from bench.algorithm import Algorithm
 from bench.errors import NonFiniteError, WorkerLostError
@@ -29,10 +30,16 @@ class Report(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+    def teardown(self, trainer: Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         strategy = trainer.strategy
         assert isinstance(strategy, CompressedDDPStrategy)
-        state = {"weights": flat(pl_module), "ledger": strategy.ledger.state_dict()}
+        state = {
+            "weights": flat(pl_module),
+            "ledger": strategy.ledger.state_dict(),
+            "losses": strategy.last_report.loss.tolist(),
+            "buffers": dict(pl_module.named_buffers()),
+            "frozen": pl_module.get_submodule("network.0").bias,
+        }
         torch.save(state, self.folder / f"{strategy.global_rank}.pt")
 
 
@@ -43,6 +50,7 @@ def run_processes(
     callbacks: list[Callback] | None = None,
     rounds: int = 30,
     checkpoint: Path | None = None,
+    precision: Any = "32-true",
     **strategy_options: Any,
 ) -> list[dict[str, Any]]:
     """Train with M gloo processes; what each ended with."""
@@ -56,9 +64,17 @@ def run_processes(
     model = module()
     strategy = CompressedDDPStrategy(algorithm, start_method="fork", **strategy_options)
     trainer = Trainer(strategy=strategy, devices=M, callbacks=[Report(folder), *(callbacks or [])],
-                      **{**QUIET, "max_steps": rounds})  # fmt: skip
+                      **{**QUIET, "max_steps": rounds, "precision": precision})  # fmt: skip
     trainer.fit(model, datamodule=Data(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return [torch.load(folder / f"{rank}.pt") for rank in range(M)]
+
+
+class Normed(Toy):
+    """With batch norm between the layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(20, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
 
 
 CASES = {
@@ -76,6 +92,7 @@ def test_simulated_equals_real(name: str, tmp_path: Path) -> None:
         ledger = {**process["ledger"], "measured_s": 0.0}
         assert ledger == simulated.ledger
         assert process["ledger"]["measured_s"] > 0
+        assert process["losses"] == simulated.strategy.last_report.loss.tolist()
 
 
 def test_noise_is_the_same_in_both_worlds(tmp_path: Path) -> None:
@@ -83,6 +100,37 @@ def test_noise_is_the_same_in_both_worlds(tmp_path: Path) -> None:
     noisy = run_processes(tmp_path, RECIPES["sasg"], lambda: Toy(dropout=0.3))
     assert torch.equal(noisy[0]["weights"], train("sasg", lambda: Toy(dropout=0.3), workers=M).weights)
     assert not torch.equal(noisy[0]["weights"], train("sasg", workers=M).weights)
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    """Autocast keeps casts of the weights; each worker's stale ones must not be another's."""
+    simulated = train("lasg", workers=M, precision="bf16-mixed")
+    assert simulated.ledger["num_backwards"] > 30 * M
+    for process in run_processes(tmp_path, RECIPES["lasg"], precision="bf16-mixed"):
+        assert torch.equal(process["weights"], simulated.weights)
+
+
+def test_batch_norm_is_each_workers_own(tmp_path: Path) -> None:
+    """Running statistics are rows, untouched by stale passes, and averaged at the end: in both worlds alike."""
+    simulated = train("sasg", Normed, workers=M)
+    for process in run_processes(tmp_path, RECIPES["sasg"], Normed):
+        assert torch.equal(process["weights"], simulated.weights)
+        for name, buffer in simulated.module.named_buffers():
+            torch.testing.assert_close(process["buffers"][name], buffer)
+    assert simulated.ledger["num_backwards"] > 30 * M, "this test needs stale passes"
+    assert simulated.module.network[1].num_batches_tracked == 30
+
+
+def test_frozen_layers_are_shared(tmp_path: Path) -> None:
+    """Every worker ends with rank 0's, however it began."""
+
+    class Drifting(Toy):
+        def setup(self, stage: str) -> None:
+            frozen = self.get_submodule("network.0").requires_grad_(False)
+            frozen.get_parameter("bias").data.fill_(self.trainer.global_rank)
+
+    for process in run_processes(tmp_path, RECIPES["sgd"], Drifting, rounds=3):
+        assert torch.equal(process["frozen"], torch.zeros(16))
 
 
 def test_every_reported_bit_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,25 @@ def test_across_worlds(tmp_path: Path) -> None:
         assert {**process["ledger"], "measured_s": 0.0} == whole.ledger
 
 
+def test_from_real_processes(tmp_path: Path) -> None:
+    """What three processes saved goes on in three processes, and in a simulation."""
+    whole, path = train("sasg", workers=M, rounds=60), tmp_path / "saved.ckpt"
+    with pytest.raises(Exception, match="Killed"):
+        run_processes(tmp_path, RECIPES["sasg"], callbacks=[SaveAndDie(path, 40)], rounds=60)
+    assert torch.equal(train("sasg", workers=M, rounds=60, checkpoint=path).weights, whole.weights)
+    for process in run_processes(tmp_path, RECIPES["sasg"], rounds=60, checkpoint=path):
+        assert torch.equal(process["weights"], whole.weights)
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "saved.ckpt"
+    with pytest.raises(Killed):
+        train("sparse", callbacks=[SaveAndDie(path, 15)])
+    for name in ("sgd", "sasg"):
+        with pytest.raises(InputError, match="the checkpoint holds"):
+            train(name, checkpoint=path)
+
+
 def test_another_number_of_workers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "saved.ckpt"
     with pytest.raises(Killed):

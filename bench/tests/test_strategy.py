@@ -52,12 +52,12 @@ def test_any_module(name: str) -> None:
     lightning.seed_everything(0, verbose=False)
     module = Convolutional()
     before = flat(module)
-    trainer = Trainer(strategy=name, max_epochs=2, gradient_clip_val=1.0, **QUIET)
+    trainer = Trainer(strategy=name, max_epochs=4, gradient_clip_val=1.0, **QUIET)
     trainer.fit(module, DataLoader(Pictures(), batch_size=20))
     assert not torch.equal(flat(module), before)
     assert torch.equal(module.unused, torch.ones(7))
     assert trainer.callback_metrics["train_loss"] > 0
-    assert trainer.strategy.ledger.rounds == 8  # pyright: ignore[reportAttributeAccessIssue]
+    assert trainer.strategy.ledger.rounds == 16  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_one_worker_is_plain_training() -> None:
@@ -99,17 +99,55 @@ def test_the_engine_is_chosen_by_what_the_module_is() -> None:
 
     class Tied(Toy):
         def training_step(self, batch: Any) -> Tensor:
-            return super().training_step(batch) + next(self.parameters()).square().sum()
+            return super().training_step(batch) + 1e-9 * next(self.parameters()).square().sum()
+
+    class Collecting(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.losses: list[Tensor] = []
+
+        def training_step(self, batch: Any) -> Tensor:
+            self.losses.append(super().training_step(batch))
+            return self.losses[-1]
+
+    class Buffered(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("class_weights", torch.ones(3))
 
     for module, engine in (
         (Toy, LinearEngine),
         (Logging, LoopEngine),
         (Branching, LoopEngine),
-        (Tied, LoopEngine),  # the linear engine would miss a gradient, and is found out
+        (Tied, LoopEngine),  # the linear engine would miss a gradient, however small
+        (Collecting, LoopEngine),
+        (Buffered, LoopEngine),
         (lambda: Toy(dropout=0.1), LoopEngine),
     ):
         assert type(train("sgd", module, rounds=2).strategy._engine) is engine
     assert torch.equal(train("sgd", Logging).weights, train("sgd").weights)
+    collected = train("sgd", Collecting, rounds=5).module.losses
+    assert torch.stack(collected).shape == (5 * 4,), "a trial leaves nothing behind"
+
+
+def test_stale_passes_do_not_log() -> None:
+    """What a step logs is its own loss, not that of a pass at old parameters."""
+    seen: list[float] = []
+
+    class Logging(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            loss = super().training_step(batch)
+            self.log("loss", loss)
+            return loss
+
+    class Compare(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+            logged = float(trainer.callback_metrics["loss"])
+            seen.append(abs(logged - trainer.strategy.last_report.loss[-1]))  # pyright: ignore[reportAttributeAccessIssue]
+
+    train("lasg", Logging, callbacks=[Compare()])
+    assert len(seen) == 30
+    assert max(seen) < 1e-6
 
 
 def test_lightning_goes_on_working() -> None:
