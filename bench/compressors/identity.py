@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from bench.alignment import aligned_zeros
 from bench.compressors.base import Compressor, Segments
 from bench.message import DenseMessage, Message
 
@@ -18,7 +19,7 @@ class Identity(Compressor):
         return DenseMessage(x)
 
     def zeros(self, num_rows: int, segments: Segments, like: Tensor) -> DenseMessage:
-        return DenseMessage(like.new_zeros(num_rows, sum(segments)))
+        return DenseMessage(aligned_zeros(num_rows, sum(segments), like))
 
     def num_bits_paper(self, message: Message) -> Tensor:
         return message.num_bits

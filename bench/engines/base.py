@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 Noise = tuple[int, int, int]
@@ -13,23 +12,6 @@ Noise = tuple[int, int, int]
 
 Step = Callable[[Any], Tensor]
 """A worker's batch -> its loss (scalar): the module's `training_step`."""
-
-
-CACHE_LINE = 64  # bytes; where PyTorch lets every tensor of its own begin
-
-
-def is_aligned(t: Tensor) -> bool:
-    """Whether `t` begins a cache line.
-
-    Matrix products may round by the address of their operands. A worker's part of a joint tensor must give the bits
-    that the same numbers give in a process of its own, where they begin a tensor.
-    """
-    return t.data_ptr() % CACHE_LINE == 0
-
-
-def aligned(t: Tensor) -> Tensor:
-    """`t`, or a copy of it that begins a cache line."""
-    return t if is_aligned(t) else t.clone(memory_format=torch.contiguous_format)
 
 
 def sum_in_order(rows: Sequence[Tensor]) -> Tensor:

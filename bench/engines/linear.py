@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.engines.base import Engine, Noise, Step, WorkerGradients, aligned, is_aligned, logging_replaced
+from bench.alignment import aligned, is_aligned
+from bench.engines.base import Engine, Noise, Step, WorkerGradients, logging_replaced
 from bench.errors import InputError
 from bench.layout import Layout
 

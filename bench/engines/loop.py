@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from bench.alignment import aligned
 from bench.batches import pick
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Noise, Step, WorkerGradients, aligned, logging_replaced, sum_in_order
+from bench.engines.base import Engine, Noise, Step, WorkerGradients, logging_replaced, sum_in_order
 from bench.layout import Layout
 
 
