@@ -29,7 +29,7 @@ def load_npz(path: Path, image_shape: tuple[int, ...], num_classes: int) -> Imag
     arrays = {}
     for name in (field.name for field in fields(ImageArrays)):
         try:
-            with np.load(path) as archive:
+            with path.open("rb") as file, np.load(file) as archive:
                 array = archive[name]
         except Exception as error:  # a damaged archive may raise anything
             raise InputError(

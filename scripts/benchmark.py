@@ -21,6 +21,7 @@ import lightning
 import torch
 import torch.nn.functional as F
 from lightning import Callback, Trainer
+from tqdm.auto import tqdm
 
 import bench
 from bench.module import Classifier
@@ -46,9 +47,10 @@ class PlainSteps:
 
 
 class Stopwatch(Callback):
-    """Times chunks of rounds and, after each, as many plain steps."""
+    """Times chunks of rounds and, after each, as many plain steps. `progress` moves between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: tqdm) -> None:
+        self.progress = progress
         self.rounds: list[float] = []  # seconds a round, a chunk each
         self.steps: list[float] = []  # seconds a plain step, a chunk each
 
@@ -66,16 +68,17 @@ class Stopwatch(Callback):
         steps_done = time.perf_counter()
         self.rounds.append((rounds_done - self.started) / CHUNK)
         self.steps.append((steps_done - rounds_done) / CHUNK)
+        self.progress.update(CHUNK)
         self.started = time.perf_counter()
 
 
-def measure(recipe: str, num_rounds: int) -> Stopwatch:
+def measure(recipe: str, num_rounds: int, progress: tqdm) -> Stopwatch:
     lightning.seed_everything(1, verbose=False)
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(progress)
     trainer = Trainer(
         strategy=bench.CompressedStrategy(recipe, workers=10),
         accelerator="cpu",
-        max_steps=num_rounds + CHUNK,
+        max_steps=num_rounds,
         callbacks=[stopwatch],
         logger=False,
         enable_checkpointing=False,
@@ -101,7 +104,9 @@ def main() -> None:
         parser.error(f"unknown recipe {', '.join(sorted(unknown))}; there is {', '.join(bench.recipe_names())}")
     print(f"{'recipe':<12}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
     for recipe in args.recipes:
-        watch = measure(recipe, args.rounds)
+        num_rounds = args.rounds + CHUNK
+        with tqdm(desc=recipe, total=num_rounds, unit="round", leave=False, disable=None) as progress:
+            watch = measure(recipe, num_rounds, progress)
         rounds, steps = watch.rounds[1:], watch.steps[1:]  # the first chunk warms up
         ratio = statistics.median(r / s for r, s in zip(rounds, steps, strict=True))
         print(

@@ -11,7 +11,9 @@ import pytest
 from bench.errors import InputError
 from bench.results import COLUMNS, RunFolder, target_reached, write_whole
 from bench.tables import Sample, target_table
+from bench.tests.test_configs import composed
 from scripts.tables import into_readme, table_of
+from scripts.train import train
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = sorted({path.parts[-4] for path in (ROOT / "results").glob("*/*/*/summary.json")})
@@ -123,3 +125,25 @@ def test_committed_summaries_are_those_of_their_histories(experiment: str) -> No
         assert target == target_reached(rows, target["metric"], target["value"])
         for earlier, later in pairwise(rows):
             assert all(earlier[c] <= later[c] for c in COLUMNS if c.endswith("_bits") or c in ("round", "uploads"))
+
+
+def test_a_full_disk_does_not_lose_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What could not be written at one evaluation is written at the next."""
+    written, calls = RunFolder.write_history, []
+
+    def full_at_second(self: RunFolder, rows: Any) -> None:
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        written(self, rows)
+
+    monkeypatch.setattr(RunFolder, "write_history", full_at_second)
+    options = ["algorithm=sgd", "trainer.max_epochs=2", "trainer.val_check_interval=10", "logger=csv"]
+    train(composed([*options, f"results_dir={tmp_path}"]), options)
+    folder = RunFolder(tmp_path / "local" / "sgd" / "seed=1")
+    assert calls == [1, 2, 3]
+    assert [row["round"] for row in folder.history()] == [10, 20, 30]
+    assert folder.is_complete
+    assert "history.csv: not written, the run goes on" in capsys.readouterr().err
