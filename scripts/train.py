@@ -77,9 +77,18 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         **cfg.trainer,
     )
     resume = folder.checkpoint if folder.checkpoint.exists() else None
-    trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=True if resume else None)
+    if resume and trainer.is_global_zero:
+        print(f"{folder.path}: going on from its last checkpoint")
+    try:
+        trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=True if resume else None)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if trainer.interrupted:
+            print(f"{folder.path}: interrupted; the same command goes on", file=sys.stderr)
+            sys.exit(130)
+        raise
     if trainer.is_global_zero:
         folder.write_summary(history.rows, cfg.target, " ".join(["python scripts/train.py", *overrides]))
+        print(f"{folder.path}: complete, test_accuracy {history.rows[-1]['test_accuracy']:.4f}")
 
 
 def start_logger(cfg: DictConfig) -> Any:

@@ -59,7 +59,8 @@ def test_compression(compressor: Compressor, segments: tuple[int, ...], x: Tenso
     """Sent + error = input; the error is as small as declared; rows do not see each other."""
     message = compressor.compress(x, segments)
     error = message.subtract_from(x.clone())
-    torch.testing.assert_close(message.dense() + error, x, rtol=1e-6, atol=0)
+    rounding = 1e-6 * float(message.dense().abs().max())  # of (x − sent) + sent
+    torch.testing.assert_close(message.dense() + error, x, rtol=1e-6, atol=rounding)
     bound = (1 - compressor.contraction(segments)) * x.double().square().sum(dim=1)
     assert (error.double().square().sum(dim=1) <= bound * (1 + 1e-6)).all()
     alone = concatenate([compressor.compress(row[None], segments) for row in x])
