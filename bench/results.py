@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -59,6 +59,11 @@ class RunFolder:
 
     path: Path
 
+    @classmethod
+    def of(cls, cfg: Any) -> Self:
+        """The folder of the run that a config describes."""
+        return cls(Path(cfg.results_dir) / cfg.name / cfg.algorithm.name / f"seed={cfg.seed}")
+
     @property
     def checkpoint(self) -> Path:
         return self.path / "last.ckpt"
@@ -75,9 +80,8 @@ class RunFolder:
         """
         if not (self.path / "config.yaml").exists():
             return
-        found, given = dict(_leaves(self.config())), dict(_leaves(config))
-        if differing := different_keys(self.config(), config):
-            told = ", ".join(f"{key} ({found.get(key)} there, {given.get(key)} now)" for key in sorted(differing))
+        if differing := differences(self.config(), config):
+            told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in differing.items())
             raise InputError(f"{self.path}: written under another config: {told}; choose another name= or remove it")
 
     def config(self) -> dict[str, Any]:
@@ -123,10 +127,11 @@ def target_reached(rows: Sequence[Row], metric: str, value: float) -> dict[str, 
     return {"metric": metric, "value": value, **figures}
 
 
-def different_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> set[str]:
-    """The dotted keys in which two configs differ."""
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where two configs differ: both values by dotted key, sorted."""
     left, right = dict(_leaves(a)), dict(_leaves(b))
-    return {key for key in left.keys() | right.keys() if left.get(key) != right.get(key)}
+    pairs = {key: (left.get(key), right.get(key)) for key in sorted(left.keys() | right.keys())}
+    return {key: (ours, theirs) for key, (ours, theirs) in pairs.items() if ours != theirs}
 
 
 def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

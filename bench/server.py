@@ -25,12 +25,10 @@ class Server:
         self.num_workers = num_workers
         self.schema = algorithm.compressor.zeros(1, segments, like)
         # Where everybody uploads every round, nothing old is ever used, and nothing is kept.
-        self.last: Message | None = algorithm.compressor.zeros(num_workers, segments, like) if self.keeps_last else None
+        self.last: Message | None = (
+            algorithm.compressor.zeros(num_workers, segments, like) if algorithm.rule.adaptive else None
+        )
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
-
-    @property
-    def keeps_last(self) -> bool:
-        return self.algorithm.rule.adaptive
 
     def receive(self, uploaded: np.ndarray, arrived: Message | None, learning_rate: float) -> Message:
         """All M messages after those of `uploaded`, (M,) bool, have arrived (in rank order; None if nobody's)."""

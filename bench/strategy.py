@@ -162,14 +162,21 @@ class _Compressed(_Base):
             vector.new_tensor(by_tensor), torch.tensor(self._layout.sizes, device=vector.device)
         )
 
-    def _average_buffers(self) -> None:
-        """Give the module what stands for all workers: to be evaluated, saved, and left to the user."""
-        if self._cohort is not None and self._buffers.rows:
-            self._buffers.average(self.world.gather_rows(self._buffers.state_dict()))
+    def _average_buffers(self) -> dict[str, Tensor]:
+        """Give the module what stands for all workers: to be evaluated, saved, and left to the user.
+
+        Returns the buffers of all M workers, (M, …) by name.
+        """
+        if not self._buffers.rows:
+            return {}
+        everyone = self.world.gather_rows(self._buffers.state_dict())
+        self._buffers.average(everyone)
+        return everyone
 
     def on_validation_start(self) -> None:
         """Evaluate with the workers' average buffers."""
-        self._average_buffers()
+        if self._cohort is not None:  # not without a fit
+            self._average_buffers()
 
     def on_train_end(self) -> None:
         """Leave the module with the workers' average buffers."""
@@ -178,13 +185,10 @@ class _Compressed(_Base):
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         """Add the cohort's state and the processes' random number generators. All ranks take part."""
         if "optimizer_states" in checkpoint:  # not in one that holds weights only
-            self._average_buffers()  # in place, and so in the checkpoint's references
-            generators = self.world.gather(torch.get_rng_state())
-            buffers = self.world.gather_rows(self._buffers.state_dict())
             checkpoint[CHECKPOINT_KEY] = {
+                "buffers": self._average_buffers(),  # in place, and so in the weights that the checkpoint refers to
                 "cohort": self.cohort.state_dict(),
-                "buffers": buffers,
-                "generators": generators,
+                "generators": self.world.gather(torch.get_rng_state()),
             }
         super().save_checkpoint(checkpoint, filepath, storage_options)
 

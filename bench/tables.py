@@ -14,7 +14,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from bench.errors import InputError
-from bench.results import RunFolder, different_keys, write_whole
+from bench.results import RunFolder, differences, write_whole
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _complete_runs(folder: Path, order: Sequence[str]) -> dict[str, list[RunFold
     runs = {p.name: [run for run in map(RunFolder, sorted(p.iterdir())) if run.is_complete] for p in recipes}
     for recipe, folders in runs.items():
         for other in folders[1:]:
-            if differing := different_keys(folders[0].config(), other.config()) - {"seed", "data.seed"}:
+            if differing := differences(folders[0].config(), other.config()).keys() - {"seed", "data.seed"}:
                 raise InputError(
                     f"{recipe}: {folders[0].path} and {other.path} differ in {', '.join(sorted(differing))}"
                 )

@@ -51,8 +51,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
             chosen = [f"{key}={value}" for key, value in zip(shared.matrix, values, strict=True)]
             own = [o for o in overrides if not o.startswith(("matrix.", "jobs="))] + chosen
             cfg = compose("train", own)
-            folder = RunFolder(Path(cfg.results_dir) / cfg.name / cfg.algorithm.name / f"seed={cfg.seed}")
-            grid.append(Cell(" ".join(chosen), own, folder))
+            grid.append(Cell(" ".join(chosen), own, RunFolder.of(cfg)))
     return shared, grid
 
 

@@ -20,6 +20,11 @@ from bench.tables import Table, target_table
 from scripts.cli import guarded
 
 
+def experiments_in(results: Path) -> list[str]:
+    """The experiments that have a complete run."""
+    return sorted({path.parts[-4] for path in results.glob("*/*/*/summary.json")})
+
+
 def table_of(experiment: str, results: Path) -> Table:
     """The table of one experiment.
 
@@ -27,7 +32,7 @@ def table_of(experiment: str, results: Path) -> Table:
         InputError: it has no results.
     """
     if not list((results / experiment).glob("*/*/summary.json")):
-        there = sorted({path.parts[-4] for path in results.glob("*/*/*/summary.json")})
+        there = experiments_in(results)
         raise InputError(
             f"experiment: {experiment!r} has no complete run in {results}; there is {', '.join(there) or 'none'}"
         )
@@ -54,8 +59,7 @@ def main() -> None:
     args = parser.parse_args()
 
     def regenerate() -> None:
-        found = sorted({path.parts[-4] for path in args.results.glob("*/*/*/summary.json")})
-        for experiment in args.experiments or found:
+        for experiment in args.experiments or experiments_in(args.results):
             table = table_of(experiment, args.results)
             table.write(args.results / experiment)
             if (readme := args.results.parent / "README.md").exists():

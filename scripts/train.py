@@ -11,7 +11,6 @@ import logging
 import sys
 import warnings
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -54,7 +53,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         warnings.filterwarnings("ignore", message=message, module="lightning")
     if cfg.workers < 1:
         raise InputError(f"workers: {cfg.workers}; at least 1 is needed")
-    folder = RunFolder(Path(cfg.results_dir) / cfg.name / cfg.algorithm.name / f"seed={cfg.seed}")
+    folder = RunFolder.of(cfg)
     folder.check(config := described(cfg))
     if folder.is_complete:
         print(f"{folder.path}: complete already")

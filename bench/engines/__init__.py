@@ -57,7 +57,7 @@ def choose_engine(
 
 @contextlib.contextmanager
 def _without_traces(module: lightning.LightningModule) -> Iterator[None]:
-    """Undo what a trial leaves in the module's attributes, such as a loss appended to a list, and what it logs."""
+    """Undo what a trial leaves in the module's attributes, such as a loss appended to a list."""
 
     def copied(value: Any) -> Any:
         return copy.copy(value) if isinstance(value, list | dict | set) else value
