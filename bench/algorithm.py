@@ -1,12 +1,12 @@
 """An algorithm is a recipe: compressor × feedback × upload rule × aggregator × downlink."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from bench.aggregators import Aggregator
-from bench.compressors import Compressor, Identity
+from bench.aggregators import Aggregator, MajorityVote
+from bench.compressors import Compressor, Identity, Sign
 from bench.errors import InputError
-from bench.feedback import Feedback
+from bench.feedback import ErrorFeedback, Feedback
 from bench.layout import Granularity
 from bench.rules import UploadRule
 
@@ -18,10 +18,10 @@ class Algorithm:
     Args:
         name: what results are filed under.
         compressor: what a worker sends.
-        feedback: what it does with the rest.
+        feedback: what it keeps from one round to the next.
         rule: when it sends.
         aggregator: what the server makes of M messages.
-        downlink: what the server sends back to all.
+        downlink: how the server's answer is compressed; if None, as the aggregator's result travels without loss.
         granularity: the compressor sees every tensor apart ("tensor") or the model as one vector ("model").
         units: workers send gradients g, or updates γg with the learning rate γ inside, where the error is (SASG).
         stale_scale: a skipper's old update carries the old γ ("faithful"), or is scaled to today's ("rescaled").
@@ -35,7 +35,7 @@ class Algorithm:
     feedback: Feedback
     rule: UploadRule
     aggregator: Aggregator
-    downlink: Compressor = field(default_factory=Identity)
+    downlink: Compressor | None = None
     granularity: Granularity = "tensor"
     units: Literal["gradient", "update"] = "gradient"
     stale_scale: Literal["faithful", "rescaled"] = "faithful"
@@ -54,12 +54,23 @@ class Algorithm:
             )
         if self.stale_scale == "rescaled" and not self.rule.adaptive:
             raise InputError("stale_scale: 'rescaled'; where everybody uploads nothing is stale, a lazy rule is needed")
+        feedback, compressor = type(self.feedback).__name__, type(self.compressor).__name__
         if self.feedback.keeps_error and isinstance(self.compressor, Identity):
-            raise InputError(
-                f"feedback: {type(self.feedback).__name__}; {type(self.compressor).__name__} leaves no error"
-            )
+            raise InputError(f"feedback: {feedback}; {compressor} leaves no error")
+        contracts, votes = self.compressor.contraction((1,)) is not None, isinstance(self.aggregator, MajorityVote)
+        if isinstance(self.feedback, ErrorFeedback) and not contracts:
+            raise InputError(f"feedback: {feedback}; {compressor} does not contract, so that its error would grow")
+        if self.units == "update" and (votes or not contracts):
+            raise InputError("units: 'update'; a sign forgets the learning rate inside it, units: gradient is needed")
+        if self.aggregator == MajorityVote("zero") and isinstance(self.downlink, Sign):
+            raise InputError("ties: 'zero'; the downlink Sign has two values: plus or random, or the downlink Ternary")
+
+    @property
+    def broadcast(self) -> Compressor:
+        """What carries the server's answer."""
+        return self.downlink or self.aggregator.downlink
 
     @property
     def sends_gradients(self) -> bool:
-        """Whether messages are the gradients as they are: nothing compressed, nothing kept back."""
-        return isinstance(self.compressor, Identity) and not self.feedback.keeps_error and self.units == "gradient"
+        """Whether messages are the gradients as they are: nothing compressed, nothing kept."""
+        return isinstance(self.compressor, Identity) and not self.feedback.keeps_vector and self.units == "gradient"

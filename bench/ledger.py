@@ -1,7 +1,7 @@
 """The account of a run. What one round cost comes in a `Report`; the `Ledger` adds them up."""
 
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Ledger:
         num_backwards: backward passes; lazy rules take more than one a worker and round.
         modelled_s: seconds on the modelled link.
         measured_s: seconds that messages took on a real link; 0 in a simulation.
+        downlink: the code of the broadcasts: "dense", "sign" (one bit an entry), "ternary" and so on.
     """
 
     rounds: int = 0
@@ -56,11 +57,19 @@ class Ledger:
     num_backwards: int = 0
     modelled_s: float = 0.0
     measured_s: float = 0.0
+    downlink: str = ""
 
     def record(
-        self, report: Report, downlink_bits: int, control_bits: int, modelled_s: float, measured_s: float
+        self,
+        report: Report,
+        downlink: str,
+        downlink_bits: int,
+        control_bits: int,
+        modelled_s: float,
+        measured_s: float,
     ) -> None:
         """Add one round."""
+        self.downlink = downlink
         self.rounds += 1
         self.uploads += int(report.uploaded.sum())
         self.uplink_bits += int(report.num_bits.sum())
@@ -71,7 +80,7 @@ class Ledger:
         self.modelled_s += modelled_s
         self.measured_s += measured_s
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def load_state_dict(self, state: dict) -> None:

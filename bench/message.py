@@ -1,4 +1,4 @@
-"""What workers send: one row a worker, and every bit of it.
+"""What workers send, and the server: one row a sender, and every bit of it.
 
 A message knows the vector it stands for (`dense`, `sum`, `subtract_from`) and the bytes that carry it (`encode`,
 `decode`). `num_bits` is counted on the data that would be encoded, never by a formula beside it; encoding pads
@@ -7,8 +7,8 @@ each field to whole bytes, and that padding (below 8 bits a field) is not counte
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,12 +19,25 @@ from bench.positions import PositionCode
 
 
 class Message(ABC):
-    """R rows, each standing for a vector of d entries. Subclasses are dataclasses."""
+    """R rows, each standing for a vector of d entries.
+
+    Subclasses are dataclasses. A new kind says how it is encoded and what vectors it stands for (`num_bits`,
+    `encode`, `decode`, `dense`); the rest it may say better than here.
+    """
+
+    kind: ClassVar[str]
+    """How the account names this code, as a broadcast."""
 
     @property
-    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """The tensors that make up the message, R rows each, by attribute name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    @property
+    def num_rows(self) -> int:
+        """R."""
+        return len(next(iter(self.tensors.values())))
 
     @property
     @abstractmethod
@@ -43,21 +56,24 @@ class Message(ABC):
     def dense(self) -> Tensor:
         """(R, d): the vectors the rows stand for."""
 
-    @abstractmethod
     def sum(self, weights: Tensor | None = None) -> Tensor:
         """(d,): the sum of the rows in rank order, each times its weight (R,) if given."""
+        rows = self.dense()
+        return sum_in_order(list(rows if weights is None else rows * weights.to(rows)[:, None]))
 
-    @abstractmethod
     def subtract_from(self, x: Tensor) -> Tensor:
         """(R, d) - rows, computed in place of `x`."""
+        return x.sub_(self.dense())
 
-    @property
-    @abstractmethod
-    def num_rows(self) -> int:
-        """R."""
+    def clear_in(self, x: Tensor) -> Tensor:
+        """(R, d) with zeros where the rows have an entry, computed in place of `x`."""
+        return x.masked_fill_(self.dense() != 0, 0)
 
     def finite(self) -> Tensor:
-        """(R,) bool: whether a row is free of NaN and infinity. A sum sees both, and costs one read."""
+        """(R,) bool: whether what a row was made of is free of NaN and infinity.
+
+        Read off its floats, of which a sum sees both and costs one read; a message without floats must know it.
+        """
         floats = [t for t in self.tensors.values() if t.is_floating_point()]
         if all(t.sum().isfinite() for t in floats):
             return torch.ones(self.num_rows, dtype=torch.bool)
@@ -85,14 +101,7 @@ class DenseMessage(Message):
     """Every entry as it is. `values`: (R, d)."""
 
     values: Tensor
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        return {"values": self.values}
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.values)
+    kind = "dense"
 
     @property
     def num_bits(self) -> Tensor:
@@ -100,20 +109,13 @@ class DenseMessage(Message):
         return torch.full((num_rows,), dim * 8 * self.values.element_size())
 
     def encode(self, row: int) -> np.ndarray:
-        return _as_bytes(self.values[row])
+        return as_bytes(self.values[row])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "DenseMessage":
-        return DenseMessage(torch.stack([_from_bytes(p, self.values) for p in payloads]))
+        return DenseMessage(torch.stack([from_bytes(p, self.values) for p in payloads]))
 
     def dense(self) -> Tensor:
         return self.values
-
-    def sum(self, weights: Tensor | None = None) -> Tensor:
-        values = self.values if weights is None else self.values * weights.to(self.values)[:, None]
-        return sum_in_order(list(values))
-
-    def subtract_from(self, x: Tensor) -> Tensor:
-        return x.sub_(self.values)
 
     def put(self, index: Sequence[int], arrived: Message) -> None:
         assert isinstance(arrived, DenseMessage | GradientMessage)
@@ -136,6 +138,7 @@ class GradientMessage(Message):
     gradients: WorkerGradients
     picked: Tensor  # (R,) rows of `gradients`
     like: Tensor  # (d,)
+    kind = "dense"
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -150,7 +153,7 @@ class GradientMessage(Message):
         return torch.full((self.num_rows,), self.like.numel() * 8 * self.like.element_size())
 
     def encode(self, row: int) -> np.ndarray:
-        return _as_bytes(self.gradients.dense(self.picked[row, None])[0])
+        return as_bytes(self.gradients.dense(self.picked[row, None])[0])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> DenseMessage:
         return DenseMessage(self.like[None]).decode(payloads)
@@ -159,10 +162,7 @@ class GradientMessage(Message):
         return self.gradients.dense(self.picked)
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
-        return self.gradients.sum(self.picked) if weights is None else DenseMessage(self.dense()).sum(weights)
-
-    def subtract_from(self, x: Tensor) -> Tensor:
-        return x.sub_(self.dense())
+        return self.gradients.sum(self.picked) if weights is None else super().sum(weights)
 
     def finite(self) -> Tensor:
         return self.gradients.finite()[self.picked]
@@ -183,25 +183,18 @@ class SparseMessage(Message):
     values: Tensor
     code: PositionCode
     dim: int
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        return {"indices": self.indices, "values": self.values}
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.values)
+    kind = "sparse"
 
     @property
     def num_bits(self) -> Tensor:
         return self.code.num_bits(self.indices) + self.values.shape[1] * 8 * self.values.element_size()
 
     def encode(self, row: int) -> np.ndarray:
-        return np.concatenate([_as_bytes(self.values[row]), self.code.encode(self.indices[row])])
+        return np.concatenate([as_bytes(self.values[row]), self.code.encode(self.indices[row])])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
         num_bytes = self.values.shape[1] * self.values.element_size()
-        values = torch.stack([_from_bytes(p[:num_bytes], self.values) for p in payloads])
+        values = torch.stack([from_bytes(p[:num_bytes], self.values) for p in payloads])
         indices = torch.stack([self.code.decode(p[num_bytes:]) for p in payloads])
         return replace(self, indices=indices.to(self.indices.device), values=values)
 
@@ -218,10 +211,15 @@ class SparseMessage(Message):
     def subtract_from(self, x: Tensor) -> Tensor:
         return x.scatter_add_(1, self.indices, -self.values)
 
+    def clear_in(self, x: Tensor) -> Tensor:
+        return x.scatter_(1, self.indices, 0)
 
-def _as_bytes(values: Tensor) -> np.ndarray:
+
+def as_bytes(values: Tensor) -> np.ndarray:
+    """A tensor's memory."""
     return values.contiguous().cpu().view(torch.uint8).numpy()
 
 
-def _from_bytes(payload: np.ndarray, like: Tensor) -> Tensor:
+def from_bytes(payload: np.ndarray, like: Tensor) -> Tensor:
+    """A vector of `like`'s dtype and device, from its memory."""
     return torch.from_numpy(payload.copy()).view(like.dtype).to(like.device)

@@ -25,6 +25,7 @@ class PositionCode:
     """
 
     def __init__(self, segments: tuple[int, ...], counts: tuple[int, ...]) -> None:
+        self.segments, self.counts = segments, counts
         self.num_positions = sum(counts)
         shifts = [rice_shift(k / n) for n, k in zip(segments, counts, strict=True)]
         self.shifts = torch.repeat_interleave(torch.tensor(shifts), torch.tensor(counts))  # (k,)

@@ -6,13 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.adversary import Adversary
 from bench.algorithm import Algorithm
+from bench.compressors import Identity
 from bench.engines import WorkerGradients
 from bench.errors import InputError, NonFiniteError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
 from bench.link import LinkModel
 from bench.message import GradientMessage, Message, concatenate
+from bench.noise import Noise
 from bench.rules import LaggedRate, View
 from bench.server import Server
 from bench.worker import Workers
@@ -27,20 +30,34 @@ class Cohort:
         world: where the workers are.
         link: what their messages take on a modelled network.
         layout: of the parameters.
+        seed: of what compressors and adversaries draw, together with round and rank.
+        adversary: what Byzantine workers do, if there are any.
 
     Raises:
-        InputError: the link cannot carry the recipe's messages.
+        InputError: the link cannot carry the recipe's messages; no worker would be honest.
     """
 
-    def __init__(self, algorithm: Algorithm, world: World, link: LinkModel, layout: Layout) -> None:
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        world: World,
+        link: LinkModel,
+        layout: Layout,
+        seed: int = 0,
+        adversary: Adversary | None = None,
+    ) -> None:
         link.refuse(algorithm)
+        if adversary is not None:
+            adversary.refuse(world.size)
         vector, num_rows = layout.vector, len(world.local_ranks)
-        error = vector.new_zeros(num_rows, vector.numel()) if algorithm.feedback.keeps_error else None
+        kept = vector.new_zeros(num_rows, vector.numel()) if algorithm.feedback.keeps_vector else None
+        self.seed = seed
+        self.adversary = adversary
         self.algorithm = algorithm
         self.world = world
         self.link = link
         self.segments = layout.segments(algorithm.granularity)
-        self.workers = Workers(world.local_ranks, error, algorithm.rule.memory(num_rows, vector))
+        self.workers = Workers(world.local_ranks, kept, algorithm.rule.memory(num_rows, vector))
         self.server = Server(algorithm, world.size, self.segments, vector)
         self.lagged_rate = LaggedRate()
         self.ledger = Ledger()
@@ -91,33 +108,43 @@ class Cohort:
             )
         # 4. The server's answer.
         messages = self.server.receive(report.uploaded, arrived.messages, rate)
-        direction, downlink_bits = self.server.direction(messages, rate)
-        if not direction.sum().isfinite() and not direction.isfinite().all():
+        broadcast = self.server.broadcast(messages, rate, Noise(self.seed, ledger.rounds, self.world.size))
+        if not broadcast.finite().all():
             broken = (~messages.dense().isfinite().all(dim=1)).nonzero()[:, 0].tolist()
             whose = f"the gradient of worker {', '.join(map(str, broken))}" if broken else "the workers' sum"
             raise NonFiniteError(f"round {ledger.rounds}: {whose} is not finite: an overflow")
         # 5. The account.
         uplink = report.num_bits.tolist()
+        downlink_bits = int(broadcast.num_bits)
         control_bits = self.world.size if algorithm.rule.adaptive else 0
-        ledger.record(report, downlink_bits, control_bits, self.link.seconds(uplink, downlink_bits), arrived.measured_s)
-        return direction, report
+        modelled_s = self.link.seconds(uplink, downlink_bits)
+        ledger.record(report, broadcast.kind, downlink_bits, control_bits, modelled_s, arrived.measured_s)
+        return broadcast.dense()[0], report
 
     def _compress(self, gradients: WorkerGradients, rows: Tensor, learning_rate: float | Tensor) -> Message | None:
-        """The uploaders' messages; their errors move on."""
+        """The uploaders' messages; what they keep moves on."""
         algorithm, workers = self.algorithm, self.workers
         if not len(rows):
             return None
-        if algorithm.sends_gradients:
+        if algorithm.sends_gradients and self.adversary is None:
             return GradientMessage(gradients, rows, self.vector)
+        workspace = (
+            None if isinstance(algorithm.compressor, Identity) else self.workspace
+        )  # whose message is the vector
         messages = []
         for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
-            error = None if workers.error is None else workers.error[row, None]
-            update = gradients.dense(torch.tensor([row]), out=None if error is None else self.workspace)
+            kept = None if workers.kept is None else workers.kept[row, None]
+            update = gradients.dense(torch.tensor([row]), out=workspace)
             if algorithm.units == "update":
                 update.mul_(learning_rate)
-            x = algorithm.feedback.compensate(update, error)
-            messages.append(algorithm.compressor.compress(x, self.segments))
-            algorithm.feedback.settle(x, messages[-1])
+            x = algorithm.feedback.compensate(update, kept)
+            noise = Noise(self.seed, self.ledger.rounds, workers.ranks[row])
+            message = algorithm.compressor.compress(x, self.segments, [noise])
+            algorithm.feedback.settle(x, message)
+            if self.adversary is not None and self.adversary.controls(noise.rank, self.world.size):
+                corrupted = self.adversary.corrupt(message.dense(), noise)
+                message = algorithm.compressor.compress(corrupted, self.segments, [noise])
+            messages.append(message)
         return concatenate(messages)
 
     def _report(self, uploaded: Tensor, message: Message | None, losses: Tensor, num_backwards: Tensor) -> Report:
@@ -137,6 +164,7 @@ class Cohort:
         snapshots = {t: v for process in self.world.gather(workers["snapshots"]) for t, v in process.items()}
         return {
             "algorithm": repr(self.algorithm),
+            "adversary": repr(self.adversary),
             "num_workers": self.world.size,
             "workers": {**workers, "rows": rows, "snapshots": snapshots},
             "server": self.server.state_dict(),
@@ -148,12 +176,14 @@ class Cohort:
         """Go on from `state_dict`, in whichever world it was written.
 
         Raises:
-            InputError: it was written by another recipe or another number of workers.
+            InputError: it was written by another recipe, other workers or another adversary.
         """
         if state["num_workers"] != self.world.size:
             raise InputError(f"workers: {self.world.size}; the checkpoint holds {state['num_workers']}")
         if state["algorithm"] != repr(self.algorithm):
             raise InputError(f"algorithm: {self.algorithm}; the checkpoint holds {state['algorithm']}")
+        if state["adversary"] != repr(self.adversary):
+            raise InputError(f"adversary: {self.adversary}; the checkpoint holds {state['adversary']}")
         self.workers.load_state_dict(state["workers"], self.vector.device)
         self.server.load_state_dict(state["server"])
         self.lagged_rate = LaggedRate(**state["lagged_rate"])

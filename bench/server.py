@@ -7,6 +7,7 @@ from torch import Tensor
 from bench.algorithm import Algorithm
 from bench.compressors.base import Segments
 from bench.message import Message
+from bench.noise import Noise
 
 
 class Server:
@@ -23,10 +24,10 @@ class Server:
         self.algorithm = algorithm
         self.segments = segments
         self.num_workers = num_workers
-        self.schema = algorithm.compressor.zeros(1, segments, like)
+        self.schema = algorithm.compressor.blank(1, segments, like)
         # Where everybody uploads every round, nothing old is ever used, and nothing is kept.
         self.last: Message | None = (
-            algorithm.compressor.zeros(num_workers, segments, like) if algorithm.rule.adaptive else None
+            algorithm.compressor.blank(num_workers, segments, like) if algorithm.rule.adaptive else None
         )
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
 
@@ -40,14 +41,13 @@ class Server:
             self.upload_lr[ranks] = learning_rate
         return self.last
 
-    def direction(self, messages: Message, learning_rate: float) -> tuple[Tensor, int]:
-        """M messages -> what every worker receives (d,), and the bits of that broadcast."""
+    def broadcast(self, messages: Message, learning_rate: float, noise: Noise) -> Message:
+        """M messages -> the one row that every worker receives. `noise`: the server's."""
         weights = None
         if self.algorithm.stale_scale == "rescaled":
             weights = learning_rate / self.upload_lr
-        total = self.algorithm.aggregator.aggregate(messages, weights)
-        broadcast = self.algorithm.downlink.compress(total[None], self.segments)
-        return broadcast.dense()[0], int(broadcast.num_bits)
+        total = self.algorithm.aggregator.aggregate(messages, weights, noise)
+        return self.algorithm.broadcast.compress(total[None], self.segments, [noise])
 
     def state_dict(self) -> dict[str, object]:
         return {"last": {} if self.last is None else self.last.tensors, "upload_lr": self.upload_lr}

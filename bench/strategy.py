@@ -20,6 +20,7 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
+from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.batches import deal, pick
 from bench.buffers import WorkerBuffers
@@ -28,6 +29,7 @@ from bench.errors import InputError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
 from bench.link import LinkModel, StarLink
+from bench.noise import Noise
 from bench.recipes import load_recipe
 from bench.round import Cohort
 from bench.world import ProcessWorld, SimulatedWorld, World
@@ -49,6 +51,7 @@ class _Compressed(_Base):
         link: LinkModel | None = None,
         seed: int = 0,
         engine: EngineName = "auto",
+        adversary: Adversary | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,6 +59,7 @@ class _Compressed(_Base):
         self.link = link or StarLink()
         self.seed = seed
         self.engine_name: EngineName = engine
+        self.adversary = adversary
         self._engine: Engine | None = None
         self._cohort: Cohort | None = None
         self._report: Report | None = None
@@ -100,7 +104,7 @@ class _Compressed(_Base):
         if len(self.optimizers) != 1:
             raise InputError(f"optimizers: {len(self.optimizers)}; exactly 1 is needed")
         self._engine = None
-        self._cohort = Cohort(self.algorithm, self.world, self.link, self._layout)
+        self._cohort = Cohort(self.algorithm, self.world, self.link, self._layout, self.seed, self.adversary)
 
     def _share_initial_state(self, module: lightning.LightningModule) -> None:
         """Start every worker from rank 0's parameters."""
@@ -110,7 +114,7 @@ class _Compressed(_Base):
         module, ranks = self.lightning_module, self.world.local_ranks
         assert module is not None
         shards = deal(batch, len(ranks))
-        noise = [(self.seed, self.ledger.rounds, rank) for rank in ranks]
+        noise = [Noise(self.seed, self.ledger.rounds, rank) for rank in ranks]
 
         def step(shard: Any) -> Tensor:
             with self.precision_plugin.train_step_context():  # anew each time: autocast keeps casts of the weights
@@ -216,6 +220,7 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
         link: the network whose seconds the ledger models.
         seed: of the workers' noise (dropout and the like), together with round and rank.
         engine: how gradients are computed: "loop", "linear", or "auto" to choose in the first round.
+        adversary: what Byzantine workers do, if there are any.
         device: where; the Trainer's if None.
 
     Raises:
@@ -229,10 +234,11 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
         link: LinkModel | None = None,
         seed: int = 0,
         engine: EngineName = "auto",
+        adversary: Adversary | None = None,
         device: str | torch.device | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(algorithm, link, seed, engine, device=device or "cpu", **kwargs)
+        super().__init__(algorithm, link, seed, engine, adversary, device=device or "cpu", **kwargs)
         if workers < 1:
             raise InputError(f"workers: {workers}; at least 1 is needed")
         self._world = SimulatedWorld(workers)
@@ -261,6 +267,7 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         link: the network whose seconds the ledger models; the real one's are measured beside it.
         seed: of the workers' noise, together with round and rank.
         engine: how gradients are computed: "loop", "linear", or "auto" to choose in the first round.
+        adversary: what Byzantine workers do, if there are any.
         timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
         kwargs: as of Lightning's `DDPStrategy`, such as `start_method`.
     """
@@ -271,10 +278,11 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         link: LinkModel | None = None,
         seed: int = 0,
         engine: EngineName = "auto",
+        adversary: Adversary | None = None,
         timeout: timedelta = timedelta(minutes=5),
         **kwargs: Any,
     ) -> None:
-        super().__init__(algorithm, link, seed, engine, timeout=timeout, **kwargs)
+        super().__init__(algorithm, link, seed, engine, adversary, timeout=timeout, **kwargs)
         self.timeout = timeout
 
     @property

@@ -12,21 +12,21 @@ class Workers:
 
     Args:
         ranks: their ranks among all M workers.
-        error: (L, d) zeros where the recipe keeps an error, else None.
+        kept: (L, d) zeros where the recipe's feedback keeps a vector, else None.
         memory: rows (L, …) that the upload rule starts with.
 
     Attributes:
         upload_rounds: (L,) the round of each worker's last upload.
-        error: (L, d) error-feedback vectors, or None.
+        kept: (L, d) what the feedback keeps: errors, accumulators or momenta; or None.
         memory: rows (L, …) that an upload rule keeps.
         snapshots: parameters (d,) by round, shared by all workers that last uploaded then.
         movements: ‖w^{t+1−i} − w^{t−i}‖² of the last rounds, newest last.
     """
 
-    def __init__(self, ranks: Sequence[int], error: Tensor | None, memory: dict[str, Tensor]) -> None:
+    def __init__(self, ranks: Sequence[int], kept: Tensor | None, memory: dict[str, Tensor]) -> None:
         self.ranks = tuple(ranks)
         self.upload_rounds = torch.zeros(len(ranks), dtype=torch.int64)
-        self.error = error
+        self.kept = kept
         self.memory = memory
         self.snapshots: dict[int, Tensor] = {}
         self.movements: list[float] = []
@@ -51,8 +51,8 @@ class Workers:
     def state_dict(self) -> dict[str, Any]:
         """On the CPU: under "rows" (L, …) by name, and what all workers have in common."""
         rows = {"upload_rounds": self.upload_rounds, **self.memory}
-        if self.error is not None:
-            rows["error"] = self.error
+        if self.kept is not None:
+            rows["kept"] = self.kept
         return {
             "rows": {name: t.cpu() for name, t in rows.items()},
             "snapshots": {t: vector.cpu() for t, vector in self.snapshots.items()},
@@ -63,7 +63,7 @@ class Workers:
         """Take the rows of this process's workers from the rows of all M."""
         rows = {name: t[list(self.ranks)] for name, t in state["rows"].items()}
         self.upload_rounds = rows.pop("upload_rounds")
-        self.error = rows.pop("error").to(device) if self.error is not None else None
+        self.kept = rows.pop("kept").to(device) if self.kept is not None else None
         self.memory = {name: t.to(device) for name, t in rows.items()}
         needed = {*self.upload_rounds.tolist(), max(state["snapshots"], default=0)}
         self.snapshots = {t: v.to(device) for t, v in state["snapshots"].items() if t in needed}

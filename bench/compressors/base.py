@@ -1,10 +1,12 @@
 """The contract of a compressor."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from bench.message import Message
+from bench.noise import Noise
 
 Segments = tuple[int, ...]
 
@@ -19,17 +21,20 @@ class Compressor(ABC):
     """Whether messages can be added up on their way, which a ring all-reduce needs."""
 
     @abstractmethod
-    def compress(self, x: Tensor, segments: Segments) -> Message:
-        """(R, d) vectors -> R messages. A NaN or infinity must show in the message."""
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> Message:
+        """(R, d) vectors -> R messages. A NaN or infinity must show in `Message.finite`.
+
+        A random compressor draws for row r from `noise[r]`, and from nothing else.
+        """
 
     @abstractmethod
-    def zeros(self, num_rows: int, segments: Segments, like: Tensor) -> Message:
-        """Messages that stand for zero vectors of `like`'s dtype and device: the schema, for decoding."""
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> Message:
+        """Messages of any content, for vectors of `like`'s dtype and device: the schema, to decode and keep others."""
 
     @abstractmethod
     def num_bits_paper(self, message: Message) -> Tensor:
         """(R,) int64: bits of each row as the method's own paper counts them."""
 
     @abstractmethod
-    def contraction(self, segments: Segments) -> float:
-        """The largest δ with ‖x − C(x)‖² ≤ (1 − δ)‖x‖² for every x; 1 for a lossless compressor."""
+    def contraction(self, segments: Segments) -> float | None:
+        """The largest δ with ‖x − C(x)‖² ≤ (1 − δ)‖x‖² for every x; 1 if lossless, None if there is no such δ."""

@@ -1,5 +1,6 @@
 """Identity: every entry as it is, 32 bits a float."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -7,6 +8,7 @@ from torch import Tensor
 from bench.alignment import aligned_zeros
 from bench.compressors.base import Compressor, Segments
 from bench.message import DenseMessage, Message
+from bench.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -15,10 +17,10 @@ class Identity(Compressor):
 
     all_reducible = True
 
-    def compress(self, x: Tensor, segments: Segments) -> DenseMessage:
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> DenseMessage:
         return DenseMessage(x)
 
-    def zeros(self, num_rows: int, segments: Segments, like: Tensor) -> DenseMessage:
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> DenseMessage:
         return DenseMessage(aligned_zeros(num_rows, sum(segments), like))
 
     def num_bits_paper(self, message: Message) -> Tensor:

@@ -4,6 +4,7 @@ Aji, Heafield: Sparse Communication for Distributed Gradient Descent, EMNLP 2017
 Stich, Cordonnier, Jaggi: Sparsified SGD with Memory, NeurIPS 2018.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +16,7 @@ from bench import kernels
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
 from bench.message import Message, SparseMessage
+from bench.noise import Noise
 from bench.positions import position_code
 
 
@@ -38,14 +40,12 @@ class TopK(Compressor):
         """k of each segment; 0.29 · 100 = 28.999999999999996 means 29."""
         return tuple(max(1, int(round(self.density * n, 6))) for n in segments)
 
-    def compress(self, x: Tensor, segments: Segments) -> SparseMessage:
-        on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-        indices = (top_k_compiled if on_cpu else top_k)(x, segments, self.counts(segments))
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseMessage:
+        indices = top_k(x, segments, self.counts(segments))
         return self._message(indices, x.gather(1, indices), segments)
 
-    def zeros(self, num_rows: int, segments: Segments, like: Tensor) -> SparseMessage:
-        first = [torch.arange(k) + start for k, start in zip(self.counts(segments), _starts(segments), strict=True)]
-        indices = torch.cat(first).to(like.device).expand(num_rows, -1).clone()
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SparseMessage:
+        indices = first_positions(num_rows, segments, self.counts(segments), like.device)
         return self._message(indices, like.new_zeros(indices.shape), segments)
 
     def num_bits_paper(self, message: Message) -> Tensor:
@@ -60,19 +60,28 @@ class TopK(Compressor):
         return SparseMessage(indices, values, position_code(segments, self.counts(segments)), sum(segments))
 
 
+def top_k(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
+    """Ascending positions of the counts[s] largest |x| in each segment; of equals, the first. (R, d) -> (R, k)."""
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    return (top_k_compiled if on_cpu else top_k_plain)(x, segments, counts)
+
+
+def first_positions(num_rows: int, segments: Segments, counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """(R, k): some positions that a message may hold, the first of each segment."""
+    first = [torch.arange(k) + start for k, start in zip(counts, _starts(segments), strict=True)]
+    return torch.cat(first).to(device).expand(num_rows, -1).clone()
+
+
 def top_k_compiled(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
-    """`top_k` for float32 on the CPU, about ten times as fast."""
+    """`top_k` for float32 on the CPU, about ten times as fast as the plain one."""
     indices = torch.empty(len(x), sum(counts), dtype=torch.int64)
     bits = x.detach().contiguous().view(torch.int32).numpy()
     kernels.top_k(bits, *_as_arrays(segments, counts), indices.numpy())
     return indices
 
 
-def top_k(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
-    """Ascending positions of the counts[s] largest |x| in each segment; of equals, the first. (R, d) -> (R, k).
-
-    The path of every other device, and what the compiled path is tested against.
-    """
+def top_k_plain(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
+    """`top_k` in torch operations: the path of every other device, and what the compiled one is tested against."""
     chosen = []
     for part, k, start in zip(x.split(segments, dim=1), counts, _starts(segments), strict=True):
         magnitudes = part.abs().nan_to_num(nan=torch.inf, posinf=torch.inf)

@@ -10,11 +10,12 @@ import torch
 from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Noise, Step, WorkerGradients
+from bench.engines.base import Engine, Step, WorkerGradients
 from bench.engines.linear import LinearEngine
 from bench.engines.loop import LoopEngine
 from bench.errors import InputError
 from bench.layout import Layout
+from bench.noise import Noise
 
 EngineName = Literal["auto", "loop", "linear"]
 

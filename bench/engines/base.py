@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-Noise = tuple[int, int, int]
-"""(seed, round, rank): what a worker's random numbers in a round depend on, the same in every world."""
+from bench.noise import Noise
 
 Step = Callable[[Any], Tensor]
 """A worker's batch -> its loss (scalar): the module's `training_step`."""

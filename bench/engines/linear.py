@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bench.alignment import aligned, is_aligned
-from bench.engines.base import Engine, Noise, Step, WorkerGradients, logging_replaced
+from bench.engines.base import Engine, Step, WorkerGradients, logging_replaced
 from bench.errors import InputError
 from bench.layout import Layout
+from bench.noise import Noise
 
 
 class UnsupportedModule(InputError):

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
@@ -12,8 +11,9 @@ from torch.utils._pytree import tree_map_only
 from bench.alignment import aligned
 from bench.batches import pick
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Noise, Step, WorkerGradients, logging_replaced, sum_in_order
+from bench.engines.base import Engine, Step, WorkerGradients, logging_replaced, sum_in_order
 from bench.layout import Layout
+from bench.noise import Noise
 
 
 class DenseGradients(WorkerGradients):
@@ -68,7 +68,7 @@ class LoopEngine(Engine):
         with silent, torch.random.fork_rng(devices):  # the user's own random numbers go on undisturbed
             for i, origin in enumerate(noise):
                 worker = i if rows is None else rows[i]
-                torch.manual_seed(int(np.random.SeedSequence(origin).generate_state(1)[0]))
+                torch.manual_seed(origin.entropy("step"))
                 self.buffers.load(worker)
                 if parameters is not None:
                     self.layout.bind(parameters[i])

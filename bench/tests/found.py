@@ -1,15 +1,18 @@
 """What the package holds, found by looking: a new part is under test the day it is written."""
 
+import contextlib
 import importlib
 import inspect
+import itertools
 import pkgutil
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import bench
-from bench.aggregators import Aggregator, Sum
+from bench.aggregators import Aggregator, MajorityVote
 from bench.algorithm import Algorithm
-from bench.compressors import Compressor
+from bench.compressors import Compressor, Sign
+from bench.errors import InputError
 from bench.recipes import load_recipe, recipe_names
 from bench.rules import UploadRule
 
@@ -24,22 +27,39 @@ def subclasses(base: type) -> list[type]:
     return sorted((cls for cls in direct if not inspect.isabstract(cls)), key=lambda cls: cls.__name__)
 
 
+def variants(part: Any) -> list[Any]:
+    """A part with every combination of the choices that its fields list."""
+    hints = {name: hint for name, hint in get_type_hints(type(part)).items() if get_origin(hint) is Literal}
+    return [
+        replace(part, **dict(zip(hints, values, strict=True)))
+        for values in itertools.product(*map(get_args, hints.values()))
+    ]
+
+
 RECIPES: dict[str, Algorithm] = {name: load_recipe(name) for name in recipe_names()}
 RULES: list[Any] = [cls() for cls in subclasses(UploadRule)]
-AGGREGATORS: list[Any] = [cls() for cls in subclasses(Aggregator)]
+AGGREGATORS: list[Any] = [variant for cls in subclasses(Aggregator) for variant in variants(cls())]
+
+RANDOM = replace(RECIPES["signsgd_mv"], compressor=Sign("random"), aggregator=MajorityVote("random"))
+"""A recipe whose workers and server draw."""
 
 COMPRESSORS: dict[str, Compressor] = {
-    str(compressor): compressor for recipe in RECIPES.values() for compressor in (recipe.compressor, recipe.downlink)
+    str(compressor): compressor
+    for recipe in RECIPES.values()
+    for used in (recipe.compressor, recipe.broadcast)
+    for compressor in variants(used)
 }
 
-COMBINATIONS: dict[str, Algorithm] = {
-    **RECIPES,
-    **{
-        f"{name}-{type(rule).__name__}-{type(aggregator).__name__}": replace(recipe, rule=rule, aggregator=aggregator)
-        for name, recipe in RECIPES.items()
-        for rule in RULES
-        for aggregator in AGGREGATORS
-        if (type(rule), type(aggregator)) != (type(recipe.rule), Sum)
-    },
-}
-"""Every recipe, and every recipe under every rule and aggregator."""
+
+def combinations() -> dict[str, Algorithm]:
+    """Every recipe, and every recipe under every rule and aggregator that it goes with."""
+    found = dict(RECIPES)
+    for (name, recipe), rule, aggregator in itertools.product(RECIPES.items(), RULES, AGGREGATORS):
+        if (rule, aggregator) != (recipe.rule, recipe.aggregator):
+            with contextlib.suppress(InputError):
+                combined = replace(recipe, rule=rule, aggregator=aggregator)
+                found[f"{name}-{type(rule).__name__}-{aggregator}"] = combined
+    return found
+
+
+COMBINATIONS = combinations()

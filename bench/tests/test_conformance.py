@@ -6,6 +6,7 @@ from torch import Tensor
 
 from bench.compressors import Compressor
 from bench.message import concatenate
+from bench.noise import Noise
 from bench.tests.found import COMPRESSORS, RECIPES, subclasses
 
 SEGMENTS = [(1,), (7,), (300, 5, 40, 1), (20_000, 10), (60_000,)]
@@ -30,6 +31,8 @@ def inputs(segments: tuple[int, ...]) -> dict[str, Tensor]:
     }
 
 
+NOISE = [Noise(0, 5, rank) for rank in range(3)]
+
 CASES = [
     pytest.param(compressor, segments, x, id=f"{name}-{segments}-{kind}")
     for name, compressor in COMPRESSORS.items()
@@ -44,26 +47,31 @@ def test_every_compressor_is_in_a_recipe() -> None:
 
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
 def test_encoding(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
-    """Bytes carry the message, and the bits reported are those bytes less padding. A schema of zeros decodes."""
-    message = compressor.compress(x, segments)
+    """Bytes carry the message, and the bits reported are those bytes less padding. A blank schema decodes."""
+    message = compressor.compress(x, segments, NOISE)
     payloads = [message.encode(row) for row in range(3)]
     padding = torch.tensor([8 * len(p) for p in payloads]) - message.num_bits
     assert ((padding >= 0) & (padding < 8 * len(message.tensors))).all()
-    decoded = compressor.zeros(1, segments, x).decode(payloads)
+    decoded = compressor.blank(1, segments, x).decode(payloads)
     assert all(torch.equal(decoded.tensors[name], t) for name, t in message.tensors.items())
     assert torch.equal(decoded.dense(), message.dense())
 
 
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
 def test_compression(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
-    """Sent + error = input; the error is as small as declared; rows do not see each other."""
-    message = compressor.compress(x, segments)
+    """Sent + error = input; the error is as small as declared; rows do not see each other; the input is left alone."""
+    before = x.clone()
+    message = compressor.compress(x, segments, NOISE)
+    assert torch.equal(x, before)
     error = message.subtract_from(x.clone())
     rounding = 1e-6 * float(message.dense().abs().max())  # of (x − sent) + sent
     torch.testing.assert_close(message.dense() + error, x, rtol=1e-6, atol=rounding)
-    bound = (1 - compressor.contraction(segments)) * x.double().square().sum(dim=1)
-    assert (error.double().square().sum(dim=1) <= bound * (1 + 1e-6)).all()
-    alone = concatenate([compressor.compress(row[None], segments) for row in x])
+    if (contraction := compressor.contraction(segments)) is not None:
+        bound = (1 - contraction) * x.double().square().sum(dim=1)
+        assert (error.double().square().sum(dim=1) <= bound * (1 + 1e-6)).all()
+    alone = concatenate(
+        [compressor.compress(row[None], segments, [noise]) for row, noise in zip(x, NOISE, strict=True)]
+    )
     assert torch.equal(alone.dense(), message.dense())
     assert torch.equal(alone.num_bits, message.num_bits)
 
@@ -71,11 +79,21 @@ def test_compression(compressor: Compressor, segments: tuple[int, ...], x: Tenso
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
 def test_sums(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
     """The sum is the rows' sum, in rank order; weights weigh."""
-    message = compressor.compress(x, segments)
+    message = compressor.compress(x, segments, NOISE)
     a, b, c = message.dense()
-    torch.testing.assert_close(message.sum(), (a + b) + c, rtol=1e-6, atol=1e-6 * float(x.abs().max()))
+    rounding = 1e-6 * float(x.abs().max())
+    torch.testing.assert_close(message.sum(), (a + b) + c, rtol=1e-6, atol=rounding)
     weights = torch.tensor([2.0, 0.0, -1.0])
-    torch.testing.assert_close(message.sum(weights), 2 * a - c, rtol=1e-6, atol=1e-6 * float(x.abs().max()))
+    torch.testing.assert_close(message.sum(weights), 2 * a - c, rtol=1e-6, atol=rounding)
+
+
+@pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
+def test_clearing(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
+    """What was sent is cleared, the rest is left."""
+    message = compressor.compress(x, segments, NOISE)
+    cleared, sent = message.clear_in(x.clone()), message.dense() != 0
+    assert not cleared[sent].any()
+    assert torch.equal(cleared, x.masked_fill(sent, 0))
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
@@ -84,12 +102,12 @@ def test_nothing_broken_is_swallowed(compressor: Compressor, bad: float) -> None
     for segments in SEGMENTS:
         x = torch.randn(3, sum(segments), generator=torch.Generator().manual_seed(2))
         x[1, -1] = bad
-        assert compressor.compress(x, segments).finite().tolist() == [True, False, True]
+        assert compressor.compress(x, segments, NOISE).finite().tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("compressor", COMPRESSORS.values(), ids=COMPRESSORS.keys())
 def test_paper_counts_no_more_than_a_dense_message(compressor: Compressor) -> None:
-    message = compressor.compress(torch.randn(2, 346), (300, 5, 40, 1))
+    message = compressor.compress(torch.randn(3, 346), (300, 5, 40, 1), NOISE)
     assert (compressor.num_bits_paper(message) <= 346 * 32).all()
 
 

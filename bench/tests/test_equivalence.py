@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.aggregators import Mean
+from bench.aggregators import Mean, Sum
 from bench.algorithm import Algorithm
 from bench.buffers import WorkerBuffers
 from bench.compressors import Identity, TopK
@@ -14,6 +14,8 @@ from bench.engines import LinearEngine, LoopEngine
 from bench.errors import InputError
 from bench.feedback import ErrorFeedback
 from bench.layout import Layout
+from bench.message import DenseMessage
+from bench.noise import Noise
 from bench.rules import LAGWK, LASGPS, LASGWK1, LASGWK2, LaggedRate, LazyRule
 from bench.server import Server
 from bench.tests.found import COMBINATIONS, RECIPES, RULES
@@ -74,7 +76,7 @@ def test_nothing_is_lost_but_the_error(granularity: str) -> None:
     """w^t − Σ_m e_m^t = w^0 − γ Σ_{j<t} Σ_m g_m^j, exactly where arithmetic is exact."""
     recipe = replace(RECIPES["sparse"], granularity=granularity)
     sparse, dense = train(recipe, Dyadic, dyadic_data()), train("sgd", Dyadic, dyadic_data())
-    error = sparse.strategy.cohort.workers.error
+    error = sparse.strategy.cohort.workers.kept
     assert error is not None
     assert error.abs().sum() > 0
     assert torch.equal(sparse.weights - error.sum(dim=0), dense.weights)
@@ -82,14 +84,15 @@ def test_nothing_is_lost_but_the_error(granularity: str) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_mean_at_m_times_the_rate_is_a_sum(name: str) -> None:
-    recipe = RECIPES[name]
-    mean = train(replace(recipe, aggregator=Mean()), lambda: Toy(lr=0.2))
-    torch.testing.assert_close(mean.weights, train(recipe, lambda: Toy(lr=0.05)).weights)
+    recipe = replace(RECIPES[name], aggregator=Sum(), downlink=None)
+    total = train(recipe, lambda: Dyadic(lr=0.25), dyadic_data())
+    mean = train(replace(recipe, aggregator=Mean()), lambda: Dyadic(lr=1.0), dyadic_data())
+    torch.testing.assert_close(mean.weights, total.weights)
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_the_server_adds_the_last_uploads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The direction of every round is the aggregate of what each worker last sent."""
+    """The direction of every round is the broadcast aggregate of what each worker last sent."""
     algorithm, recorder = COMBINATIONS[name], Recorder()
     sent: dict[int, torch.Tensor] = {}
     expected: list[torch.Tensor] = []
@@ -98,22 +101,24 @@ def test_the_server_adds_the_last_uploads(name: str, monkeypatch: pytest.MonkeyP
     def watching(server: Server, uploaded: Any, arrived: Any, learning_rate: float) -> Any:
         ranks = uploaded.nonzero()[0].tolist()
         sent.update(zip(ranks, arrived.dense().clone() if ranks else [], strict=True))
-        weight = 1 / 4 if isinstance(algorithm.aggregator, Mean) else 1
-        expected.append(torch.stack([sent[rank] for rank in range(4)]).sum(dim=0) * weight)
+        noise = Noise(0, len(expected), 4)
+        last = DenseMessage(torch.stack([sent[rank] for rank in range(4)]))
+        total = algorithm.aggregator.aggregate(last, None, noise)
+        expected.append(algorithm.broadcast.compress(total[None], (387,), [noise]).dense()[0])
         return receive(server, uploaded, arrived, learning_rate)
 
     monkeypatch.setattr(Server, "receive", watching)
     train(algorithm, callbacks=[recorder])
     scale = 0.05 if algorithm.units == "update" else 1
-    for direction, sum_of_sent in zip(recorder.directions, expected, strict=True):
-        torch.testing.assert_close(direction * scale, sum_of_sent)
+    for direction, answer in zip(recorder.directions, expected, strict=True):
+        torch.testing.assert_close(direction * scale, answer)
 
 
 def test_a_skipper_stands_still() -> None:
     """Its error and its message stay what they were."""
     run = train(replace(RECIPES["sasg"], rule=LASGWK2(coefficient=INF)), rounds=10)
     later = train(replace(RECIPES["sasg"], rule=LASGWK2(coefficient=INF)), rounds=15)
-    assert torch.equal(run.strategy.cohort.workers.error, later.strategy.cohort.workers.error)
+    assert torch.equal(run.strategy.cohort.workers.kept, later.strategy.cohort.workers.kept)
     assert torch.equal(run.strategy.cohort.server.last.dense(), later.strategy.cohort.server.last.dense())
     assert later.strategy.cohort.workers.upload_rounds.tolist() == [9] * 4
 
@@ -173,7 +178,7 @@ def test_engines_agree() -> None:
     module, generator = Toy(), torch.Generator().manual_seed(8)
     layout = Layout(module.named_parameters())
     batch = (torch.randn(5, 6, 20, generator=generator), torch.randint(3, (5, 6), generator=generator))
-    noise = [(0, 0, rank) for rank in range(5)]
+    noise = [Noise(0, 0, rank) for rank in range(5)]
     elsewhere = [layout.vector + 0.1 * torch.randn(layout.num_parameters, generator=generator) for _ in range(3)]
     some, every = torch.tensor([0, 2, 3]), torch.arange(5)
     picked = tuple(t[some] for t in batch)
@@ -198,9 +203,9 @@ def test_a_worker_does_not_see_how_many_there_are(batch_size: int) -> None:
     engine = LinearEngine(module, layout)
     x = torch.randn(10, batch_size, 20, generator=generator)
     y = torch.randint(3, (10, batch_size), generator=generator)
-    together = engine.gradients(module.training_step, (x, y), [(0, 0, 0)] * 10).dense(torch.arange(10))
+    together = engine.gradients(module.training_step, (x, y), [Noise(0, 0, 0)] * 10).dense(torch.arange(10))
     for row in range(10):
-        alone = engine.gradients(module.training_step, (x[row, None], y[row, None]), [(0, 0, 0)])
+        alone = engine.gradients(module.training_step, (x[row, None], y[row, None]), [Noise(0, 0, 0)])
         assert torch.equal(alone.dense(torch.tensor([0]))[0], together[row])
 
 
@@ -232,5 +237,5 @@ def test_recipes_refuse_nonsense() -> None:
     ):
         with pytest.raises(InputError, match=field):
             replace(sgd, **parts)
-    assert isinstance(sgd.downlink, Identity)
+    assert isinstance(sgd.broadcast, Identity)
     assert flat(Toy()).numel() == 387

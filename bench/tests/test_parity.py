@@ -14,11 +14,13 @@ import torch
 from lightning import Callback, Trainer
 from torch import nn
 
+from bench.adversary import Random
+from bench.aggregators import MajorityVote
 from bench.algorithm import Algorithm
 from bench.errors import NonFiniteError, WorkerLostError
 from bench.rules import Always
 from bench.strategy import CompressedDDPStrategy
-from bench.tests.found import RECIPES, RULES
+from bench.tests.found import RANDOM, RECIPES, RULES
 from bench.tests.toys import QUIET, Toy, flat, loader, toy_data, train
 
 M = 3
@@ -79,6 +81,8 @@ class Normed(Toy):
 
 CASES = {
     **RECIPES,
+    "random zeros and ties": RANDOM,
+    "random ties": replace(RECIPES["sparse_signsgd"], aggregator=MajorityVote("random")),  # which has ties at any M
     **{f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule) for rule in RULES if rule != Always()},
 }
 
@@ -100,6 +104,14 @@ def test_noise_is_the_same_in_both_worlds(tmp_path: Path) -> None:
     noisy = run_processes(tmp_path, RECIPES["sasg"], lambda: Toy(dropout=0.3))
     assert torch.equal(noisy[0]["weights"], train("sasg", lambda: Toy(dropout=0.3), workers=M).weights)
     assert not torch.equal(noisy[0]["weights"], train("sasg", workers=M).weights)
+
+
+def test_byzantine_workers_lie_alike_in_both_worlds(tmp_path: Path) -> None:
+    adversary = Random(num_byzantine=1)
+    simulated = train("sparse", workers=M, adversary=adversary)
+    for process in run_processes(tmp_path, RECIPES["sparse"], adversary=adversary):
+        assert torch.equal(process["weights"], simulated.weights)
+    assert not torch.equal(simulated.weights, train("sparse", workers=M).weights)
 
 
 def test_half_precision(tmp_path: Path) -> None:

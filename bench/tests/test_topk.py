@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from bench import kernels
-from bench.compressors.topk import TopK, top_k, top_k_compiled
+from bench.compressors.topk import TopK, top_k_compiled, top_k_plain
 from bench.errors import InputError
 from bench.positions import PositionCode
 
@@ -49,7 +49,7 @@ def test_compiled_equals_reference(kind: str, density: float) -> None:
         expected = [magnitudes[:, a:b].topk(k).values.sort().values for a, b, k in spans(segments, counts)]
         assert torch.equal(torch.cat(expected, 1), sorted_values(magnitudes.gather(1, found), counts))
     else:
-        assert torch.equal(found, top_k(x, segments, counts))
+        assert torch.equal(found, top_k_plain(x, segments, counts))
 
 
 def spans(segments: tuple[int, ...], counts: tuple[int, ...]) -> list[tuple[int, int, int]]:
@@ -68,13 +68,13 @@ def test_a_sample_that_misses_falls_back() -> None:
     x = torch.full((1, N), 1.0)
     x[0, looked_at] = 9.0  # k = 500 < 8192 of them: the sample sees nothing else
     x[0, :300] = 0.5
-    assert torch.equal(top_k_compiled(x, (N,), (500,)), top_k(x, (N,), (500,)))
+    assert torch.equal(top_k_compiled(x, (N,), (500,)), top_k_plain(x, (N,), (500,)))
     y = torch.linspace(1, 2, N)[None].clone()
     y[0, looked_at] = 0.0  # now the sample sees only zeros
-    assert torch.equal(top_k_compiled(y, (N,), (500,)), top_k(y, (N,), (500,)))
+    assert torch.equal(top_k_compiled(y, (N,), (500,)), top_k_plain(y, (N,), (500,)))
     z = torch.full((1, N), 1.0)
     z[0, looked_at[:150]] = 9.0  # more of the sample is large than of the row: fewer survivors than k
-    assert torch.equal(top_k_compiled(z, (N,), (500,)), top_k(z, (N,), (500,)))
+    assert torch.equal(top_k_compiled(z, (N,), (500,)), top_k_plain(z, (N,), (500,)))
 
 
 def test_k_of_the_papers_networks() -> None:

@@ -12,6 +12,7 @@ from lightning import Callback, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 
@@ -49,8 +50,9 @@ class Dyadic(lightning.LightningModule):
     The gradient is the mean of x and x² and does not depend on the parameters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lr: float = 0.25) -> None:
         super().__init__()
+        self.lr = lr
         self.w = nn.Parameter(torch.zeros(96))
         self.v = nn.Parameter(torch.zeros(32))
 
@@ -59,7 +61,7 @@ class Dyadic(lightning.LightningModule):
         return (x @ self.w + x[:, :32] ** 2 @ self.v).mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.25)
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
 
 
 class Deal(torch.utils.data.Sampler):
@@ -112,13 +114,14 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
     engine: Any = "auto",
+    adversary: Adversary | None = None,
     **trainer_options: Any,
 ) -> Trained:
     """Simulated training for some rounds, from seed 3."""
     data = data or toy_data()
     lightning.seed_everything(3, verbose=False)
     model = module()
-    strategy = CompressedStrategy(algorithm, workers=workers, engine=engine)
+    strategy = CompressedStrategy(algorithm, workers=workers, engine=engine, adversary=adversary)
     options = {**QUIET, "max_steps": rounds, **trainer_options}
     trainer = Trainer(strategy=strategy, callbacks=list(callbacks), **options)
     batches = loader(data, workers, range(workers))

@@ -1,0 +1,66 @@
+"""Scaled sign: one bit an entry and the mean magnitude of each segment.
+
+Karimireddy, Rebjock, Stich, Jaggi: Error Feedback Fixes SignSGD and other Gradient Compression Schemes, ICML 2019.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import signs
+from bench.compressors.base import Compressor, Segments
+from bench.message import Message, as_bytes, from_bytes
+from bench.noise import Noise
+
+
+@dataclass(frozen=True)
+class ScaledSignMessage(Message):
+    """±scale an entry. `bits`: (R, ⌈d/8⌉), as `signs.pack` writes them. `scales`: (R, S), of each segment."""
+
+    bits: Tensor
+    scales: Tensor
+    segments: Segments
+    kind = "scaled sign"
+
+    @property
+    def num_bits(self) -> Tensor:
+        bits_of_scales = self.scales.shape[1] * 8 * self.scales.element_size()
+        return torch.full((self.num_rows,), sum(self.segments) + bits_of_scales)
+
+    def encode(self, row: int) -> np.ndarray:
+        return np.concatenate([as_bytes(self.scales[row]), self.bits[row].cpu().numpy()])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "ScaledSignMessage":
+        num_bytes = self.scales.shape[1] * self.scales.element_size()
+        scales = torch.stack([from_bytes(p[:num_bytes], self.scales) for p in payloads])
+        bits = torch.from_numpy(np.stack([p[num_bytes:] for p in payloads])).to(self.bits.device)
+        return ScaledSignMessage(bits, scales, self.segments)
+
+    def dense(self) -> Tensor:
+        x = signs.unpack(self.bits, self.scales.new_empty(self.num_rows, sum(self.segments)))
+        for part, scale in zip(x.split(self.segments, dim=1), self.scales.T, strict=True):
+            part.mul_(scale[:, None])
+        return x
+
+
+@dataclass(frozen=True)
+class ScaledSign(Compressor):
+    """C(x) = (‖x‖₁ / n) sign(x) for each segment of n entries; n + 32 bits. A zero has the sign plus."""
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledSignMessage:
+        parts = [row.split(segments) for row in x]  # row by row, so that a sum is the same among other rows and alone
+        scales = torch.stack([torch.stack([part.abs().mean() for part in row]) for row in parts])
+        return ScaledSignMessage(signs.pack(x)[0], scales, segments)
+
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> ScaledSignMessage:
+        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, ())
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        return message.num_bits
+
+    def contraction(self, segments: Segments) -> float:
+        """‖C(x) − x‖² = (1 − ‖x‖₁² / (n‖x‖²)) ‖x‖², worst where x has one entry (Karimireddy et al., Lemma 8)."""
+        return 1 / max(segments)

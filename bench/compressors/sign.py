@@ -1,0 +1,96 @@
+"""Sign: one bit an entry.
+
+Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD: Compressed Optimisation for Non-Convex Problems, ICML 2018.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import signs
+from bench.compressors.base import Compressor, Segments
+from bench.errors import InputError
+from bench.message import Message
+from bench.noise import Noise
+
+Zeros = Literal["plus", "random"]
+
+
+@dataclass(frozen=True)
+class SignMessage(Message):
+    """±1 an entry. `bits`: (R, ⌈d/8⌉) uint8, as `signs.pack` writes them. `dim`: d. `dtype`: of the vectors.
+
+    `intact`: (R,) bool, whether the vectors were finite; those that are not never travel.
+    """
+
+    bits: Tensor
+    intact: Tensor
+    dim: int
+    dtype: torch.dtype
+    kind = "sign"
+
+    @property
+    def num_bits(self) -> Tensor:
+        return torch.full((self.num_rows,), self.dim)
+
+    def encode(self, row: int) -> np.ndarray:
+        return self.bits[row].cpu().numpy()
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "SignMessage":
+        bits = torch.from_numpy(np.stack(payloads)).to(self.bits.device)
+        intact = torch.ones(len(bits), dtype=torch.bool, device=bits.device)
+        return SignMessage(bits, intact, self.dim, self.dtype)
+
+    def dense(self) -> Tensor:
+        return signs.unpack(self.bits, self._empty(self.num_rows, self.dim))
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        return super().sum(weights) if weights is not None else signs.add_up(self.bits, self._empty(self.dim))
+
+    def finite(self) -> Tensor:
+        return self.intact
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.dtype, device=self.bits.device)
+
+
+@dataclass(frozen=True)
+class Sign(Compressor):
+    """C(x) = sign(x), two-valued. Also the broadcast of a majority vote.
+
+    Args:
+        zeros: what an entry of zero is sent as: "plus" one, as bit packing gives it, or a "random" sign.
+    """
+
+    zeros: Zeros = "plus"
+
+    def __post_init__(self) -> None:
+        if self.zeros not in get_args(Zeros):
+            raise InputError(f"zeros: {self.zeros!r}; one bit is plus or random, Ternary sends zeros")
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SignMessage:
+        if self.zeros == "random":
+            x = torch.cat([random_zeros(row, n) for row, n in zip(x.split(1), noise, strict=True)])
+        bits, finite = signs.pack(x)
+        return SignMessage(bits, finite, x.shape[1], x.dtype)
+
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SignMessage:
+        bits, finite = signs.pack(like.new_zeros(num_rows, sum(segments)))
+        return SignMessage(bits, finite, sum(segments), like.dtype)
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        return message.num_bits
+
+    def contraction(self, segments: Segments) -> None:
+        return None  # whatever the length of x, a sign has length √d
+
+
+def random_zeros(x: Tensor, noise: Noise) -> Tensor:
+    """`x`, any shape, with its zeros replaced by ±1 at random."""
+    where = (x == 0).nonzero(as_tuple=True)
+    drawn = torch.randint(2, where[0].shape, generator=noise.generator("compression", x.device), device=x.device)
+    return x.index_put(where, (2 * drawn - 1).to(x))

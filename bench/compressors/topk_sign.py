@@ -1,0 +1,90 @@
+"""Top-k signs: where the largest entries are, and their signs.
+
+Park, Lee: Sparse-SignSGD with Majority Vote for Communication-Efficient Distributed Learning, arXiv 2302.07475.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from math import ceil, lgamma, log
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import signs
+from bench.compressors.base import Compressor, Segments
+from bench.compressors.topk import first_positions, top_k
+from bench.errors import InputError
+from bench.message import Message, SparseMessage
+from bench.noise import Noise
+from bench.positions import position_code
+
+
+@dataclass(frozen=True)
+class SparseSignMessage(SparseMessage):
+    """±1 at some positions, one bit each; the other entries are zero."""
+
+    kind = "sparse sign"
+
+    @property
+    def num_bits(self) -> Tensor:
+        return self.code.num_bits(self.indices) + self.values.shape[1]
+
+    def encode(self, row: int) -> np.ndarray:
+        bits, _ = signs.pack(self.values[row, None])
+        return np.concatenate([bits[0].cpu().numpy(), self.code.encode(self.indices[row])])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "SparseSignMessage":
+        num_bytes = -(-self.values.shape[1] // 8)
+        bits = torch.from_numpy(np.stack([p[:num_bytes] for p in payloads])).to(self.values.device)
+        indices = torch.stack([self.code.decode(p[num_bytes:]) for p in payloads])
+        values = signs.unpack(bits, self.values.new_empty(indices.shape))
+        return replace(self, indices=indices.to(self.indices.device), values=values)
+
+
+@dataclass(frozen=True)
+class TopKSign(Compressor):
+    """Signs of the K = ⌈density · n⌉ largest |x| of each segment of n entries; a zero among them has the sign plus.
+
+    Args:
+        density: the fraction sent, in (0, 1].
+    """
+
+    density: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise InputError(f"density: {self.density}; a fraction in (0, 1] is needed")
+
+    def counts(self, segments: Segments) -> tuple[int, ...]:
+        """K of each segment; 0.07 · 100 = 7.000000000000001 means 7."""
+        return tuple(max(1, ceil(round(self.density * n, 6))) for n in segments)
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseSignMessage:
+        counts = self.counts(segments)
+        indices = top_k(x, segments, counts)
+        kept = x.gather(1, indices)
+        values = torch.where(kept.isfinite(), torch.where(kept < 0, -1.0, 1.0).to(x), kept)
+        return SparseSignMessage(indices, values, position_code(segments, counts), sum(segments))
+
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SparseSignMessage:
+        counts = self.counts(segments)
+        indices = first_positions(num_rows, segments, counts, like.device)
+        return SparseSignMessage(indices, like.new_ones(indices.shape), position_code(segments, counts), sum(segments))
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        """Σ over segments of log₂ C(n, K) + K, the bound that the paper's savings stand on."""
+        assert isinstance(message, SparseSignMessage)
+        code = message.code
+        return torch.full((message.num_rows,), set_bits(code.segments, code.counts) + code.num_positions)
+
+    def contraction(self, segments: Segments) -> None:
+        return None  # whatever the length of x, K signs have length √K
+
+
+@cache
+def set_bits(segments: Segments, counts: tuple[int, ...]) -> int:
+    """⌈Σ log₂ C(n, k)⌉: what it takes to name k of n positions, in each segment."""
+    nats = sum(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) for n, k in zip(segments, counts, strict=True))
+    return ceil(nats / log(2))

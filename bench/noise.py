@@ -1,0 +1,25 @@
+"""Random numbers that are the same in every world: seeded by what they are for, never drawn from a shared stream."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+Purpose = Literal["step", "compression", "attack"]
+_STREAMS: dict[Purpose, tuple[int, ...]] = {"step": (), "compression": (1,), "attack": (2,)}
+
+
+class Noise(NamedTuple):
+    """Where the random numbers of a worker in a round come from. The server draws as rank M."""
+
+    seed: int
+    round: int
+    rank: int
+
+    def generator(self, purpose: Purpose, device: torch.device) -> torch.Generator:
+        """A fresh generator for one purpose, independent of those for others."""
+        return torch.Generator(device).manual_seed(self.entropy(purpose))
+
+    def entropy(self, purpose: Purpose) -> int:
+        """The seed of such a generator."""
+        return int(np.random.SeedSequence(tuple(self), spawn_key=_STREAMS[purpose]).generate_state(1)[0])
