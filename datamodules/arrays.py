@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,6 +18,19 @@ class ImageArrays:
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+
+    def hold_out(self, num_samples: int) -> Self:
+        """The last training samples become the test set.
+
+        Raises:
+            InputError: nothing would be left to train on.
+        """
+        kept = len(self.x_train) - num_samples
+        if not 0 < num_samples < len(self.x_train):
+            raise InputError(
+                f"num_held_out: {num_samples}; 1 to {len(self.x_train) - 1} is allowed, fewer than the training images"
+            )
+        return type(self)(self.x_train[:kept], self.y_train[:kept], self.x_train[kept:], self.y_train[kept:])
 
 
 def load_npz(path: Path, image_shape: tuple[int, ...], num_classes: int) -> ImageArrays:

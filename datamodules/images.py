@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import lightning
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from bench.callbacks import going_on
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 from datamodules.arrays import ImageArrays
-from datamodules.sharding import IIDSampler, RoundLoader
+from datamodules.sharding import RoundLoader, RoundSampler
+from datamodules.splits import IID, Split, picture
 
 
 class ImageSet(Dataset):
@@ -48,15 +51,27 @@ class ImageData(lightning.LightningDataModule):
 
     Args:
         batch_size: of one worker.
-        seed: of the shards.
+        seed: of the split.
+        split: who holds which samples; IID if None.
+        num_held_out: so many training images, the last ones, are kept from training and evaluated on in place of the
+            test set: to choose learning rates by.
         eval_batch_size: images in one forward pass of an evaluation.
     """
 
     mean: Sequence[float]
     std: Sequence[float]
 
-    def __init__(self, batch_size: int = 10, seed: int = 0, eval_batch_size: int = 2500) -> None:
+    def __init__(
+        self,
+        batch_size: int = 10,
+        seed: int = 0,
+        split: Split | None = None,
+        num_held_out: int = 0,
+        eval_batch_size: int = 2500,
+    ) -> None:
         super().__init__()
+        self.split = split or IID()
+        self.num_held_out = num_held_out
         self.batch_size = batch_size
         self.seed = seed
         self.eval_batch_size = eval_batch_size
@@ -70,10 +85,14 @@ class ImageData(lightning.LightningDataModule):
         strategy = self.trainer.strategy
         assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
         arrays, device = self.load(), strategy.root_device
+        if self.num_held_out:
+            arrays = arrays.hold_out(self.num_held_out)
         self.train = ImageSet(arrays.x_train, arrays.y_train, self.mean, self.std, device)
         self.test = ImageSet(arrays.x_test, arrays.y_test, self.mean, self.std, device)
         world = strategy.world
-        self.sampler = IIDSampler(len(self.train), world.size, world.local_ranks, self.batch_size, self.seed)
+        self.sampler = RoundSampler(
+            arrays.y_train, self.split, world.size, world.local_ranks, self.batch_size, self.seed
+        )
 
     def train_dataloader(self) -> RoundLoader:
         return RoundLoader(self.train, self.sampler)
@@ -81,3 +100,20 @@ class ImageData(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         chunks = torch.arange(len(self.test)).split(self.eval_batch_size)
         return DataLoader(self.test, batch_size=None, sampler=chunks)
+
+
+class SplitPicture(lightning.Callback):
+    """Draws the split when a run begins.
+
+    Args:
+        path: of the PNG.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if trainer.is_global_zero and not self.path.exists():
+            with going_on("split.png"):
+                picture(self.path, data.sampler.deal(), data.sampler.labels)

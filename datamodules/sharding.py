@@ -3,64 +3,79 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bench.batches import Dealt
 from bench.errors import InputError
+from datamodules.splits import Split
 
 
-class IIDSampler(Sampler[Tensor]):
-    """Deals a fresh random permutation of the samples to M workers every epoch, in equal disjoint shards.
+class RoundSampler(Sampler[Tensor]):
+    """Yields sample indices (L, B) for the local workers, a round at a time, as a split deals them out.
 
-    A shard depends only on (seed, epoch, rank). Yields sample indices (L, B) for the local workers, a round at a time.
+    An epoch has ⌊N/(M·B)⌋ rounds however the samples are split: a worker that holds fewer than that goes through its
+    own again, one that holds more leaves some for another epoch. A shard depends only on (seed, epoch, rank).
 
     Args:
-        num_samples: N, of which each worker gets ⌊N/M⌋.
+        labels: (N,) of the training samples.
+        split: who holds which of them.
         num_workers: M.
         local_ranks: the L workers of this process.
         batch_size: B, of one worker.
-        seed: of the permutations.
+        seed: of the split.
 
     Raises:
-        InputError: more workers than samples, or a batch larger than a shard.
+        InputError: more workers than samples, a batch larger than a worker's share, or no such split.
     """
 
     def __init__(
-        self, num_samples: int, num_workers: int, local_ranks: Sequence[int], batch_size: int, seed: int
+        self,
+        labels: np.ndarray,
+        split: Split,
+        num_workers: int,
+        local_ranks: Sequence[int],
+        batch_size: int,
+        seed: int,
     ) -> None:
+        num_samples = len(labels)
         if num_workers > num_samples:
             raise InputError(f"workers: {num_workers}; at most {num_samples} are allowed, one a training sample")
-        self.shard_size = num_samples // num_workers
-        if not 1 <= batch_size <= self.shard_size:
-            raise InputError(
-                f"batch_size: {batch_size}; 1 to {self.shard_size} is allowed, the size of a worker's shard"
-            )
-        self.num_samples = num_samples
+        share = num_samples // num_workers
+        if not 1 <= batch_size <= share:
+            raise InputError(f"batch_size: {batch_size}; 1 to {share} is allowed, the size of a worker's shard")
+        self.labels = labels
+        self.split = split
         self.num_workers = num_workers
         self.local_ranks = list(local_ranks)
         self.batch_size = batch_size
         self.seed = seed
+        self.num_rounds = share // batch_size
         self.epoch = 0
         self.rounds_done = 0  # of this epoch
         self.skip = 0  # rounds that the epoch of a checkpoint had done already
+        self.deal()  # so that a split that is not possible says so at once
+
+    def deal(self) -> list[np.ndarray]:
+        """The sample indices that each of all M workers holds in this epoch, in its order."""
+        return self.split.deal(self.labels, self.num_workers, self.seed, self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of every epoch."""
         self.epoch = epoch
 
     def shards(self) -> Tensor:
-        """(L, ⌊N/M⌋): the sample indices of the local workers in this epoch."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.num_samples, generator=generator)
-        return order[: self.num_workers * self.shard_size].view(self.num_workers, -1)[self.local_ranks]
+        """(L, T·B): what the local workers see in the T rounds of this epoch."""
+        everyone, size = self.deal(), self.num_rounds * self.batch_size
+        return torch.from_numpy(np.stack([np.resize(everyone[rank], size) for rank in self.local_ranks]))
 
     def __len__(self) -> int:
-        return self.shard_size // self.batch_size
+        return self.num_rounds
 
     def __iter__(self) -> Iterator[Tensor]:
-        rounds = self.shards().split(self.batch_size, dim=1)[: len(self)]
+        rounds = self.shards().split(self.batch_size, dim=1)
         first, self.skip = self.skip % len(self), 0
         for done, indices in enumerate(rounds[first:], start=first + 1):
             self.rounds_done = done
@@ -70,7 +85,7 @@ class IIDSampler(Sampler[Tensor]):
 class RoundLoader(DataLoader):
     """A loader of dealt batches that knows where in the epoch it is, so that Lightning can resume inside one."""
 
-    def __init__(self, dataset: Dataset, sampler: IIDSampler) -> None:
+    def __init__(self, dataset: Dataset, sampler: RoundSampler) -> None:
         super().__init__(dataset, batch_size=None, sampler=sampler, collate_fn=Dealt)
         self.rounds = sampler
 

@@ -1,5 +1,6 @@
-"""Shards are equal, random, disjoint, and a function of (seed, epoch, rank). Images are as torchvision has them."""
+"""Shards are a function of (seed, epoch, rank), as their split has them. Images are as torchvision has them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,27 +16,34 @@ from datamodules.arrays import load_npz
 from datamodules.digits import Digits
 from datamodules.images import ImageSet
 from datamodules.mnist import MNIST
-from datamodules.sharding import IIDSampler
+from datamodules.sharding import RoundSampler
+from datamodules.splits import IID, Dirichlet, Labels, Split, picture
+
+LABELS = np.random.default_rng(2).integers(0, 10, 3000)
 
 
-def rounds(sampler: IIDSampler) -> torch.Tensor:
+def iid(num_samples: int, num_workers: int, ranks: Sequence[int], batch_size: int, seed: int) -> RoundSampler:
+    return RoundSampler(np.zeros(num_samples), IID(), num_workers, ranks, batch_size, seed)
+
+
+def rounds(sampler: RoundSampler) -> torch.Tensor:
     """(T, L, B): the indices of an epoch."""
     return torch.stack(list(sampler))
 
 
 def test_shards() -> None:
-    sampler = IIDSampler(1003, 10, range(10), 7, seed=4)
+    sampler = iid(1003, 10, range(10), 7, seed=4)
     shards = sampler.shards()
-    assert shards.shape == (10, 100)
-    assert len(shards.unique()) == 1000
+    assert shards.shape == (10, 98)
+    assert len(shards.unique()) == 980
     epoch = rounds(sampler)
     assert epoch.shape == (14, 10, 7)
-    assert torch.equal(epoch.transpose(0, 1).flatten(1), shards[:, :98])
+    assert torch.equal(epoch.transpose(0, 1).flatten(1), shards)
 
 
 def test_a_shard_depends_on_seed_epoch_and_rank_only() -> None:
     def shards(seed: int, epoch: int, ranks: list[int]) -> torch.Tensor:
-        sampler = IIDSampler(1000, 10, ranks, 5, seed)
+        sampler = iid(1000, 10, ranks, 5, seed)
         sampler.set_epoch(epoch)
         return sampler.shards()
 
@@ -49,14 +57,116 @@ def test_a_shard_depends_on_seed_epoch_and_rank_only() -> None:
 
 
 def test_resuming_inside_an_epoch() -> None:
-    sampler, other = IIDSampler(400, 4, range(4), 10, 0), IIDSampler(400, 4, range(4), 10, 0)
+    sampler, other = iid(400, 4, range(4), 10, 0), iid(400, 4, range(4), 10, 0)
     whole, started = rounds(sampler), iter(other)
     first = [next(started) for _ in range(3)]
-    third = IIDSampler(400, 4, range(4), 10, 0)
+    third = iid(400, 4, range(4), 10, 0)
     third.skip = other.rounds_done
     assert torch.equal(torch.stack([*first, *third]), whole)
     assert len(list(third)) == 10  # the next epoch is whole again
     assert len(list(other)) == 10  # as it is after an epoch that was cut short
+
+
+SPLITS = [IID(), Labels(1), Labels(2), Labels(10), Labels(2, shared=True), Dirichlet(0.1), Dirichlet(100.0)]
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=str)
+def test_every_split(split: Split) -> None:
+    """A worker's rounds are its own samples, whoever else is here; epochs differ, seeds differ, the holdings stay."""
+
+    def sampler(ranks: Sequence[int], seed: int = 3, epoch: int = 0) -> RoundSampler:
+        made = RoundSampler(LABELS, split, 15, ranks, 8, seed)
+        made.set_epoch(epoch)
+        return made
+
+    everyone = sampler(range(15))
+    assert rounds(everyone).shape == (25, 15, 8)
+    for rank, own in enumerate(everyone.deal()):
+        assert len(np.unique(own)) == len(own)
+        assert set(everyone.shards()[rank].tolist()) <= set(own.tolist())
+        assert torch.equal(sampler([rank]).shards()[0], everyone.shards()[rank])
+    later = sampler(range(15), epoch=1)
+    assert not torch.equal(later.shards(), everyone.shards())
+    assert not torch.equal(sampler(range(15), seed=4).shards(), everyone.shards())
+    if split != IID():
+        for now, then in zip(everyone.deal(), later.deal(), strict=True):
+            assert set(now.tolist()) == set(then.tolist())
+    if not getattr(split, "shared", False):
+        held = np.concatenate(everyone.deal())
+        assert len(np.unique(held)) == len(held) == len(LABELS)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("num_workers", "num_labels"), [(15, 2), (10, 1), (7, 3), (4, 9), (3, 10)])
+def test_labels_of_workers(num_workers: int, num_labels: int, shared: bool) -> None:
+    """Each worker holds L, each label has as many holders as any, but for one; shared ones hold all there is."""
+    shards = Labels(num_labels, shared).deal(LABELS, num_workers, seed=1, epoch=0)
+    held = [np.unique(LABELS[own]) for own in shards]
+    assert {len(labels) for labels in held} == {num_labels}
+    holders = np.bincount(np.concatenate(held), minlength=10)
+    assert holders.max() - holders.min() <= 1
+    if shared:
+        for own, labels in zip(shards, held, strict=True):
+            assert len(own) == np.isin(LABELS, labels).sum()
+
+
+def test_dirichlet_proportions() -> None:
+    """E p = 1/M and Var p = (1/M)(1 − 1/M) / (Mα + 1), over classes and seeds."""
+    num_workers, alpha = 5, 0.7
+    shares = []
+    for seed in range(60):
+        shards = Dirichlet(alpha).deal(LABELS, num_workers, seed, epoch=0)
+        counts = np.stack([np.bincount(LABELS[own], minlength=10) for own in shards])
+        shares.append(counts / counts.sum(axis=0))
+    p = np.concatenate(shares, axis=1)
+    assert p.mean() == pytest.approx(1 / num_workers)
+    assert p.var() == pytest.approx((1 / num_workers) * (1 - 1 / num_workers) / (num_workers * alpha + 1), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        (Labels(0), "num_labels: 0; 1 to 10"),
+        (Labels(11), "num_labels: 11; 1 to 10"),
+        (Labels(2), "num_labels: 2; 4 workers hold 8 labels, so that nobody holds"),
+    ],
+)
+def test_splits_refuse_nonsense(split: Split, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        RoundSampler(LABELS, split, 4, range(4), 8, seed=1)
+
+
+def test_nobody_may_be_without_samples() -> None:
+    with pytest.raises(InputError, match=r"num_labels: 1; 5 workers hold label 0, which has only 2 samples"):
+        Labels(1).deal(np.array([1] * 98 + [0] * 2), 10, seed=1, epoch=0)
+    with pytest.raises(InputError, match=r"alpha: 0\.0001; leaves some of 15 workers without samples"):
+        Dirichlet(1e-4).deal(LABELS, 15, seed=1, epoch=0)  # ten labels, each with one worker or so
+
+
+def test_those_unheld_are_named() -> None:
+    with pytest.raises(InputError) as raised:
+        Labels(3).deal(LABELS, 3, seed=1, epoch=0)
+    (unheld,) = str(raised.value).split("nobody holds ")[1:]
+    assert 0 <= int(unheld) < 10
+
+
+def test_a_split_is_drawn(tmp_path: Path) -> None:
+    """The same PNG each time, and another for another split."""
+    drawn = []
+    for name, split in (("a", Labels(2)), ("b", Labels(2)), ("c", Dirichlet(0.5))):
+        picture(tmp_path / f"{name}.png", split.deal(LABELS, 15, seed=1, epoch=0), LABELS)
+        drawn.append((tmp_path / f"{name}.png").read_bytes())
+    assert drawn[0][:4] == b"\x89PNG"
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_what_is_held_out_is_evaluated_on() -> None:
+    arrays = Digits().load()
+    tuning = arrays.hold_out(100)
+    assert np.array_equal(tuning.x_test, arrays.x_train[-100:])
+    assert np.array_equal(tuning.y_train, arrays.y_train[:-100])
+    with pytest.raises(InputError, match="num_held_out: 1500"):
+        arrays.hold_out(1500)
 
 
 def test_images_are_torchvisions() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from lightning import Callback, Trainer
@@ -18,10 +19,11 @@ from torch.utils.data import DataLoader
 
 from bench.errors import InputError
 from bench.strategy import CompressedStrategy
-from bench.tests.found import RECIPES, RULES
+from bench.tests.found import RANDOM, RECIPES, RULES
 from bench.tests.test_parity import M, run_processes
 from bench.tests.toys import QUIET, Toy, flat, toy_data, train
-from datamodules.sharding import IIDSampler, RoundLoader
+from datamodules.sharding import RoundLoader, RoundSampler
+from datamodules.splits import IID
 
 TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
 
@@ -45,7 +47,7 @@ class RoundData(lightning.LightningDataModule):
     """The suite's own loader over toy data."""
 
     def train_dataloader(self) -> RoundLoader:
-        return RoundLoader(_Indexed(), IIDSampler(480, 4, range(4), 4, seed=1))
+        return RoundLoader(_Indexed(), RoundSampler(np.zeros(480), IID(), 4, range(4), 4, seed=1))
 
 
 class _Indexed(torch.utils.data.Dataset):
@@ -68,6 +70,7 @@ CASES = {
     **RECIPES,
     **{f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule) for rule in RULES},
     "rescaled": replace(RECIPES["sasg"], stale_scale="rescaled"),
+    "random zeros and ties": RANDOM,
 }
 
 
@@ -158,4 +161,4 @@ def test_a_run_killed_outright_goes_on(tmp_path: Path) -> None:
     assert (folder / "history.csv").read_bytes() == (
         tmp_path / "whole" / "sasg" / "seed=1" / "history.csv"
     ).read_bytes()
-    assert sorted(file.name for file in folder.iterdir()) == ["config.yaml", "history.csv", "summary.json"]
+    assert sorted(file.name for file in folder.iterdir()) == ["config.yaml", "history.csv", "split.png", "summary.json"]

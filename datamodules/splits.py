@@ -1,0 +1,138 @@
+"""How training samples are split among workers: alike, by labels, or by a Dirichlet draw; and a picture of it.
+
+A split gives every worker the samples it holds, in the order of an epoch. Worlds agree on it without talking, as it
+depends on (seed, epoch) only.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.errors import InputError
+from bench.results import write_whole
+
+
+class Split(ABC):
+    @abstractmethod
+    def deal(self, labels: np.ndarray, num_workers: int, seed: int, epoch: int) -> list[np.ndarray]:
+        """Labels (N,) -> for each of M workers the indices of its samples, in this epoch's order.
+
+        Raises:
+            InputError: labels and workers cannot be split this way.
+        """
+
+
+@dataclass(frozen=True)
+class IID(Split):
+    """A fresh random permutation of all samples every epoch, cut into M equal shards."""
+
+    def deal(self, labels: np.ndarray, num_workers: int, seed: int, epoch: int) -> list[np.ndarray]:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        order = torch.randperm(len(labels), generator=generator).numpy()
+        size = len(labels) // num_workers
+        return list(order[: num_workers * size].reshape(num_workers, size))
+
+
+class Holdings(Split):
+    """Splits in which a worker keeps its samples for the whole run, and shuffles them every epoch."""
+
+    def deal(self, labels: np.ndarray, num_workers: int, seed: int, epoch: int) -> list[np.ndarray]:
+        held = self.hold(labels, num_workers, np.random.default_rng((seed, 0)))
+        return [np.random.default_rng((seed, 1, epoch, rank)).permutation(own) for rank, own in enumerate(held)]
+
+    @abstractmethod
+    def hold(self, labels: np.ndarray, num_workers: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Labels (N,) -> for each of M workers the indices of its samples."""
+
+
+@dataclass(frozen=True)
+class Labels(Holdings):
+    """Each worker holds L labels, and every label is held by nearly equally many workers.
+
+    Args:
+        num_labels: L.
+        shared: each holder has all samples of its labels, as in the sparse-signSGD authors' code; otherwise the
+            holders of a label divide its samples, and no two workers have one in common.
+    """
+
+    num_labels: int = 2
+    shared: bool = False
+
+    def hold(self, labels: np.ndarray, num_workers: int, rng: np.random.Generator) -> list[np.ndarray]:
+        classes = np.unique(labels)
+        if not 1 <= self.num_labels <= len(classes):
+            raise InputError(f"num_labels: {self.num_labels}; 1 to {len(classes)} is allowed, the classes there are")
+        holders: dict[int, list[int]] = {label: [] for label in classes.tolist()}
+        for rank in range(num_workers):  # each takes those that the fewest hold so far, at random among equals
+            order = sorted(rng.permutation(classes).tolist(), key=lambda label: len(holders[label]))
+            for label in order[: self.num_labels]:
+                holders[label].append(rank)
+        if unheld := [str(label) for label, ranks in holders.items() if not ranks]:
+            raise InputError(
+                f"num_labels: {self.num_labels}; {num_workers} workers hold {num_workers * self.num_labels} labels,"
+                f" so that nobody holds {', '.join(unheld)}"
+            )
+        held: list[list[np.ndarray]] = [[] for _ in range(num_workers)]
+        for label, ranks in holders.items():
+            samples = rng.permutation(np.flatnonzero(labels == label))
+            if len(samples) < len(ranks) and not self.shared:
+                raise InputError(
+                    f"num_labels: {self.num_labels}; {len(ranks)} workers hold label {label}, which has only"
+                    f" {len(samples)} samples: fewer workers or shared: true is needed"
+                )
+            parts = [samples] * len(ranks) if self.shared else np.array_split(samples, len(ranks))
+            for rank, part in zip(ranks, parts, strict=True):
+                held[rank].append(part)
+        return [np.concatenate(parts) for parts in held]
+
+
+@dataclass(frozen=True)
+class Dirichlet(Holdings):
+    """Each label's samples are divided in proportions drawn from Dir(α) over the workers.
+
+    Args:
+        alpha: α. Large is alike; small leaves a label to few workers.
+    """
+
+    alpha: float = 0.5
+    TRIES = 100
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < float("inf"):
+            raise InputError(f"alpha: {self.alpha}; a finite number above 0 is needed")
+
+    def hold(self, labels: np.ndarray, num_workers: int, rng: np.random.Generator) -> list[np.ndarray]:
+        for _ in range(self.TRIES):  # until everybody has something
+            held: list[list[np.ndarray]] = [[] for _ in range(num_workers)]
+            for label in np.unique(labels):
+                samples = rng.permutation(np.flatnonzero(labels == label))
+                proportions = rng.dirichlet(np.full(num_workers, self.alpha))
+                ends = np.round(np.cumsum(proportions)[:-1] * len(samples)).astype(int)
+                for own, part in zip(held, np.split(samples, ends), strict=True):
+                    own.append(part)
+            dealt = [np.concatenate(parts) for parts in held]
+            if all(len(own) for own in dealt):
+                return dealt
+        raise InputError(f"alpha: {self.alpha}; leaves some of {num_workers} workers without samples, more is needed")
+
+
+def picture(path: Path, shards: list[np.ndarray], labels: np.ndarray) -> None:
+    """Draw who holds how many samples of which class, workers × classes, as PNG."""
+    from matplotlib.figure import Figure  # here: only a run that begins needs it
+
+    num_classes = int(labels.max()) + 1
+    counts = np.stack([np.bincount(labels[own], minlength=num_classes) for own in shards])
+    figure = Figure(figsize=(1.2 + 0.28 * num_classes, 0.9 + 0.17 * len(counts)), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(counts, cmap="Blues", vmin=0, aspect="auto", interpolation="nearest")
+    axes.set_xticks(range(num_classes) if num_classes <= 20 else range(0, num_classes, 10))
+    axes.set_yticks(range(0, len(counts), 1 if len(counts) <= 10 else 5))
+    axes.set(xlabel="class", ylabel="worker")
+    figure.colorbar(image, label="samples")
+    png = BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    write_whole(path, png.getvalue())
