@@ -29,6 +29,8 @@ def going_on(what: str) -> Iterator[None]:
 class History(Callback):
     """A row of the ledger at every evaluation: kept for the results, and logged through the Trainer's loggers.
 
+    `rows` has them, `downlink` names the code of the server's broadcasts.
+
     Not with `self.log` a step, which costs 0.5 ms a round.
 
     Args:
@@ -40,6 +42,7 @@ class History(Callback):
         self.folder = folder
         self.config = config
         self.rows: list[Row] = []
+        self.downlink = ""
         self.loss_sum = 0.0
         self.num_losses = 0
 
@@ -62,6 +65,7 @@ class History(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         strategy = _strategy(trainer)
         ledger = strategy.ledger.state_dict()
+        self.downlink = ledger.pop("downlink")  # a word, not a count
         row: Row = {"round": ledger.pop("rounds"), "epoch": trainer.current_epoch, **ledger}
         if isinstance(strategy, CompressedStrategy):
             row["measured_s"] = None  # a simulation has no link to measure
@@ -76,11 +80,12 @@ class History(Callback):
                 logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "loss_sum": self.loss_sum, "num_losses": self.num_losses}
+        kept = ("rows", "downlink", "loss_sum", "num_losses")
+        return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = list(state_dict["rows"])
-        self.loss_sum, self.num_losses = state_dict["loss_sum"], state_dict["num_losses"]
+        self.__dict__.update(state_dict)
+        self.rows = list(self.rows)
 
 
 class Autosave(Callback):

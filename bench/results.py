@@ -1,8 +1,11 @@
-"""The results store: one folder a run, `results/<experiment>/<algorithm>/seed=<n>/`.
+"""The results store: one folder a run, `results/<experiment>/<label>/seed=<n>/`; the label is the algorithm's name
+unless a matrix tells several of its runs apart.
 
     config.yaml     what was run; written first, and never again under another config
     history.csv     a row an evaluation, rewritten as the run goes on
-    summary.json    the last row, the target, versions and the command; its presence means the run is complete
+    summary.json    the last row, the target, versions and the command; its presence means the run is complete, if only
+                    because it diverged, and then it says where
+    split.png       who held which samples
     last.ckpt       where an interrupted run goes on; removed when it is complete
 
 Each file appears whole or not at all.
@@ -42,12 +45,12 @@ PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
 Row = dict[str, Any]
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -62,7 +65,7 @@ class RunFolder:
     @classmethod
     def of(cls, cfg: Any) -> Self:
         """The folder of the run that a config describes."""
-        return cls(Path(cfg.results_dir) / cfg.name / cfg.algorithm.name / f"seed={cfg.seed}")
+        return cls(Path(cfg.results_dir) / cfg.name / cfg.label / f"seed={cfg.seed}")
 
     @property
     def checkpoint(self) -> Path:
@@ -105,10 +108,12 @@ class RunFolder:
         with file.open(encoding="utf-8", newline="") as lines:
             return [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(lines)]
 
-    def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str) -> None:
-        """Mark the run complete: the last row's figures, and those at first reaching the target."""
+    def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str, **facts: Any) -> None:
+        """Mark the run complete: the last row's figures, further facts about it, and what the target took."""
+        last: Row = rows[-1] if rows else dict.fromkeys(COLUMNS)
         summary = {
-            **rows[-1],
+            **last,
+            **facts,
             "target": target_reached(rows, target["metric"], target["value"]),
             "versions": {package: version(package) for package in PACKAGES},
             "command": command,

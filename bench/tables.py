@@ -1,4 +1,4 @@
-"""Tables of an experiment: what each recipe paid to reach the target, ours beside the paper's.
+"""Tables of an experiment: what each recipe paid to reach the target, ours beside the paper's; or what a setting does.
 
 A `Table` is data; Markdown, LaTeX and CSV are three ways to print it. Mean ± standard deviation run over the seeds
 that reached the target, with n; seeds that missed it are said to have.
@@ -19,10 +19,11 @@ from bench.results import RunFolder, differences, write_whole
 
 @dataclass(frozen=True)
 class Sample:
-    """A figure over seeds: those that have it, out of `num_runs`."""
+    """A figure over seeds: those that have it, out of `num_runs`; `fate` is what befell the others."""
 
     values: tuple[float, ...]
     num_runs: int
+    fate: str = "missed"
 
     @property
     def mean(self) -> float | None:
@@ -44,7 +45,7 @@ Cell = Sample | float | str | None
 
 @dataclass(frozen=True)
 class Column:
-    """`style`: "name", "count" (1,234), "bits" (powers of ten), "percent", "seconds" or "factor"."""
+    """`style`: "name", "count" (1,234), "bits" (powers of ten), "percent", "number", "seconds" or "factor"."""
 
     key: str
     title: str
@@ -106,10 +107,10 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
     Args:
         name: of the experiment.
         folder: its results, with one complete run at least.
-        paper: `source`, and by column of the history {recipe: value}.
+        paper: `source`, and by column of this table {recipe: value}.
         order: of the recipes; others follow by name.
     """
-    runs = _complete_runs(folder, order)
+    runs = complete_runs(folder, order)
     figures = {recipe: _figures(folders) for recipe, folders in runs.items()}
     paper = paper or {}
     rows: list[dict[str, Cell]] = []
@@ -117,6 +118,7 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
         row: dict[str, Cell] = {"recipe": recipe, **own}
         row |= {f"{column}_theirs": numbers.get(recipe) for column, numbers in paper.items() if column != "source"}
         base = figures.get("sgd", {})
+        row["downlink"] = runs[recipe][0].summary()["downlink"]
         for column in ("uplink_bits_paper", "uplink_bits", "both_ways"):
             ours, dense = own[column].mean, base[column].mean if base else None
             row[f"{column}_saving"] = dense / ours if ours and dense else None
@@ -128,10 +130,13 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
         Column("round", "rounds", "count"),
         Column("uploads", "uploads", "count"),
         Column("uploads_theirs", "paper's", "count"),
-        Column("uplink_bits_paper", "bits, paper's count", "bits"),
+        Column("uplink_bits_paper", "uplink bits, paper's count", "bits"),
         Column("uplink_bits_paper_theirs", "paper's", "bits"),
-        Column("uplink_bits", "bits on the wire", "bits"),
+        Column("uplink_bits", "uplink bits on the wire", "bits"),
+        Column("downlink_bits", "downlink bits", "bits"),
+        Column("downlink", "downlink code", "name"),
         Column("uplink_bits_paper_saving", "saving, paper's count", "factor"),
+        Column("uplink_bits_paper_saving_theirs", "paper's", "factor"),
         Column("uplink_bits_saving", "saving, wire", "factor"),
         Column("both_ways_saving", "saving, both ways", "factor"),
         Column("modelled_s", "modelled s", "seconds"),
@@ -141,20 +146,53 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
     seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
     caption = (
         f"{name}: cost at first exceeding {target['metric']} {target['value']:g}; mean ± standard deviation over"
-        f" n = {seeds} seeds. Savings are factors to sgd; both ways adds the dense broadcast."
+        f" n = {seeds} seeds. Savings are factors to sgd; both ways adds the downlink."
     )
     if "source" in paper:
         caption += f" Paper: {paper['source']}."
     return Table(caption, columns, rows)
 
 
-def _complete_runs(folder: Path, order: Sequence[str]) -> dict[str, list[RunFolder]]:
+def sweep_table(name: str, folder: Path, order: Sequence[str], across: str, metric: str = "test_accuracy") -> Table:
+    """A metric at the end of each run: a row a recipe, a column a value of one of the matrix's keys.
+
+    Args:
+        name: of the experiment.
+        folder: its results, with one complete run at least.
+        order: of the labels; others follow by name.
+        across: the last part of that key, as labels have it: "lr" in "sgd,lr=0.1".
+        metric: a column of the history. Accuracies are shown in percent.
+    """
+    rows: dict[str, dict[str, Cell]] = {}
+    percent, num_held_out = metric.endswith("accuracy"), set[int]()
+    for label, runs in complete_runs(folder, order).items():
+        recipe, *parts = label.split(",")
+        settings = dict(part.split("=") for part in parts)
+        value = settings.pop(across)
+        where = " ".join([recipe, *(f"{key}={setting}" for key, setting in settings.items())])
+        final = [s[metric] for s in (run.summary() for run in runs) if "diverged" not in s]
+        figure = Sample(tuple(100 * v if percent else v for v in final), len(runs), "diverged")
+        rows.setdefault(where, {"recipe": where})[value] = figure
+        num_held_out |= {run.config().get("data", {}).get("num_held_out", 0) for run in runs}
+    values = sorted({key for row in rows.values() for key in row if key != "recipe"}, key=float)
+    columns = [Column(value, f"{across} {float(value):g}", "percent" if percent else "number") for value in values]
+    num_runs = sorted({c.num_runs for row in rows.values() for c in row.values() if isinstance(c, Sample)})
+    caption = (
+        f"{name}: {metric} after the last round{', %' if percent else ''}; mean ± standard deviation over"
+        f" n = {'–'.join(map(str, dict.fromkeys((num_runs[0], num_runs[-1]))))} seeds."
+    )
+    if num_held_out - {0}:
+        caption += f" Evaluated on {max(num_held_out):,} training images held out, not on the test set."
+    return Table(caption, [Column("recipe", "recipe", "name"), *columns], list(rows.values()))
+
+
+def complete_runs(folder: Path, order: Sequence[str]) -> dict[str, list[RunFolder]]:
     """The complete runs of each recipe that has any.
 
     Raises:
         InputError: two seeds of a recipe differ in more than the seed.
     """
-    rank = {recipe: place for place, recipe in enumerate(order)}
+    rank = {recipe: place for place, recipe in enumerate(dict.fromkeys(order))}
     recipes = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (rank.get(p.name, len(rank)), p.name))
     runs = {p.name: [run for run in map(RunFolder, sorted(p.iterdir())) if run.is_complete] for p in recipes}
     for recipe, folders in runs.items():
@@ -171,8 +209,9 @@ def _figures(folders: Sequence[RunFolder]) -> dict[str, Sample]:
     summaries, num_runs = [folder.summary() for folder in folders], len(folders)
     reached = {folder: summary["target"]["round"] for folder, summary in zip(folders, summaries, strict=True)}
     rows = [row for folder, round in reached.items() for row in folder.history() if row["round"] == round]
-    figures = {"accuracy": Sample(tuple(100 * s["test_accuracy"] for s in summaries), num_runs)}
-    for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s"):
+    accuracies = tuple(100 * summary["test_accuracy"] for summary in summaries if "diverged" not in summary)
+    figures = {"accuracy": Sample(accuracies, num_runs, "diverged")}
+    for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "modelled_s"):
         figures[column] = Sample(tuple(row[column] for row in rows), num_runs)
     figures["both_ways"] = Sample(tuple(row["uplink_bits"] + row["downlink_bits"] for row in rows), num_runs)
     return figures
@@ -200,9 +239,9 @@ def _text(cell: Cell, style: str, marks: _Marks) -> str:
     if not isinstance(cell, Sample):
         return _number(cell, style, marks, None)
     if cell.mean is None:
-        return "missed"
+        return cell.fate
     text = _number(cell.mean, style, marks, cell.std)
-    return f"{text} (missed by {cell.missed} of {cell.num_runs})" if cell.missed else text
+    return f"{text} ({cell.missed} of {cell.num_runs} {cell.fate})" if cell.missed else text
 
 
 def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
@@ -216,7 +255,7 @@ def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
         return (f"({inner})" if std is not None else inner) + marks.power.format(exponent=exponent)
     if style == "factor":
         return format(value, ".3g" if value < 1000 else ",.0f").replace(",", marks.thousands) + marks.times
-    return joined({"count": ",.0f", "percent": ".2f", "seconds": ",.1f"}[style])
+    return joined({"count": ",.0f", "percent": ".2f", "number": ".4f", "seconds": ",.1f"}[style])
 
 
 def _escape(text: str) -> str:

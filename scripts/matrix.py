@@ -15,9 +15,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
@@ -28,10 +29,18 @@ TRAIN = Path(__file__).with_name("train.py")
 
 
 @dataclass(frozen=True)
+class Pick:
+    """A choice along one axis of the grid: what it adds to the folder's name, and its overrides."""
+
+    label: str
+    overrides: list[str]
+
+
+@dataclass(frozen=True)
 class Cell:
     """One run of the grid: what tells it from the others, its overrides, and where it goes."""
 
-    label: str
+    told: str
     overrides: list[str]
     folder: RunFolder
 
@@ -46,13 +55,38 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         shared = compose("train", overrides)
         if not shared.matrix:
             raise InputError("experiment: none with a matrix given; for one run there is scripts/train.py")
+        axes = OmegaConf.to_container(shared.matrix)
+        assert isinstance(axes, dict)
+        given = [o for o in overrides if not o.lstrip("+").startswith(("matrix.", "jobs="))]
+        named = [] if {"algorithm", "arms"} & axes.keys() else [shared.algorithm.name]
         grid = []
-        for values in itertools.product(*shared.matrix.values()):
-            chosen = [f"{key}={value}" for key, value in zip(shared.matrix, values, strict=True)]
-            own = [o for o in overrides if not o.startswith(("matrix.", "jobs="))] + chosen
-            cfg = compose("train", own)
-            grid.append(Cell(" ".join(chosen), own, RunFolder.of(cfg)))
+        for picks in itertools.product(*(_axis(str(key), values) for key, values in axes.items())):
+            chosen = [override for pick in picks for override in pick.overrides]
+            label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
+            own = [*given, f"label='{label}'", *chosen]
+            grid.append(Cell(" ".join(chosen), own, RunFolder.of(compose("train", own))))
     return shared, grid
+
+
+def _axis(key: str, values: Any) -> list[Pick]:
+    """The choices along one key of a matrix."""
+    if key == "arms":
+        return [pick for name, changes in values.items() for pick in _arm(name, changes)]
+    labels = {"algorithm": "{value}", "seed": ""}  # the folder's name and the run's in it; others say what they are
+    form = labels.get(key, f"{key.rpartition('.')[2]}={{value}}")
+    return [Pick(form.format(value=value), [f"{key}={value}"]) for value in values]
+
+
+def _arm(name: str, changes: dict[str, Any]) -> list[Pick]:
+    """An arm of the grid; where it lists values, one for each combination."""
+    fixed = [f"{key}={value}" for key, value in changes.items() if not isinstance(value, list)]
+    axes = [_axis(key, values) for key, values in changes.items() if isinstance(values, list)]
+    return [
+        Pick(
+            ",".join([name, *(pick.label for pick in picks)]), [*fixed, *(o for pick in picks for o in pick.overrides)]
+        )
+        for picks in itertools.product(*axes)
+    ]
 
 
 def run(cell: Cell, bars: "queue.Queue[int]") -> str | None:
@@ -67,7 +101,10 @@ def run(cell: Cell, bars: "queue.Queue[int]") -> str | None:
         bars.put(line)
     if done.returncode == 0:
         if done.stderr.strip():
-            tqdm.write(f"{cell.label}: {done.stderr.strip()}")
+            tqdm.write(f"{cell.told}: {done.stderr.strip()}")
+        return None
+    if cell.folder.is_complete:  # diverged, which is a result
+        tqdm.write(f"{cell.told}: {done.stderr.strip()}")
         return None
     said = [text for text in done.stderr.splitlines() if text.strip()]
     return said[-1] if said else f"ended by signal {-done.returncode}"
@@ -92,17 +129,17 @@ def matrix(overrides: list[str]) -> None:
         started = {pool.submit(run, cell, bars): cell for cell in pending}
         try:
             for future in as_completed(started):
-                label, reason = started[future].label, future.result()
-                tqdm.write(f"{label}: {reason or 'complete'}")
+                told, reason = started[future].told, future.result()
+                tqdm.write(f"{told}: {reason or 'complete'}")
                 if reason:
-                    failed[label] = reason
+                    failed[told] = reason
                 progress.update()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)  # the running ones got the interrupt, too; the rest shall not start
             raise
     print(f"{cfg.name}: {len(grid) - len(failed)} of {len(grid)} runs complete")
-    for label, reason in failed.items():
-        print(f"failed: {label}: {reason}")
+    for told, reason in failed.items():
+        print(f"failed: {told}: {reason}")
     if failed:
         sys.exit(1)
 

@@ -11,13 +11,15 @@ import argparse
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from bench.errors import InputError
 from bench.results import write_whole
-from bench.tables import Table, target_table
+from bench.tables import Table, sweep_table, target_table
 from scripts.cli import guarded
+from scripts.matrix import cells
 
 
 def experiments_in(results: Path) -> list[str]:
@@ -36,10 +38,20 @@ def table_of(experiment: str, results: Path) -> Table:
         raise InputError(
             f"experiment: {experiment!r} has no complete run in {results}; there is {', '.join(there) or 'none'}"
         )
-    file = files("configs") / "experiment" / f"{experiment}.yaml"
-    config = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
-    order = config.get("matrix", {}).get("algorithm", [])
+    config, order = specified(experiment)
+    if config.get("table"):
+        return sweep_table(experiment, results / experiment, order, **config["table"])
     return target_table(experiment, results / experiment, config.get("paper"), order)
+
+
+def specified(experiment: str) -> tuple[dict[str, Any], list[str]]:
+    """What an experiment's file says, and the labels of its grid in order; nothing for runs without such a file."""
+    if not (files("configs") / "experiment" / f"{experiment}.yaml").is_file():
+        return {}, []
+    shared, grid = cells([f"experiment={experiment}"])
+    config = OmegaConf.to_container(shared)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}, [cell.folder.path.parent.name for cell in grid]
 
 
 def into_readme(readme: Path, experiment: str, table: Table) -> None:

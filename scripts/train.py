@@ -4,7 +4,7 @@
     python scripts/train.py algorithm=sparse algorithm.compressor.density=0.001 world=processes workers=4
     python scripts/train.py --help
 
-Writes results/<name>/<algorithm>/seed=<n>/ and goes on there if it was interrupted. Exit status 2 on bad input.
+Writes results/<name>/<label>/seed=<n>/ and goes on there if it was interrupted. Exit status 2 on bad input.
 """
 
 import logging
@@ -20,7 +20,18 @@ from omegaconf import DictConfig, OmegaConf
 from scripts.cli import guarded, one_line
 
 # What does not change a result: where it lies, who watches, what else is run, what it is compared with.
-NOT_RESULTS = ("results_dir", "data_dir", "logger", "autosave_minutes", "matrix", "jobs", "paper")
+NOT_RESULTS = (
+    "results_dir",
+    "data_dir",
+    "label",
+    "logger",
+    "autosave_minutes",
+    "matrix",
+    "jobs",
+    "paper",
+    "figure",
+    "table",
+)
 
 HARMLESS = (
     ".*does not have many workers",  # data are batched on the device
@@ -35,7 +46,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
 
     Raises:
         InputError: the config cannot be run, or the results folder was written under another one.
-        NonFiniteError: training diverged; what was evaluated until then is in history.csv.
+        NonFiniteError: training diverged, which is a result: it is filed with what was evaluated until then.
     """
     import lightning
     import torch
@@ -43,9 +54,10 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
 
     import bench  # noqa: F401  registers the strategies, in this process whoever launched it
     from bench.callbacks import Autosave, History, Progress
-    from bench.errors import InputError
+    from bench.errors import InputError, NonFiniteError
     from bench.module import Classifier
     from bench.results import RunFolder
+    from datamodules.images import SplitPicture
 
     torch.set_num_threads(cfg.threads)
     logging.getLogger("lightning").setLevel(logging.ERROR)
@@ -53,13 +65,20 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         warnings.filterwarnings("ignore", message=message, module="lightning")
     if cfg.workers < 1:
         raise InputError(f"workers: {cfg.workers}; at least 1 is needed")
+    if cfg.seed < 0:
+        raise InputError(f"seed: {cfg.seed}; at least 0 is needed")
     folder = RunFolder.of(cfg)
     folder.check(config := described(cfg))
     if folder.is_complete:
-        print(f"{folder.path}: complete already")
+        diverged = folder.summary().get("diverged")
+        print(f"{folder.path}: complete already" + (f", diverged: {diverged}" if diverged else ""))
         return
     strategy = instantiate(cfg.strategy, _partial_=True)(
-        algorithm=instantiate(cfg.algorithm), link=instantiate(cfg.link), seed=cfg.seed, engine=cfg.engine
+        algorithm=instantiate(cfg.algorithm),
+        link=instantiate(cfg.link),
+        adversary=instantiate(cfg.get("adversary")),
+        seed=cfg.seed,
+        engine=cfg.engine,
     )
     lightning.seed_everything(cfg.seed, verbose=False)
     module = Classifier(instantiate(cfg.model), instantiate(cfg.optimizer))
@@ -67,7 +86,12 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     trainer = lightning.Trainer(
         strategy=strategy,
         logger=start_logger(cfg),
-        callbacks=[history, Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)), Progress()],
+        callbacks=[
+            history,
+            SplitPicture(folder.path / "split.png"),
+            Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)),
+            Progress(),
+        ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -78,6 +102,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     resume = folder.checkpoint if folder.checkpoint.exists() else None
     if resume and trainer.is_global_zero:
         print(f"{folder.path}: going on from its last checkpoint")
+    command = " ".join(["python scripts/train.py", *overrides])
     try:
         trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=True if resume else None)
     except SystemExit:  # Lightning's answer to Ctrl-C
@@ -85,8 +110,12 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
             print(f"{folder.path}: interrupted; the same command goes on", file=sys.stderr)
             sys.exit(130)
         raise
+    except NonFiniteError as error:
+        if trainer.is_global_zero:
+            folder.write_summary(history.rows, cfg.target, command, downlink=history.downlink, diverged=str(error))
+        raise
     if trainer.is_global_zero:
-        folder.write_summary(history.rows, cfg.target, " ".join(["python scripts/train.py", *overrides]))
+        folder.write_summary(history.rows, cfg.target, command, downlink=history.downlink)
         print(f"{folder.path}: complete, test_accuracy {history.rows[-1]['test_accuracy']:.4f}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.results import RunFolder
 from bench.tests.test_configs import data_dir  # noqa: F401  a fixture
 from scripts.train import main
 
@@ -35,9 +36,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["algorithm=sagd"], ["algorithm", "'sagd'", "lasg, sasg, sgd, sparse"]),
+        (["algorithm=sagd"], ["algorithm", "'sagd'", "lasg, sasg, sgd, signsgd, signsgd_mv"]),
         (["data=imagenet"], ["data", "'imagenet'", "digits, mnist"]),
-        (["model=vgg"], ["model", "'vgg'", "mlp"]),
+        (["model=vgg"], ["model", "'vgg'", "cnn, mlp"]),
         (["experiment=none"], ["experiment", "quickstart", "sasg_mnist"]),
         (["algorithm.compressor.density=0"], ["density: 0", "(0, 1]"]),
         (["algorithm.compressor.density=1.5"], ["density: 1.5", "(0, 1]"]),
@@ -55,6 +56,27 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["optimizer.lr=1e30"], ["round ", "worker ", "not finite"]),
         (["+trainer.accumulate_grad_batches=2"], ["accumulate_grad_batches: 2"]),
         (["engine=fast"], ["engine: 'fast'", "auto, loop, linear"]),
+        (["split=labels", "data.split.num_labels=11"], ["num_labels: 11", "1 to 10"]),
+        (["split=labels", "workers=4"], ["num_labels: 2", "4 workers hold 8", "nobody holds "]),
+        (["split=dirichlet", "data.split.alpha=0"], ["alpha: 0;", "above 0"]),
+        (["split=dirichlet", "data.split.alpha=-1"], ["alpha: -1", "above 0"]),
+        (["split=sorted"], ["split", "'sorted'", "dirichlet, iid, labels"]),
+        (["+data.num_held_out=1500"], ["num_held_out: 1500", "1 to 1499"]),
+        (["adversary=invert", "adversary.num_byzantine=10"], ["num_byzantine: 10", "0 to 9", "10 workers"]),
+        (["adversary=invert", "adversary.num_byzantine=-1"], ["num_byzantine: -1", "0 to 9"]),
+        (["seed=-1"], ["seed: -1", "at least 0"]),
+        (["split=dirichlet", "data.split.alpha=inf"], ["alpha: inf", "finite"]),
+        (["adversary=flip"], ["adversary", "'flip'", "invert, random, scale"]),
+        (["algorithm=signsgd_mv", "algorithm.compressor.zeros=zero"], ["zeros: 'zero'", "plus or random", "Ternary"]),
+        (["algorithm=signsgd_mv", "algorithm.aggregator.ties=odd"], ["ties: 'odd'", "zero, plus, random"]),
+        (
+            ["algorithm=sparse_signsgd", "+algorithm.downlink._target_=bench.compressors.Sign"],
+            ["ties: 'zero'", "downlink Sign has two values"],
+        ),
+        (["algorithm=sparse_signsgd", "algorithm.feedback.decay=1.5"], ["decay: 1.5", "[0, 1]"]),
+        (["algorithm=signum", "algorithm.feedback.beta=1"], ["beta: 1", "[0, 1)"]),
+        (["algorithm=sparse_signsgd", "algorithm.compressor.density=0"], ["density: 0", "(0, 1]"]),
+        (["algorithm=signsgd", "algorithm.feedback._target_=bench.feedback.ErrorFeedback"], ["ErrorFeedback", "Sign"]),
         (["world=processes", "workers=0"], ["workers: 0", "at least 1"]),
     ],
 )
@@ -76,12 +98,13 @@ def test_a_folder_of_another_config(run: Callable[..., str], tmp_path: Path, mon
 
 
 def test_what_was_computed_is_kept(run: Callable[..., str], tmp_path: Path) -> None:
-    """A run that diverges ends with the history it has, and is not complete."""
+    """A run that diverges ends with the history it has; run again, it says so."""
     said = run("algorithm=sgd", "optimizer.lr=1e5", "trainer.val_check_interval=1", "trainer.max_epochs=40")
     folder = tmp_path / "results" / "local" / "sgd" / "seed=1"
     evaluated = (folder / "history.csv").read_text().splitlines()[1:]
     assert f"round {len(evaluated)}: worker" in said
-    assert not (folder / "summary.json").exists()
+    assert f"round {len(evaluated)}: worker" in RunFolder(folder).summary()["diverged"]
+    assert not (folder / "last.ckpt").exists()
 
 
 def damage(path: Path, kind: str) -> None:
@@ -113,8 +136,8 @@ def damage(path: Path, kind: str) -> None:
         ("truncated", ["x_train", "cannot be read"]),
         ("flipped", ["x_train", "cannot be read"]),
         ("missing", ["y_test", "cannot be read"]),
-        ("shape", ["x_test", "(28, 28)", "(100, 20, 28)"]),
-        ("length", ["y_train", "500 labels", "(497,)"]),
+        ("shape", ["x_test", "(28, 28)", "(200, 20, 28)"]),
+        ("length", ["y_train", "12000 labels", "(11997,)"]),
         ("dtype", ["x_train", "uint8", "float32"]),
         ("label", ["y_train", "below 10", "found 11"]),
     ],

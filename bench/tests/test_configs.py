@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hydra import compose, initialize_config_module
 from lightning import Trainer
 from omegaconf import DictConfig
@@ -16,13 +15,14 @@ from omegaconf import DictConfig
 import bench
 from bench.results import COLUMNS, RunFolder
 from bench.tests.toys import QUIET
-from scripts.matrix import cells, matrix
+from scripts.matrix import _axis, cells, matrix
+from scripts.tables import specified
 from scripts.train import train
 
 EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (files("configs") / "experiment").iterdir())
+GROUP_NAMES = ("adversary", "algorithm", "data", "link", "logger", "model", "optimizer", "split", "trainer", "world")
 GROUPS = {
-    group: sorted(f.name.removesuffix(".yaml") for f in (files("configs") / group).iterdir())
-    for group in ("algorithm", "data", "model", "optimizer", "link", "logger", "trainer", "world")
+    group: sorted(f.name.removesuffix(".yaml") for f in (files("configs") / group).iterdir()) for group in GROUP_NAMES
 }
 
 
@@ -30,8 +30,8 @@ GROUPS = {
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Arrays in the shape of the downloaded data sets, which a test machine does not have."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    x, y = rng.integers(0, 256, (600, 28, 28), dtype=np.uint8), rng.integers(0, 10, 600, dtype=np.uint8)
-    np.savez(folder / "mnist.npz", x_train=x[:500], y_train=y[:500], x_test=x[500:], y_test=y[500:])
+    x, y = rng.integers(0, 256, (12_200, 28, 28), dtype=np.uint8), (np.arange(12_200) % 10).astype(np.uint8)
+    np.savez(folder / "mnist.npz", x_train=x[:12_000], y_train=y[:12_000], x_test=x[12_000:], y_test=y[12_000:])
     return folder
 
 
@@ -42,9 +42,10 @@ def composed(overrides: list[str]) -> DictConfig:
 
 def two_rounds(tmp_path: Path, data_dir: Path, *overrides: str) -> RunFolder:
     cfg = composed([*overrides, "+trainer.max_steps=2", "trainer.val_check_interval=2", "logger=csv",
+                    "+data.eval_batch_size=100", "+trainer.limit_val_batches=1",
                     f"results_dir={tmp_path}", f"data_dir={data_dir}"])  # fmt: skip
     train(cfg, list(overrides))
-    return RunFolder(tmp_path / cfg.name / cfg.algorithm.name / f"seed={cfg.seed}")
+    return RunFolder.of(cfg)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -53,19 +54,46 @@ def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> Non
     given = [f"experiment={experiment}"]
     shared, grid = cells(given)
     assert shared.name == experiment
-    assert len(grid) == np.prod([len(values) for values in shared.matrix.values()])
-    for algorithm in shared.matrix.algorithm:
-        folder = two_rounds(tmp_path, data_dir, *given, f"algorithm={algorithm}")
+    assert len({cell.folder.path for cell in grid}) == len(grid), "two cells would write to one folder"
+    # One cell of every arm or algorithm will do: other axes change numbers only.
+    for cell in {cell.folder.path.parent.name.split(",")[0]: cell for cell in grid}.values():
+        folder = two_rounds(tmp_path, data_dir, *cell.overrides)
         (row,) = folder.history()
         assert tuple(row) == COLUMNS
         assert row["round"] == 2
         assert folder.is_complete
 
 
+def test_labels_tell_the_cells_of_a_grid_apart() -> None:
+    """Algorithms and arms by name, other settings by their last part; seeds share a folder."""
+    grid = {
+        "algorithm": ["sgd"],
+        "optimizer.lr": [0.1, 0.2],
+        "seed": [1, 2],
+    }
+    axes = [_axis(key, values) for key, values in grid.items()]
+    assert [[pick.label for pick in axis] for axis in axes] == [["sgd"], ["lr=0.1", "lr=0.2"], ["", ""]]
+    _, cells_of_one = cells(["+matrix.seed=[1,2]", "algorithm=sgd"])
+    assert {cell.folder.path.parent.name for cell in cells_of_one} == {"sgd"}
+    arms = _axis("arms", {"mean": {"algorithm": "sgd"}, "thin": {"algorithm": "sparse", "optimizer.lr": [1, 2]}})
+    assert [(pick.label, pick.overrides) for pick in arms] == [
+        ("mean", ["algorithm=sgd"]),
+        ("thin,lr=1", ["algorithm=sparse", "optimizer.lr=1"]),
+        ("thin,lr=2", ["algorithm=sparse", "optimizer.lr=2"]),
+    ]
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_choice_composes(group: str) -> None:
     for choice in GROUPS[group]:
         composed([f"{group}={choice}"])
+
+
+@pytest.mark.parametrize("choice", [f"{group}={name}" for group in ("split", "adversary") for name in GROUPS[group]])
+def test_every_split_and_adversary_runs(choice: str, tmp_path: Path, data_dir: Path) -> None:
+    folder = two_rounds(tmp_path, data_dir, choice, "algorithm=signsgd_mv")
+    assert folder.is_complete
+    assert (folder.path / "split.png").read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize("data", GROUPS["data"])
@@ -107,12 +135,12 @@ def test_every_recipe_is_a_strategy() -> None:
         assert Trainer(strategy=f"{name}_ddp", **QUIET, devices=2).strategy.algorithm.name == name  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_papers_numbers_name_recipes() -> None:
+def test_papers_numbers_name_rows() -> None:
     for experiment in EXPERIMENTS:
-        paper = yaml.safe_load((files("configs") / "experiment" / f"{experiment}.yaml").read_text("utf-8")).get("paper")
-        for column, numbers in (paper or {}).items():
+        config, labels = specified(experiment)
+        for column, numbers in (config.get("paper") or {}).items():
             if column != "source":
-                assert set(numbers) <= set(bench.recipe_names())
+                assert set(numbers) <= set(labels)
 
 
 def test_a_complete_run_is_left_alone(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

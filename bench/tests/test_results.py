@@ -6,13 +6,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bench.errors import InputError
+from bench.figures import COLORS, Arm, digest, figure, save
 from bench.results import COLUMNS, RunFolder, target_reached, write_whole
-from bench.tables import Sample, target_table
+from bench.tables import Sample, complete_runs, sweep_table, target_table
 from bench.tests.test_configs import composed
-from scripts.tables import into_readme, table_of
+from scripts.tables import into_readme, specified, table_of
 from scripts.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +31,11 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     file = tmp_path / "history.csv"
     write_whole(file, "first")
 
-    def full(self: Path, text: str, **options: Any) -> int:
+    def full(self: Path, content: bytes) -> int:
         self.open("w").close()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         write_whole(file, "second")
     assert file.read_text() == "first"
@@ -71,7 +74,7 @@ def make_run(path: Path, reached: int | None) -> None:
     folder = RunFolder(path)
     folder.write_config({})
     folder.write_history(rows)
-    folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.98}, "python")
+    folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.98}, "python", downlink="dense")
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_tables(tmp_path: Path) -> None:
     assert sparse["uplink_bits_saving"] == sparse["both_ways_saving"] == 2
     assert lasg["uplink_bits_saving"] is None
     text = table.markdown()
-    assert "150 ± 71 (missed by 1 of 3)" in text
+    assert "150 ± 71 (1 of 3 missed)" in text
     assert "| lasg | 90.00 ± 0.00 | missed |" in text
     assert "sasg" not in text
     assert "(4.50 $\\pm$ 2.12)$\\cdot 10^{5}$" in table.latex()
@@ -97,6 +100,60 @@ def test_tables(tmp_path: Path) -> None:
     assert float(lines[1]["uplink_bits_mean"]) == 450_000
     assert (lines[1]["round_n"], lines[1]["round_missed"]) == ("2", "1")
     assert lines[2]["round_mean"] == ""
+
+
+def test_sweeps(tmp_path: Path) -> None:
+    """A row a recipe and other settings, a column a value in its order; what diverged is said to have."""
+    for lr, accuracy in {"1.0": None, "0.03": 0.75, "0.2": 0.5}.items():
+        folder = RunFolder(tmp_path / f"sgd,data=x,lr={lr}" / "seed=1")
+        folder.write_config({"algorithm": {"name": "sgd"}})
+        rows = [] if accuracy is None else [row(test_accuracy=accuracy)]
+        facts = {"diverged": "round 3"} if accuracy is None else {}
+        folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.9}, "python", **facts)
+    table = sweep_table("toy", tmp_path, [], across="lr")
+    assert [c.title for c in table.columns] == ["recipe", "lr 0.03", "lr 0.2", "lr 1"]
+    assert "| sgd data=x | 75.00 | 50.00 | diverged |" in table.markdown()
+    assert "test_accuracy after the last round, %" in table.caption
+
+
+def test_figures(tmp_path: Path) -> None:
+    """Lines are the means of the histories, bands their extremes; the same data give the same bytes."""
+    for recipe, reached in {"sgd": (300, 200), "sparse": (100, 300)}.items():
+        for seed, first in enumerate(reached):
+            folder = tmp_path / "runs" / recipe / f"seed={seed}"
+            make_run(folder, first)
+            RunFolder(folder).write_config({"algorithm": {"name": recipe}})
+    arms = [Arm(label, runs) for label, runs in complete_runs(tmp_path / "runs", []).items()]
+    drawing = figure({"kind": "curves", "x": ["round", "total_bits"]}, arms)
+    rounds, bits = drawing.axes
+    (sgd, sparse) = rounds.get_lines()
+    assert sgd.get_ydata() == pytest.approx([0.9, 0.945, 0.99])
+    assert sparse.get_ydata() == pytest.approx([0.945, 0.945, 0.99])
+    assert bits.get_lines()[0].get_xdata() == pytest.approx([4e5, 8e5, 12e5])
+    assert (sgd.get_color(), sparse.get_color()) == (COLORS["sgd"], COLORS["sparse"])
+    saved = []
+    for name in ("a", "b"):
+        save(figure({"kind": "curves", "x": ["round", "total_bits"]}, arms), tmp_path / name, "data")
+        saved.append([(tmp_path / name / f"figure.{suffix}").read_bytes() for suffix in ("png", "pdf")])
+    assert saved[0] == saved[1]
+    with pytest.raises(InputError, match=r"figure\.kind: 'pie'; one of curves, sweep"):
+        figure({"kind": "pie"}, arms)
+
+
+def test_figures_of_sweeps(tmp_path: Path) -> None:
+    """A point a value, in order; a cross where a run diverged."""
+    for workers, loss in {"9": 0.1, "1": 0.3, "16": None}.items():
+        folder = RunFolder(tmp_path / f"signsgd_mv,workers={workers}" / "seed=1")
+        folder.write_config({"algorithm": {"name": "signsgd_mv"}})
+        rows = [] if loss is None else [row(train_loss=loss)]
+        facts = {"diverged": "round 3"} if loss is None else {}
+        folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.9}, "python", **facts)
+    arms = [Arm(label, runs) for label, runs in complete_runs(tmp_path, []).items()]
+    (axes,) = figure({"kind": "sweep", "x": "workers", "y": ["train_loss"]}, arms).axes
+    line, crosses = axes.get_lines()
+    assert np.asarray(line.get_xdata()).tolist() == [1, 9, 16]
+    assert np.asarray(line.get_ydata())[:2] == pytest.approx([0.3, 0.1])
+    assert np.asarray(crosses.get_xdata()).tolist() == [16]
 
 
 def test_no_results_is_said(tmp_path: Path) -> None:
@@ -115,12 +172,22 @@ def test_committed_tables_are_those_of_the_results(experiment: str, tmp_path: Pa
     assert readme.read_text("utf-8") == (ROOT / "README.md").read_text("utf-8")
 
 
+@pytest.mark.parametrize("experiment", [e for e in COMMITTED if specified(e)[0].get("figure")])
+def test_committed_figures_show_the_results(experiment: str) -> None:
+    """The hash of what was drawn is that of what is there."""
+    (spec, labels), folder = specified(experiment), ROOT / "results" / experiment
+    arms = [Arm(label, runs) for label, runs in complete_runs(folder, labels).items()]
+    with Image.open(folder / "figure.png") as image:
+        assert image.info["Source"] == digest(spec["figure"], arms)
+    assert (folder / "figure.pdf").read_bytes()[:4] == b"%PDF"
+
+
 @pytest.mark.parametrize("experiment", COMMITTED)
 def test_committed_summaries_are_those_of_their_histories(experiment: str) -> None:
     for file in (ROOT / "results" / experiment).glob("*/*/summary.json"):
         folder, summary = RunFolder(file.parent), json.loads(file.read_text())
         rows = folder.history()
-        assert {name: summary[name] for name in COLUMNS} == rows[-1]
+        assert {name: summary[name] for name in COLUMNS} == (rows[-1] if rows else dict.fromkeys(COLUMNS))
         target = summary["target"]
         assert target == target_reached(rows, target["metric"], target["value"])
         for earlier, later in pairwise(rows):
