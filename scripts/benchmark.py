@@ -1,7 +1,8 @@
 """What a round costs: milliseconds, and the ratio to one plain PyTorch step on the joint batch, in the same run.
 
-    python scripts/benchmark.py                    # every recipe
+    python scripts/benchmark.py                    # every recipe, then packing and vote
     python scripts/benchmark.py sgd sasg --rounds 2000
+    python scripts/benchmark.py packing vote       # signs of a ResNet18 against plain copies; votes of 1 to 31 workers
 
 Ten workers × batch 10 on 784-512-10 through the Trainer, everything included but evaluation, one thread. Chunks
 of rounds alternate with chunks of plain steps, so that whatever else the machine does falls on both; the ratio is
@@ -13,6 +14,7 @@ import logging
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,19 @@ from lightning import Callback, Trainer
 from tqdm.auto import tqdm
 
 import bench
+from bench import signs
+from bench.aggregators import MajorityVote
+from bench.compressors import Sign
+from bench.message import Message
 from bench.module import Classifier
+from bench.noise import Noise
 from datamodules.digits import Digits
 from datamodules.mnist import MNIST
 from models.mlp import mlp
 
 CHUNK = 50
+RESNET18 = 11_173_962  # parameters
+VOTERS = (1, 3, 7, 15, 31)
 
 
 class PlainSteps:
@@ -92,26 +101,66 @@ def measure(recipe: str, num_rounds: int, progress: tqdm) -> Stopwatch:
     return stopwatch
 
 
+def packing(repeats: int = 30) -> None:
+    """Signs to bits and back, for as many entries as ResNet18 has, against a copy of the vector."""
+    x = torch.randn(1, RESNET18)
+    out, (bits, _) = torch.empty_like(x), signs.pack(x)
+    parts = (lambda: out.copy_(x), lambda: signs.pack(x), lambda: signs.unpack(bits, out))
+    times = [[_milliseconds(part) for part in parts] for _ in range(repeats)]
+    copy, pack, unpack = (statistics.median(column) for column in zip(*times, strict=True))
+    ratio = statistics.median((p + u) / c for c, p, u in times)
+    print(f"packing {RESNET18:,} signs: copy {copy:.2f} ms, pack {pack:.2f}, unpack {unpack:.2f}, ratio {ratio:.2f}")
+
+
+def vote(repeats: int = 30) -> None:
+    """The server's part of a majority vote on ResNet18: count M messages, decide, and pack the broadcast."""
+    x = torch.randn(max(VOTERS), RESNET18)
+    messages = {m: Sign().compress(x[:m], (RESNET18,), ()) for m in VOTERS}
+    server = Noise(0, 0, max(VOTERS))
+
+    def answer(message: Message) -> None:
+        Sign().compress(MajorityVote().aggregate(message, None, server)[None], (RESNET18,), ())
+
+    times = [[_milliseconds(partial(answer, message)) for message in messages.values()] for _ in range(repeats)]
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    for m, milliseconds in zip(VOTERS, medians, strict=True):
+        print(f"vote of {m:>2} on {RESNET18:,} entries: {milliseconds:>7.2f} ms, {milliseconds / m:>6.2f} a voter")
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - started)
+
+
+PARTS = {"packing": packing, "vote": vote}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=bench.recipe_names(), help="default: all")
+    parser.add_argument("recipes", nargs="*", default=[*bench.recipe_names(), *PARTS], help="default: all")
     parser.add_argument("--rounds", type=int, default=1000)
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-    if unknown := set(args.recipes) - set(bench.recipe_names()):
-        parser.error(f"unknown recipe {', '.join(sorted(unknown))}; there is {', '.join(bench.recipe_names())}")
-    print(f"{'recipe':<12}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
-    for recipe in args.recipes:
+    names = [*bench.recipe_names(), *PARTS]
+    if unknown := set(args.recipes) - set(names):
+        parser.error(f"unknown recipe {', '.join(sorted(unknown))}; there is {', '.join(names)}")
+    if recipes := [name for name in args.recipes if name not in PARTS]:
+        print(f"{'recipe':<16}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
+    for recipe in recipes:
         num_rounds = args.rounds + CHUNK
         with tqdm(desc=recipe, total=num_rounds, unit="round", leave=False, disable=None) as progress:
             watch = measure(recipe, num_rounds, progress)
         rounds, steps = watch.rounds[1:], watch.steps[1:]  # the first chunk warms up
         ratio = statistics.median(r / s for r, s in zip(rounds, steps, strict=True))
         print(
-            f"{recipe:<12}{statistics.median(rounds) * 1e3:>12.2f}{statistics.median(steps) * 1e3:>18.2f}{ratio:>8.2f}"
+            f"{recipe:<16}{statistics.median(rounds) * 1e3:>12.2f}{statistics.median(steps) * 1e3:>18.2f}{ratio:>8.2f}"
         )
+    for name in args.recipes:
+        if name in PARTS:
+            PARTS[name]()
 
 
 if __name__ == "__main__":
