@@ -139,12 +139,13 @@ def sweep(
     values = list(dict.fromkeys(arm.settings[panels] for arm in arms)) if panels else [""]
     drawing = Figure(figsize=(2.6 * len(values) * len(y) + 1.5, 2.7), layout="constrained")
     columns = [(value, metric) for value in values for metric in y]
-    every_axes = drawing.subplots(1, len(columns), squeeze=False)[0]
+    every_axes = drawing.subplots(1, len(columns), squeeze=False, sharey=len(y) == 1)[0]
     for axes, (value, metric) in zip(every_axes, columns, strict=True):
         shown = [arm for arm in arms if not panels or arm.settings[panels] == value]
         for name in dict.fromkeys(arm.name for arm in shown):
             _line(axes, [arm for arm in shown if arm.name == name], x, metric)
         axes.set(xlabel=TITLES.get(x, x), ylabel=TITLES[metric], title=value)
+        axes.label_outer()
         ticks = sorted({float(arm.settings[x]) for arm in shown})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
@@ -161,7 +162,7 @@ def _line(axes: Axes, arms: Sequence[Arm], x: str, y: str) -> None:
     axes.plot(at, mean, color=color, marker="o", markersize=3, label=arms[0].name)
     axes.fill_between(at, [min(v) for v in final], [max(v) for v in final], color=color, alpha=0.15, linewidth=0)
     crossed = [place for place, runs in zip(at, summaries, strict=True) if any("diverged" in run for run in runs)]
-    axes.plot(crossed, [0.03] * len(crossed), "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+    axes.plot(crossed, [0.03] * len(crossed), "x", color=color, transform=axes.get_xaxis_transform())
 
 
 def _cost(row: Row, name: str) -> float:
