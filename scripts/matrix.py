@@ -50,6 +50,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
 
     Raises:
         InputError: the config has no matrix.
+        HydraException: a key of the matrix is not in the config.
     """
     with initialize_config_module("configs", version_base="1.3"):
         shared = compose("train", overrides)
@@ -63,8 +64,10 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         for picks in itertools.product(*(_axis(str(key), values) for key, values in axes.items())):
             chosen = [override for pick in picks for override in pick.overrides]
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
-            own = [*given, f"label='{label}'", *chosen]
-            grid.append(Cell(" ".join(chosen), own, RunFolder.of(compose("train", own))))
+            seed = dict(o.split("=", 1) for o in chosen).get("seed", shared.seed)
+            folder = RunFolder.of(OmegaConf.merge(shared, {"label": label, "seed": seed}))
+            grid.append(Cell(" ".join(chosen), [*given, f"label='{label}'", *chosen], folder))
+        compose("train", grid[0].overrides)  # a misspelt key is told at once; composing every cell takes long
     return shared, grid
 
 
