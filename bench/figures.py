@@ -7,7 +7,6 @@ reach from the lowest seed to the highest.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.arms import Arm
 from bench.errors import InputError
-from bench.results import Row, RunFolder, write_whole
+from bench.results import Row, write_whole
 
 COLORS = {  # after Okabe and Ito, and Paul Tol: told apart by the colour-blind, too
     "sgd": "#333333",
@@ -58,28 +58,6 @@ RC: Any = {
 }
 
 
-@dataclass(frozen=True)
-class Arm:
-    """The runs of one label of an experiment, such as "sgd" or "sgd,adversary=invert,num_byzantine=2", a seed each."""
-
-    label: str
-    runs: Sequence[RunFolder]
-
-    @property
-    def name(self) -> str:
-        """The label without what is swept."""
-        return self.label.split(",")[0]
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What is swept, by name."""
-        return dict(part.split("=") for part in self.label.split(",")[1:])
-
-    @property
-    def color(self) -> str:
-        return COLORS.get(self.runs[0].config()["algorithm"]["name"], OTHERS)
-
-
 def figure(spec: Mapping[str, Any], arms: Sequence[Arm]) -> Figure:
     """The figure that an experiment's `figure:` describes.
 
@@ -103,8 +81,9 @@ def curves(
     for axes, cost in zip(panels, x, strict=True):
         num_of_color: dict[str, int] = {}
         for arm in arms:
-            num_of_color[arm.color] = num_of_color.get(arm.color, -1) + 1
-            style = STYLES[num_of_color[arm.color] % len(STYLES)]
+            color = _color(arm)
+            num_of_color[color] = num_of_color.get(color, -1) + 1
+            style = STYLES[num_of_color[color] % len(STYLES)]
             histories = [run.history() for run in arm.runs if "diverged" not in run.summary()]
             if not histories:
                 continue
@@ -112,8 +91,8 @@ def curves(
             values = np.array([[row[y] for row in history] for history in histories])
             lost = len(arm.runs) - len(histories)
             label = f"{arm.label} ({lost} of {len(arm.runs)} diverged)" if lost else arm.label
-            axes.plot(across, values.mean(axis=0), style, color=arm.color, label=label)
-            axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=arm.color, alpha=0.15, linewidth=0)
+            axes.plot(across, values.mean(axis=0), style, color=color, label=label)
+            axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
         axes.set(xlabel=TITLES[cost], xscale="log" if cost.endswith(("_bits", "_s")) else "linear")
     panels[0].set_ylabel(TITLES[y])
     if y_limits:
@@ -155,7 +134,7 @@ def sweep(
 
 def _line(axes: Axes, arms: Sequence[Arm], x: str, y: str) -> None:
     arms = sorted(arms, key=lambda arm: float(arm.settings[x]))
-    color, at = arms[0].color, np.array([float(arm.settings[x]) for arm in arms])
+    color, at = _color(arms[0]), np.array([float(arm.settings[x]) for arm in arms])
     summaries = [[run.summary() for run in arm.runs] for arm in arms]
     final = [[summary[y] for summary in runs if "diverged" not in summary] or [np.nan] for runs in summaries]
     mean = np.array([np.mean(values) for values in final])
@@ -163,6 +142,10 @@ def _line(axes: Axes, arms: Sequence[Arm], x: str, y: str) -> None:
     axes.fill_between(at, [min(v) for v in final], [max(v) for v in final], color=color, alpha=0.15, linewidth=0)
     crossed = [place for place, runs in zip(at, summaries, strict=True) if any("diverged" in run for run in runs)]
     axes.plot(crossed, [0.03] * len(crossed), "x", color=color, transform=axes.get_xaxis_transform())
+
+
+def _color(arm: Arm) -> str:
+    return COLORS.get(arm.runs[0].config()["algorithm"]["name"], OTHERS)
 
 
 def _cost(row: Row, name: str) -> float:

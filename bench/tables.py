@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from bench.errors import InputError
-from bench.results import RunFolder, differences, write_whole
+from bench.arms import Arm, complete_runs
+from bench.results import RunFolder, write_whole
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,9 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
         Column("modelled_s", "modelled s", "seconds"),
     ]
     columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
-    counts = sorted({len(folders) for folders in runs.values()})
-    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
     caption = (
         f"{name}: cost at first exceeding {target['metric']} {target['value']:g}; mean ± standard deviation over"
-        f" n = {seeds} seeds. Savings are factors to sgd; both ways adds the downlink."
+        f" n = {_num_seeds(runs)} seeds. Savings are factors to sgd; both ways adds the downlink."
     )
     if "source" in paper:
         caption += f" Paper: {paper['source']}."
@@ -165,43 +163,30 @@ def sweep_table(name: str, folder: Path, order: Sequence[str], across: str, metr
     """
     rows: dict[str, dict[str, Cell]] = {}
     percent, num_held_out = metric.endswith("accuracy"), set[int]()
-    for label, runs in complete_runs(folder, order).items():
-        recipe, *parts = label.split(",")
-        settings = dict(part.split("=") for part in parts)
-        value = settings.pop(across)
-        where = " ".join([recipe, *(f"{key}={setting}" for key, setting in settings.items())])
+    found = complete_runs(folder, order)
+    for label, runs in found.items():
+        arm = Arm(label, runs)
+        value = arm.settings[across]
+        where = " ".join([arm.name, *(f"{key}={setting}" for key, setting in arm.settings.items() if key != across)])
         final = [s[metric] for s in (run.summary() for run in runs) if "diverged" not in s]
         figure = Sample(tuple(100 * v if percent else v for v in final), len(runs), "diverged")
         rows.setdefault(where, {"recipe": where})[value] = figure
         num_held_out |= {run.config().get("data", {}).get("num_held_out", 0) for run in runs}
     values = sorted({key for row in rows.values() for key in row if key != "recipe"}, key=float)
     columns = [Column(value, f"{across} {float(value):g}", "percent" if percent else "number") for value in values]
-    num_runs = sorted({c.num_runs for row in rows.values() for c in row.values() if isinstance(c, Sample)})
     caption = (
         f"{name}: {metric} after the last round{', %' if percent else ''}; mean ± standard deviation over"
-        f" n = {'–'.join(map(str, dict.fromkeys((num_runs[0], num_runs[-1]))))} seeds."
+        f" n = {_num_seeds(found)} seeds."
     )
     if num_held_out - {0}:
         caption += f" Evaluated on {max(num_held_out):,} training images held out, not on the test set."
     return Table(caption, [Column("recipe", "recipe", "name"), *columns], list(rows.values()))
 
 
-def complete_runs(folder: Path, order: Sequence[str]) -> dict[str, list[RunFolder]]:
-    """The complete runs of each recipe that has any.
-
-    Raises:
-        InputError: two seeds of a recipe differ in more than the seed.
-    """
-    rank = {recipe: place for place, recipe in enumerate(dict.fromkeys(order))}
-    recipes = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (rank.get(p.name, len(rank)), p.name))
-    runs = {p.name: [run for run in map(RunFolder, sorted(p.iterdir())) if run.is_complete] for p in recipes}
-    for recipe, folders in runs.items():
-        for other in folders[1:]:
-            if differing := differences(folders[0].config(), other.config()).keys() - {"seed", "data.seed"}:
-                raise InputError(
-                    f"{recipe}: {folders[0].path} and {other.path} differ in {', '.join(sorted(differing))}"
-                )
-    return {recipe: folders for recipe, folders in runs.items() if folders}
+def _num_seeds(runs: Mapping[str, Sequence[RunFolder]]) -> str:
+    """How many runs the recipes have, from the fewest to the most."""
+    counts = sorted({len(folders) for folders in runs.values()})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 
 def _figures(folders: Sequence[RunFolder]) -> dict[str, Sample]:

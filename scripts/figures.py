@@ -9,9 +9,9 @@ Writes results/<experiment>/figure.{png,pdf}.
 import argparse
 from pathlib import Path
 
+from bench.arms import Arm, complete_runs
 from bench.errors import InputError
-from bench.figures import Arm, digest, figure, save
-from bench.tables import complete_runs
+from bench.figures import digest, figure, save
 from scripts.cli import guarded
 from scripts.tables import experiments_in, specified
 

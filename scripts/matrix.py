@@ -102,12 +102,9 @@ def run(cell: Cell, bars: "queue.Queue[int]") -> str | None:
         )
     finally:
         bars.put(line)
-    if done.returncode == 0:
+    if done.returncode == 0 or cell.folder.is_complete:  # complete because it diverged, which is a result
         if done.stderr.strip():
             tqdm.write(f"{cell.told}: {done.stderr.strip()}")
-        return None
-    if cell.folder.is_complete:  # diverged, which is a result
-        tqdm.write(f"{cell.told}: {done.stderr.strip()}")
         return None
     said = [text for text in done.stderr.splitlines() if text.strip()]
     return said[-1] if said else f"ended by signal {-done.returncode}"

@@ -12,8 +12,6 @@ figure.pdf}.
 import argparse
 import csv
 import io
-import logging
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,6 @@ from pathlib import Path
 import lightning
 import matplotlib
 import torch
-from lightning import Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -39,6 +36,7 @@ from bench.results import write_whole
 from datamodules.images import ImageSet
 from datamodules.mnist import MNIST
 from models.mlp import mlp
+from scripts.bare import fit, keep_quiet
 from scripts.cli import guarded
 
 VOTERS = (1, 3, 7, 15, 31)
@@ -84,21 +82,6 @@ def measure(module: Classifier, images: ImageSet, repeats: int, progress: tqdm) 
     return Measured({num_voters: torch.stack(values) for num_voters, values in shares.items()}, ratio)
 
 
-def train(module: Classifier, data: MNIST, num_rounds: int) -> None:
-    """Some rounds of signSGD with majority vote."""
-    Trainer(
-        strategy=bench.CompressedStrategy("signsgd_mv", workers=15, seed=SEED),
-        accelerator="cpu",
-        max_steps=num_rounds,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-    ).fit(module, datamodule=data)
-
-
 def drawing(measured: dict[int, Measured]) -> Figure:
     """A line for the measurements after each number of rounds, beside the slope that theory has."""
     with matplotlib.rc_context(RC):
@@ -124,9 +107,7 @@ def main() -> None:
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+    keep_quiet()
 
     def run() -> None:
         lightning.seed_everything(SEED, verbose=False)
@@ -137,7 +118,7 @@ def main() -> None:
         module = Classifier(mlp(), partial(torch.optim.SGD, lr=0.001))
         with tqdm(desc="votes", total=2 * args.repeats, leave=False, disable=None) as progress:
             measured = {0: measure(module, images, args.repeats, progress)}
-            train(module, data, num_rounds=600)
+            fit(bench.CompressedStrategy("signsgd_mv", workers=15, seed=SEED), module, data, num_rounds=600)
             measured[600] = measure(module, images, args.repeats, progress)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

@@ -1,0 +1,42 @@
+"""Training with nothing around it: what scripts that measure share."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+import torch
+from lightning import Callback, LightningDataModule, Trainer
+
+import bench
+
+
+def keep_quiet() -> None:
+    """One thread, and only what the script itself has to say."""
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
+def fit(
+    strategy: bench.CompressedStrategy,
+    module: lightning.LightningModule,
+    data: LightningDataModule,
+    num_rounds: int,
+    callbacks: Sequence[Callback] = (),
+    **options: Any,
+) -> None:
+    """Train for some rounds, without logs, checkpoints, bars and evaluation. `options`: more of the Trainer's."""
+    Trainer(
+        strategy=strategy,
+        **{"accelerator": "cpu", **options},
+        max_steps=num_rounds,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+    ).fit(module, datamodule=data)
