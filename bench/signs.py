@@ -100,6 +100,7 @@ def _add_up(bits: np.ndarray, total: np.ndarray) -> None:
     while 2**num_planes <= num_rows:
         num_planes += 1
     planes, carry = np.empty((num_planes, BLOCK), np.uint8), np.empty(BLOCK, np.uint8)
+    counts = np.empty(8 * BLOCK, np.uint16)
     for start in range(0, num_bytes, BLOCK):
         size = min(BLOCK, num_bytes - start)
         planes[:] = 0
@@ -111,13 +112,12 @@ def _add_up(bits: np.ndarray, total: np.ndarray) -> None:
                     overflow = planes[p, b] & carry[b]
                     planes[p, b] ^= carry[b]
                     carry[b] = overflow
-        part = total[8 * start : min(8 * (start + size), total.size)]
-        part[:] = num_rows
+        counts[:] = 0
         for p in range(num_planes):
-            weight = np.int32(2 << p)
-            for b in range(part.size // 8):
-                byte = np.int32(planes[p, b])
+            for b in range(size):
+                byte = np.uint16(planes[p, b])
                 for j in range(8):
-                    part[8 * b + j] -= np.float32(weight * ((byte >> j) & 1))
-            for i in range(part.size // 8 * 8, part.size):
-                part[i] -= np.float32(weight * ((np.int32(planes[p, i // 8]) >> (i % 8)) & 1))
+                    counts[8 * b + j] += ((byte >> np.uint16(j)) & np.uint16(1)) << np.uint16(p)
+        part = total[8 * start : min(8 * (start + size), total.size)]
+        for i in range(part.size):
+            part[i] = np.float32(num_rows - 2 * np.int32(counts[i]))
