@@ -4,7 +4,6 @@ Matrix products may round by the address of their operands. A worker's part of a
 the same numbers give in a process of its own, where they begin a tensor, and with it a cache line.
 """
 
-import torch
 from torch import Tensor
 
 CACHE_LINE = 64  # bytes; where PyTorch lets every tensor of its own begin
@@ -17,7 +16,7 @@ def is_aligned(t: Tensor) -> bool:
 
 def aligned(t: Tensor) -> Tensor:
     """`t`, or a copy of it that begins a cache line."""
-    return t if is_aligned(t) else t.clone(memory_format=torch.contiguous_format)
+    return t if is_aligned(t) else t.clone()
 
 
 def aligned_zeros(num_rows: int, dim: int, like: Tensor) -> Tensor:

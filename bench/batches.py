@@ -49,5 +49,13 @@ def deal(batch: Any, num_workers: int) -> Any:
 
 
 def pick(tree: Any, rows: Tensor | int) -> Any:
-    """The batches of some workers: tensors (L, B, …) -> (R, B, …), or (B, …) for one."""
-    return tree_map(lambda leaf: leaf[rows] if torch.is_tensor(leaf) else leaf, tree)
+    """The batches of some workers: tensors (L, B, …) -> (R, B, …), or (B, …) for one. Their memory format is kept."""
+
+    def picked(leaf: Any) -> Any:
+        if not torch.is_tensor(leaf):
+            return leaf
+        if isinstance(rows, int):
+            return leaf[rows]
+        return torch.index_select(leaf, 0, rows.to(leaf.device), out=torch.empty_like(leaf[: len(rows)]))
+
+    return tree_map(picked, tree)

@@ -1,8 +1,8 @@
 """Parameters as one flat vector.
 
 The trainable parameters of a module become views of a single vector of shape (d,), in the order of
-`module.named_parameters()`. Reading all parameters, stepping back to old ones or handing a direction to the
-optimizer then costs one copy or none.
+`module.named_parameters()` and each in the order that its entries have in memory. Reading all parameters, stepping
+back to old ones or handing a direction to the optimizer then costs one copy or none.
 """
 
 from collections.abc import Iterable
@@ -35,12 +35,14 @@ class Layout:
             raise InputError(f"parameters: {given}; trainable parameters of one dtype on one device are needed")
         self.parameters = [p for _, p in trainable]
         self.sizes = [p.numel() for p in self.parameters]
-        self.vector = torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        self.vector = self.parameters[0].detach().new_empty(sum(self.sizes))
         starts = [0, *accumulate(self.sizes)]
-        self._places = [
-            (p.shape, torch.empty(p.shape, device="meta").stride(), start)
+        self._places = [  # each tensor's entries in the order that they have in memory, such as channels last
+            (p.shape, torch.empty_like(p, device="meta").stride(), start)
             for p, start in zip(self.parameters, starts, strict=False)
         ]
+        for parameter, view in zip(self.parameters, self.views(self.vector), strict=True):
+            view.copy_(parameter.detach())
         self.bind(self.vector)
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.compressors import Identity
-from bench.engines import WorkerGradients
+from bench.engines import RowGradients, WorkerGradients
 from bench.errors import InputError, NonFiniteError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
@@ -68,7 +68,7 @@ class Cohort:
         self,
         parameters: Tensor,
         gradients: WorkerGradients,
-        gradients_at: Callable[[Tensor, Sequence[Tensor]], WorkerGradients],
+        gradients_at: Callable[[Tensor, Sequence[Tensor]], RowGradients],
         learning_rate: float | Tensor,
         epoch: int,
     ) -> tuple[Tensor, Report]:
@@ -86,7 +86,8 @@ class Cohort:
         """
         algorithm, workers, ledger = self.algorithm, self.workers, self.ledger
         rate = float(learning_rate[0]) if isinstance(learning_rate, Tensor) else learning_rate
-        threshold_lr = self.lagged_rate.follow(rate, epoch) * algorithm.aggregator.weight(self.world.size)
+        lagged = self.lagged_rate.follow(rate, epoch)
+        threshold_lr = (lagged if algorithm.rule.lagging else rate) * algorithm.aggregator.weight(self.world.size)
         num_backwards = torch.ones(len(workers.ranks), dtype=torch.int64)
         view = View(
             ledger.rounds, self.world.size, threshold_lr, parameters, workers, gradients, gradients_at, num_backwards

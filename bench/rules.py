@@ -5,7 +5,7 @@ A lazy worker m skips its upload, and the server uses its last one again, as lon
     change_m ≤ (1/M²) Σ_{i=1}^{D−1} c ‖w^{t+1−i} − w^{t−i}‖²    and    age_m ≤ D,    c = coefficient / γ.
 
 The first D rounds always upload. The left side is what the rules differ in. The learning rate γ of the threshold
-follows a schedule one epoch late, as in the SASG experiments, and is that of a sum: a mean's γ counts a Mth.
+follows a schedule one epoch late, as in the SASG experiments, or at once; it is that of a sum: a mean's γ counts a Mth.
 
 LAG: Chen, Giannakis, Sun, Yin: LAG: Lazily Aggregated Gradient, NeurIPS 2018.
 LASG: Chen, Sun, Yin: Communication-Adaptive Stochastic Gradient Methods, IEEE TSP 2021.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.engines import WorkerGradients
+from bench.engines import RowGradients, WorkerGradients
 from bench.errors import InputError
 from bench.worker import Workers
 
@@ -61,10 +61,10 @@ class View:
     parameters: Tensor
     workers: Workers
     gradients: WorkerGradients
-    gradients_at: Callable[[Tensor, Sequence[Tensor]], WorkerGradients]
+    gradients_at: Callable[[Tensor, Sequence[Tensor]], RowGradients]
     num_backwards: Tensor
 
-    def stale_gradients(self, rows: Tensor, parameters: Sequence[Tensor]) -> WorkerGradients:
+    def stale_gradients(self, rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:
         """Gradients of these rows' batches at other parameters; a backward pass each."""
         self.num_backwards[rows] += 1
         return self.gradients_at(rows, parameters)
@@ -73,6 +73,9 @@ class View:
 class UploadRule(ABC):
     adaptive: bool = False
     """Whether a worker may skip; then each round costs one bit a worker to say so."""
+
+    lagging: bool = True
+    """Whether γ follows its schedule an epoch late, as rules see it."""
 
     def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
         """The rows (L, …) this rule keeps in `Workers.memory`, as they are before the first round."""
@@ -101,10 +104,12 @@ class LazyRule(UploadRule):
     Args:
         coefficient: c times γ. 0.5 makes SASG's c = 1/(2γ) for MNIST; −inf never skips, inf skips all it may.
         max_age: D, the most rounds that one upload is used again.
+        lagging: the threshold's γ follows its schedule an epoch late, as in SASG's experiments, or at once.
     """
 
     coefficient: float = 0.5
     max_age: int = 10
+    lagging: bool = True
     adaptive = True
 
     def __post_init__(self) -> None:

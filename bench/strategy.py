@@ -24,7 +24,7 @@ from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.batches import deal, pick
 from bench.buffers import WorkerBuffers
-from bench.engines import Engine, EngineName, WorkerGradients, choose_engine
+from bench.engines import Engine, EngineName, RowGradients, choose_engine
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
@@ -97,6 +97,9 @@ class _Compressed(_Base):
             )
         if getattr(self.precision_plugin, "scaler", None) is not None:
             raise InputError("precision: 16-mixed scales the loss; 32-true or bf16-mixed is needed")
+        if "bf16" in str(self.precision_plugin.precision) and not _has_bfloat16(self.root_device):
+            given = self.precision_plugin.precision
+            raise InputError(f"precision: {given}; {self.root_device} does not compute in it, 32-true is needed")
         self._layout = Layout(module.named_parameters())
         self._share_initial_state(module)
         self._buffers = WorkerBuffers(module, len(self.world.local_ranks))
@@ -136,10 +139,10 @@ class _Compressed(_Base):
         step, shards, noise, gradients = self._pass
         del self._pass
 
-        def gradients_at(rows: Tensor, parameters: Sequence[Tensor]) -> WorkerGradients:
+        def gradients_at(rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:
             assert self._engine is not None
             picked = rows.tolist()
-            return self._engine.gradients(step, pick(shards, rows), [noise[r] for r in picked], parameters, picked)
+            return self._engine.gradients_at(parameters, picked, step, pick(shards, rows), [noise[r] for r in picked])
 
         learning_rate = self._learning_rate(optimizer)
         direction, self._report = self.cohort.round(
@@ -296,6 +299,13 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         frozen = [p.data for p in module.parameters() if not p.requires_grad]
         for tensor in (self._layout.vector, *frozen, *module.buffers()):
             dist.broadcast(tensor, src=0)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _loss(output: Any) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Step, WorkerGradients
+from bench.engines.base import Engine, RowGradients, Step, WorkerGradients
 from bench.engines.linear import LinearEngine
 from bench.engines.loop import LoopEngine
 from bench.errors import InputError
@@ -19,7 +19,7 @@ from bench.noise import Noise
 
 EngineName = Literal["auto", "loop", "linear"]
 
-__all__ = ["Engine", "EngineName", "LinearEngine", "LoopEngine", "WorkerGradients", "choose_engine"]
+__all__ = ["Engine", "EngineName", "LinearEngine", "LoopEngine", "RowGradients", "WorkerGradients", "choose_engine"]
 
 
 def choose_engine(

@@ -33,18 +33,22 @@ def logging_replaced(module: nn.Module, log: Callable[..., None]) -> Iterator[No
             del vars(module)[name]
 
 
-class WorkerGradients(ABC):
-    """Gradients of R workers. Engines may keep them factored; what a rule never asks for is never computed.
+class RowGradients(ABC):
+    """Gradients of R workers. Engines may keep them factored, or compute them when they are read."""
+
+    @abstractmethod
+    def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+        """(R', d): the gradients of these rows, written to `out` if given, else to a new tensor."""
+
+
+class WorkerGradients(RowGradients):
+    """Those of a round, at the module's own parameters. Good until the engine's next round.
 
     Attributes:
         losses: (R,) each worker's loss, detached.
     """
 
     losses: Tensor
-
-    @abstractmethod
-    def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
-        """(R', d): the gradients of these rows, written to `out` if given, else to a new tensor."""
 
     @abstractmethod
     def sum(self, rows: Tensor) -> Tensor:
@@ -55,7 +59,7 @@ class WorkerGradients(ABC):
         """(R,) bool: whether a worker's gradient is free of NaN and infinity."""
 
     @abstractmethod
-    def squared_distance(self, rows: Tensor, other: "WorkerGradients") -> Tensor:
+    def squared_distance(self, rows: Tensor, other: RowGradients) -> Tensor:
         """(R',): ‖g_m − g'_m‖² for these rows, `other` (of the same engine) holding g' for them in this order."""
 
 
@@ -63,20 +67,25 @@ class Engine(ABC):
     """Computes gradients of all workers in this process."""
 
     @abstractmethod
-    def gradients(
-        self,
-        step: Step,
-        batch: Any,
-        noise: Sequence[Noise],
-        parameters: Sequence[Tensor] | None = None,
-        rows: Sequence[int] | None = None,
-    ) -> WorkerGradients:
-        """The gradient of every worker's loss.
+    def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> WorkerGradients:
+        """The gradient of every worker's loss at the module's parameters, whose buffers move on.
 
         Args:
             step: a worker's batch -> its loss.
-            batch: a tree of tensors (R, B, …), a row a worker.
-            noise: of R workers, what seeds their dropout and the like.
-            parameters: where to evaluate, one (d,) vector a row; the module's own parameters if None.
-            rows: which of the local workers the rows are; all of them if None.
+            batch: a tree of tensors (L, B, …), a row a worker.
+            noise: of L workers, what seeds their dropout and the like.
+        """
+
+    @abstractmethod
+    def gradients_at(
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
+    ) -> RowGradients:
+        """The same for R of the workers at parameters of the past: an affair of the algorithm, without side effects.
+
+        Args:
+            parameters: where to evaluate, one (d,) vector a row.
+            rows: which of the local workers the rows are.
+            step: a worker's batch -> its loss.
+            batch: (R, B, …), of these workers.
+            noise: of these workers.
         """

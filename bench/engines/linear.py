@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bench.alignment import aligned, is_aligned
-from bench.engines.base import Engine, Step, WorkerGradients, logging_replaced
+from bench.engines.base import Engine, RowGradients, Step, WorkerGradients, logging_replaced
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.noise import Noise
@@ -88,7 +88,7 @@ class FactoredGradients(WorkerGradients):
         # An input that is not finite shows in the loss; what only backward may bring shows in the deltas.
         return torch.stack([layer.delta.isfinite().flatten(1).all(dim=1) for layer in self.layers]).all(dim=0)
 
-    def squared_distance(self, rows: Tensor, other: WorkerGradients) -> Tensor:
+    def squared_distance(self, rows: Tensor, other: RowGradients) -> Tensor:
         assert isinstance(other, FactoredGradients)
         pairs = [(ours, theirs) for ours in self.layers for theirs in other.layers if ours.weight == theirs.weight]
         distances = []
@@ -128,22 +128,23 @@ class LinearEngine(Engine):
         has_buffers = next(module.buffers(), None) is not None
         return len(names) == len(linear) and all(id(p) in names for p in layout.parameters) and not has_buffers
 
-    def gradients(
-        self,
-        step: Step,
-        batch: Any,
-        noise: Sequence[Noise],
-        parameters: Sequence[Tensor] | None = None,
-        rows: Sequence[int] | None = None,
+    def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> FactoredGradients:
+        return self._gradients([(slice(None), self.layout.vector)], step, batch, len(noise))
+
+    def gradients_at(
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
     ) -> FactoredGradients:
-        if parameters is None:
-            groups = [(slice(None), self.layout.views(self.layout.vector))]
-        else:
-            groups = [(slice(row, row + 1), self.layout.views(vector)) for row, vector in enumerate(parameters)]
-        tape = _Tape(self.slots, groups)
+        groups = [(slice(row, row + 1), vector) for row, vector in enumerate(parameters)]
+        return self._gradients(groups, step, batch, len(noise))
+
+    def _gradients(
+        self, groups: Sequence[tuple[slice, Tensor]], step: Step, batch: Any, num_rows: int
+    ) -> FactoredGradients:
+        """`groups`: rows, and the parameters (d,) that are theirs."""
+        tape = _Tape(self.slots, [(rows, self.layout.views(vector)) for rows, vector in groups])
         with logging_replaced(self.module, _refuse_to_log), _Intercept(tape):
             losses = torch.vmap(step)(batch)
-        if losses.shape != (len(noise),):
+        if losses.shape != (num_rows,):
             raise UnsupportedModule("training_step does not return a scalar loss")
         for parameter in self.layout.parameters:
             parameter.grad = None

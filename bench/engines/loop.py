@@ -1,7 +1,6 @@
 """The loop: one worker after another through autograd. Right for every module; the reference for other engines."""
 
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch.utils._pytree import tree_map_only
 from bench.alignment import aligned
 from bench.batches import pick
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Step, WorkerGradients, logging_replaced, sum_in_order
+from bench.engines.base import Engine, RowGradients, Step, WorkerGradients, logging_replaced, sum_in_order
 from bench.layout import Layout
 from bench.noise import Noise
 
@@ -30,12 +29,35 @@ class DenseGradients(WorkerGradients):
         return sum_in_order([self.matrix[row] for row in rows.tolist()])
 
     def finite(self) -> Tensor:
+        if self.matrix.sum(dim=1).isfinite().all():  # one read; a sum sees both NaN and infinity
+            return torch.ones(len(self.matrix), dtype=torch.bool)
         return self.matrix.isfinite().all(dim=1)
 
-    def squared_distance(self, rows: Tensor, other: WorkerGradients) -> Tensor:
-        assert isinstance(other, DenseGradients)
-        pairs = zip(rows.tolist(), other.matrix, strict=True)
-        return torch.stack([torch.dist(self.matrix[row], theirs).square() for row, theirs in pairs])
+    def squared_distance(self, rows: Tensor, other: RowGradients) -> Tensor:
+        theirs, distances = torch.empty_like(self.matrix[:1]), []
+        for i, row in enumerate(rows.tolist()):
+            (change,) = other.dense(torch.tensor([i]), out=theirs).sub_(self.matrix[row])
+            distances.append(change.dot(change))
+        return torch.stack(distances)
+
+
+class DeferredGradients(RowGradients):
+    """Computed when they are read, for a lazy rule reads each once, and many would not fit beside those of the round.
+
+    Args:
+        like: (d,), of the gradients' dtype and device.
+        compute: writes the gradient of a row to a vector (d,).
+    """
+
+    def __init__(self, like: Tensor, compute: Callable[[int, Tensor], None]) -> None:
+        self.like = like
+        self.compute = compute
+
+    def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+        out = self.like.new_empty(len(rows), len(self.like)) if out is None else out
+        for row, into in zip(rows.tolist(), out, strict=True):
+            self.compute(row, into)
+        return out
 
 
 class LoopEngine(Engine):
@@ -50,39 +72,46 @@ class LoopEngine(Engine):
         self.module = module
         self.layout = layout
         self.buffers = buffers
+        self.matrix = layout.vector.new_empty(0, 0)  # kept: fresh pages cost as much as the numbers in them
 
-    def gradients(
-        self,
-        step: Step,
-        batch: Any,
-        noise: Sequence[Noise],
-        parameters: Sequence[Tensor] | None = None,
-        rows: Sequence[int] | None = None,
-    ) -> DenseGradients:
+    def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> DenseGradients:
         vector = self.layout.vector
-        matrix = vector.new_empty(len(noise), vector.numel())
+        if len(self.matrix) != len(noise):
+            self.matrix = vector.new_empty(len(noise), len(vector))
         losses = vector.new_empty(len(noise))
-        devices = [vector.device] if vector.device.type == "cuda" else []
-        # A pass at other parameters is the algorithm's own: it must not log, nor move running statistics.
-        silent = contextlib.nullcontext() if parameters is None else logging_replaced(self.module, _ignore)
-        with silent, torch.random.fork_rng(devices):  # the user's own random numbers go on undisturbed
-            for i, origin in enumerate(noise):
-                worker = i if rows is None else rows[i]
-                torch.manual_seed(origin.entropy("step"))
-                self.buffers.load(worker)
-                if parameters is not None:
-                    self.layout.bind(parameters[i])
+        with torch.random.fork_rng(self._devices()):  # the user's own random numbers go on undisturbed
+            for worker, origin in enumerate(noise):
+                losses[worker] = self._gradient(worker, step, pick(batch, worker), origin, self.matrix[worker])
+                self.buffers.store(worker)
+        return DenseGradients(losses, self.matrix)
+
+    def gradients_at(
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
+    ) -> DeferredGradients:
+        def compute(row: int, out: Tensor) -> None:
+            with logging_replaced(self.module, _ignore), torch.random.fork_rng(self._devices()):
+                self.layout.bind(parameters[row])
                 try:
-                    loss = step(tree_map_only(Tensor, aligned, pick(batch, i)))
-                    gradient = torch.autograd.grad(loss, self.layout.parameters, allow_unused=True)
+                    self._gradient(rows[row], step, pick(batch, row), noise[row], out)
                 finally:
-                    self.layout.bind(vector)
-                if parameters is None:
-                    self.buffers.store(worker)
-                losses[i] = loss.detach()
-                for out, part in zip(self.layout.views(matrix[i]), gradient, strict=True):
-                    out.zero_() if part is None else out.copy_(part)
-        return DenseGradients(losses, matrix)
+                    self.layout.bind(self.layout.vector)
+
+        return DeferredGradients(self.layout.vector, compute)
+
+    def _gradient(self, worker: int, step: Step, batch: Any, noise: Noise, out: Tensor) -> Tensor:
+        """Write one worker's gradient to `out` (d,); its loss."""
+        torch.manual_seed(noise.entropy("step"))
+        self.buffers.load(worker)
+        loss = step(tree_map_only(Tensor, aligned, batch))
+        gradient = torch.autograd.grad(loss, self.layout.parameters, allow_unused=True)
+        for view, part in zip(self.layout.views(out), gradient, strict=True):
+            view.zero_() if part is None else view.copy_(part)
+        return loss.detach()
+
+    def _devices(self) -> list[torch.device]:
+        """Those besides the CPU whose random numbers a step may draw."""
+        device = self.layout.vector.device
+        return [device] if device.type == "cuda" else []
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None: ...

@@ -185,8 +185,8 @@ def test_engines_agree() -> None:
     results = []
     for engine in (LoopEngine(module, layout, WorkerBuffers(module, 5)), LinearEngine(module, layout)):
         here = engine.gradients(module.training_step, batch, noise)
-        there = engine.gradients(module.training_step, picked, noise[:3], elsewhere)
-        same = engine.gradients(module.training_step, picked, noise[:3], [layout.vector] * 3)
+        there = engine.gradients_at(elsewhere, [0, 2, 3], module.training_step, picked, noise[:3])
+        same = engine.gradients_at([layout.vector] * 3, [0, 2, 3], module.training_step, picked, noise[:3])
         assert here.squared_distance(some, same).abs().max() < 1e-12
         results.append(
             (here.losses, here.dense(every), there.dense(torch.arange(3)), here.squared_distance(some, there))
