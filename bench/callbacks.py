@@ -70,7 +70,8 @@ class History(Callback):
         if isinstance(strategy, CompressedStrategy):
             row["measured_s"] = None  # a simulation has no link to measure
         row["train_loss"] = self.loss_sum / self.num_losses  # over the rounds since the last evaluation
-        row["test_accuracy"] = trainer.callback_metrics["test_accuracy"].item()
+        for metric in ("test_accuracy", "test_top5_accuracy"):
+            row[metric] = trainer.callback_metrics[metric].item()
         self.rows.append(row)
         self.loss_sum, self.num_losses = 0.0, 0
         if trainer.is_global_zero:

@@ -7,22 +7,51 @@ import lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from bench.errors import InputError
 
 
 class Classifier(lightning.LightningModule):
-    """A network under cross-entropy, its accuracy logged as `test_accuracy`.
+    """A network under cross-entropy, its accuracy logged as `test_accuracy` and `test_top5_accuracy`.
 
     Args:
         network: (B, …) images -> (B, C) logits.
         optimizer: parameters -> an optimizer.
+        schedule: an optimizer -> its learning rate's schedule, stepped every epoch; constant if None.
     """
 
     def __init__(
-        self, network: nn.Module, optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+        self,
+        network: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.optimizer = optimizer
+        self.schedule = schedule
+
+    def on_fit_start(self) -> None:
+        """Make sure that the network reads the data's images, and that its head has as many classes as they.
+
+        Raises:
+            InputError: it does not.
+        """
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if (expected := getattr(data, "num_classes", None)) is None:  # not one of the suite's
+            return
+        images, _ = data.test[torch.arange(1)]
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                num_classes = self.network(images.to(self.device)).shape[1]
+        except RuntimeError as error:
+            shape = " × ".join(map(str, images.shape[1:]))
+            raise InputError(f"model: its network cannot read the data's images of {shape}: {error}") from error
+        self.network.train()
+        if num_classes != expected:
+            raise InputError(f"model.num_classes: {num_classes}; the data have {expected} classes, as many are needed")
 
     def training_step(self, batch: Any) -> Tensor:
         images, labels = batch
@@ -30,8 +59,14 @@ class Classifier(lightning.LightningModule):
 
     def validation_step(self, batch: Any) -> None:
         images, labels = batch
-        accuracy = (self.network(images).argmax(dim=1) == labels).double().mean()
-        self.log("test_accuracy", accuracy, batch_size=len(labels), logger=False)  # History logs, with every cost
+        logits = self.network(images)
+        right = {
+            "test_accuracy": logits.argmax(dim=1) == labels,
+            "test_top5_accuracy": (logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1),
+        }
+        means = {name: flags.double().mean() for name, flags in right.items()}
+        self.log_dict(means, batch_size=len(labels), logger=False)  # History logs, with every cost
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.optimizer(self.parameters())
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        return optimizer if self.schedule is None else ([optimizer], [self.schedule(optimizer)])

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-Purpose = Literal["step", "compression", "attack"]
-_STREAMS: dict[Purpose, tuple[int, ...]] = {"step": (), "compression": (1,), "attack": (2,)}
+Purpose = Literal["step", "compression", "attack", "augmentation"]
+_STREAMS: dict[Purpose, tuple[int, ...]] = {"step": (), "compression": (1,), "attack": (2,), "augmentation": (3,)}
 
 
 class Noise(NamedTuple):

@@ -38,6 +38,7 @@ COLUMNS = (
     "measured_s",
     "train_loss",
     "test_accuracy",
+    "test_top5_accuracy",
 )
 TARGET_COLUMNS = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s")
 PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")

@@ -1,7 +1,7 @@
 """Image data sets as npz files: x_train, y_train, x_test, y_test, checked when loaded."""
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,15 +9,28 @@ import numpy as np
 
 from bench.errors import InputError
 
+NAMES = ("x_train", "y_train", "x_test", "y_test")
+
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """Images uint8 (N, H, W) or (N, H, W, C), labels uint8 (N,)."""
+    """Images uint8 (N, H, W) or (N, H, W, C), labels uint8 (N,).
+
+    `sources`: (N,) which of several data sets a training image is from, if there are several.
+    """
 
     x_train: np.ndarray
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+    sources: np.ndarray | None = None
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """(N,) what a split tells training images apart by: labels, each source's after those of the one before."""
+        if self.sources is None:
+            return self.y_train
+        return self.sources * (int(self.y_train.max()) + 1) + self.y_train
 
     def hold_out(self, num_samples: int) -> Self:
         """The last training samples become the test set.
@@ -30,7 +43,8 @@ class ImageArrays:
             raise InputError(
                 f"num_held_out: {num_samples}; 1 to {len(self.x_train) - 1} is allowed, fewer than the training images"
             )
-        return type(self)(self.x_train[:kept], self.y_train[:kept], self.x_train[kept:], self.y_train[kept:])
+        sources = None if self.sources is None else self.sources[:kept]
+        return type(self)(self.x_train[:kept], self.y_train[:kept], self.x_train[kept:], self.y_train[kept:], sources)
 
 
 def load_npz(path: Path, image_shape: tuple[int, ...], num_classes: int) -> ImageArrays:
@@ -40,7 +54,7 @@ def load_npz(path: Path, image_shape: tuple[int, ...], num_classes: int) -> Imag
         InputError: an array is missing, unreadable, or not of the expected kind; the message says which.
     """
     arrays = {}
-    for name in (field.name for field in fields(ImageArrays)):
+    for name in NAMES:
         try:
             with path.open("rb") as file, np.load(file) as archive:
                 array = archive[name]

@@ -1,7 +1,7 @@
 """Image classification, held as tensors on the device and batched there."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from bench.callbacks import going_on
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 from datamodules.arrays import ImageArrays
+from datamodules.augmentation import Augmentation, augment
 from datamodules.sharding import RoundLoader, RoundSampler
 from datamodules.splits import IID, Split, picture
 
@@ -25,10 +26,17 @@ class ImageSet(Dataset):
         labels: (N,).
         mean, std: of each channel, for values in [0, 1].
         device: where the data live.
+        change: what becomes of the images (S, C, H, W), still uint8, when they are read.
     """
 
     def __init__(
-        self, images: np.ndarray, labels: np.ndarray, mean: Sequence[float], std: Sequence[float], device: torch.device
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        change: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         channels_last = torch.from_numpy(images.reshape(*images.shape[:3], -1))
         self.images = channels_last.movedim(-1, 1).contiguous().to(device)
@@ -36,13 +44,17 @@ class ImageSet(Dataset):
         # (x/255 − mean) / std as one multiplication and one subtraction
         self.scale = 1 / (255 * torch.tensor(std, device=device).view(-1, 1, 1))
         self.shift = (torch.tensor(mean) / torch.tensor(std)).view(-1, 1, 1).to(device)
+        self.change = change or (lambda images: images)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         flat = indices.flatten().to(self.images.device)
-        images = (self.images.index_select(0, flat) * self.scale).sub_(self.shift)
+        changed = self.change(self.images.index_select(0, flat).unflatten(0, indices.shape)).flatten(0, -4)
+        images = (changed * self.scale).sub_(self.shift)
+        if images.shape[1] > 1:  # convolutions are a fifth faster where the channels of a pixel lie side by side
+            images = images.contiguous(memory_format=torch.channels_last)
         return images.unflatten(0, indices.shape), self.labels.index_select(0, flat).view(indices.shape)
 
 
@@ -56,10 +68,14 @@ class ImageData(lightning.LightningDataModule):
         num_held_out: so many training images, the last ones, are kept from training and evaluated on in place of the
             test set: to choose learning rates by.
         eval_batch_size: images in one forward pass of an evaluation.
+        augmentations: what is done to training images, one after another; the data set's usual ones if None.
     """
 
     mean: Sequence[float]
     std: Sequence[float]
+    num_classes: int = 10
+    usual: Sequence[Augmentation] = ()
+    """The augmentations that results on this data set are reported with."""
 
     def __init__(
         self,
@@ -68,8 +84,10 @@ class ImageData(lightning.LightningDataModule):
         split: Split | None = None,
         num_held_out: int = 0,
         eval_batch_size: int = 2500,
+        augmentations: Sequence[Augmentation] | None = None,
     ) -> None:
         super().__init__()
+        self.augmentations = self.usual if augmentations is None else augmentations
         self.split = split or IID()
         self.num_held_out = num_held_out
         self.batch_size = batch_size
@@ -87,12 +105,14 @@ class ImageData(lightning.LightningDataModule):
         arrays, device = self.load(), strategy.root_device
         if self.num_held_out:
             arrays = arrays.hold_out(self.num_held_out)
-        self.train = ImageSet(arrays.x_train, arrays.y_train, self.mean, self.std, device)
+        self.train = ImageSet(arrays.x_train, arrays.y_train, self.mean, self.std, device, self.augment)
         self.test = ImageSet(arrays.x_test, arrays.y_test, self.mean, self.std, device)
         world = strategy.world
-        self.sampler = RoundSampler(
-            arrays.y_train, self.split, world.size, world.local_ranks, self.batch_size, self.seed
-        )
+        self.sampler = RoundSampler(arrays.kinds, self.split, world.size, world.local_ranks, self.batch_size, self.seed)
+
+    def augment(self, images: Tensor) -> Tensor:
+        """The images of a round, (L, B, C, H, W) uint8, as workers train on them."""
+        return augment(images, self.augmentations, self.sampler.noise())
 
     def train_dataloader(self) -> RoundLoader:
         return RoundLoader(self.train, self.sampler)

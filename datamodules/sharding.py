@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bench.batches import Dealt
 from bench.errors import InputError
+from bench.noise import Noise
 from datamodules.splits import Split
 
 
@@ -20,7 +21,7 @@ class RoundSampler(Sampler[Tensor]):
     own again, one that holds more leaves some for another epoch. A shard depends only on (seed, epoch, rank).
 
     Args:
-        labels: (N,) of the training samples.
+        labels: (N,) of the training samples, or other kinds that the split knows.
         split: who holds which of them.
         num_workers: M.
         local_ranks: the L workers of this process.
@@ -65,6 +66,11 @@ class RoundSampler(Sampler[Tensor]):
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of every epoch."""
         self.epoch = epoch
+
+    def noise(self) -> list[Noise]:
+        """Where the local workers' random numbers in the round yielded last come from."""
+        round = self.epoch * self.num_rounds + self.rounds_done - 1
+        return [Noise(self.seed, round, rank) for rank in self.local_ranks]
 
     def shards(self) -> Tensor:
         """(L, T·B): what the local workers see in the T rounds of this epoch."""

@@ -1,4 +1,4 @@
-"""How training samples are split among workers: alike, by labels, or by a Dirichlet draw; and a picture of it.
+"""How training samples are split among workers: alike, by labels, by a Dirichlet draw, by source; and a picture of it.
 
 A split gives every worker the samples it holds, in the order of an epoch. Worlds agree on it without talking, as it
 depends on (seed, epoch) only.
@@ -118,6 +118,27 @@ class Dirichlet(Holdings):
             if all(len(own) for own in dealt):
                 return dealt
         raise InputError(f"alpha: {self.alpha}; leaves some of {num_workers} workers without samples, more is needed")
+
+
+@dataclass(frozen=True)
+class Sources(Split):
+    """Even workers hold the first of two data sets, odd ones the second; each divides its own alike, anew every epoch.
+
+    Args:
+        num_classes: of each data set; the labels of the second begin there.
+    """
+
+    num_classes: int = 10
+
+    def deal(self, labels: np.ndarray, num_workers: int, seed: int, epoch: int) -> list[np.ndarray]:
+        parts = [np.flatnonzero(labels < self.num_classes), np.flatnonzero(labels >= self.num_classes)]
+        if not all(len(part) for part in parts) or num_workers < 2:
+            raise InputError("split: sources; two data sets and two workers are needed, such as data=mixed workers=10")
+        held: list[np.ndarray] = [np.empty(0, int)] * num_workers
+        for source, part in enumerate(parts):
+            order = np.random.default_rng((seed, 2, epoch, source)).permutation(part)
+            held[source::2] = np.array_split(order, len(held[source::2]))
+        return held
 
 
 def picture(path: Path, shards: list[np.ndarray], labels: np.ndarray) -> None:

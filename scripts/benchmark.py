@@ -2,51 +2,96 @@
 
     python scripts/benchmark.py                    # every recipe, then packing and vote
     python scripts/benchmark.py sgd sasg --rounds 2000
+    python scripts/benchmark.py sgd sparse lasg sasg --model resnet18 --threads 2 --rounds 12
+    python scripts/benchmark.py sgd --model resnet18 --device cuda --engine vmap --precision bf16-mixed
     python scripts/benchmark.py packing vote       # signs of a ResNet18 against plain copies; votes of 1 to 31 workers
 
-Ten workers × batch 10 on 784-512-10 through the Trainer, everything included but evaluation, one thread. Chunks
-of rounds alternate with chunks of plain steps, so that whatever else the machine does falls on both; the ratio is
-the median over chunks. MNIST where data/mnist.npz exists, else the embedded digits: the cost is the same.
+Ten workers × batch 10 through the Trainer, everything included but evaluation, on 784-512-10 and one thread unless
+told otherwise. Chunks of rounds alternate with chunks of plain steps, which are in single precision whatever the rounds
+have, so that whatever else the machine does falls on both; the ratio is the median over chunks. Images are MNIST or
+CIFAR-10 from data/, else the embedded digits or noise in their place: the cost is the same.
 """
 
 import argparse
-import logging
 import statistics
 import time
-import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning import Callback, Trainer
+from torch import nn
 from tqdm.auto import tqdm
 
 import bench
 from bench import signs
 from bench.aggregators import MajorityVote
 from bench.compressors import Sign
+from bench.engines import EngineName
 from bench.message import Message
 from bench.module import Classifier
 from bench.noise import Noise
+from datamodules.arrays import ImageArrays
+from datamodules.cifar import CIFAR10
 from datamodules.digits import Digits
+from datamodules.images import ImageData
 from datamodules.mnist import MNIST
 from models.mlp import mlp
+from models.resnet import resnet18, resnet20
+from scripts.bare import fit, keep_quiet
 
-CHUNK = 50
+WARM_UP = 12  # rounds, in the first ten of which lazy rules are not lazy
 RESNET18 = 11_173_962  # parameters
 VOTERS = (1, 3, 7, 15, 31)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained, in chunks of how many rounds, and how."""
+
+    network: Callable[[], nn.Module]
+    data: Callable[[], ImageData]
+    chunk: int
+
+
+class Noise32(ImageData):
+    """Noise in the shape of CIFAR-10, for machines that have no data."""
+
+    mean, std, usual = CIFAR10.mean, CIFAR10.std, CIFAR10.usual
+
+    def load(self) -> ImageArrays:
+        images = np.random.default_rng(0).integers(0, 256, (5000, 32, 32, 3), np.uint8)
+        labels = (np.arange(5000) % 10).astype(np.uint8)
+        return ImageArrays(images, labels, images[:100], labels[:100])
+
+
+def digits() -> ImageData:
+    return MNIST() if Path("data/mnist.npz").exists() else Digits()
+
+
+def photographs() -> ImageData:
+    return CIFAR10() if Path("data/cifar10.npz").exists() else Noise32()
+
+
+CASES = {
+    "mlp": Case(mlp, digits, chunk=50),
+    "resnet20": Case(resnet20, photographs, chunk=5),
+    "resnet18": Case(resnet18, photographs, chunk=3),
+}
 
 
 class PlainSteps:
     """Forward, backward and SGD on the joint batch of all workers, in plain PyTorch."""
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+    def __init__(self, network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.images, self.labels = images, labels
-        self.network = mlp()
+        self.network = network.to(images.device)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.05)
 
     def __call__(self) -> None:
@@ -58,46 +103,42 @@ class PlainSteps:
 class Stopwatch(Callback):
     """Times chunks of rounds and, after each, as many plain steps. `progress` moves between them."""
 
-    def __init__(self, progress: tqdm) -> None:
+    def __init__(self, case: Case, progress: tqdm) -> None:
+        self.case = case
         self.progress = progress
         self.rounds: list[float] = []  # seconds a round, a chunk each
         self.steps: list[float] = []  # seconds a plain step, a chunk each
 
     def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        images, labels = trainer.datamodule.train[torch.arange(100)]  # pyright: ignore[reportAttributeAccessIssue]
-        self.plain = PlainSteps(images, labels)
-        self.started = time.perf_counter()
+        images, labels = trainer.datamodule.test[torch.arange(100)]  # pyright: ignore[reportAttributeAccessIssue]
+        self.plain = PlainSteps(self.case.network(), images, labels)
+        self.started = self._now()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step % CHUNK:
+        chunk = self.case.chunk
+        if trainer.global_step % chunk:
             return
-        rounds_done = time.perf_counter()
-        for _ in range(CHUNK):
+        rounds_done = self._now()
+        for _ in range(chunk):
             self.plain()
-        steps_done = time.perf_counter()
-        self.rounds.append((rounds_done - self.started) / CHUNK)
-        self.steps.append((steps_done - rounds_done) / CHUNK)
-        self.progress.update(CHUNK)
-        self.started = time.perf_counter()
+        steps_done = self._now()
+        self.rounds.append((rounds_done - self.started) / chunk)
+        self.steps.append((steps_done - rounds_done) / chunk)
+        self.progress.update(chunk)
+        self.started = self._now()
+
+    def _now(self) -> float:
+        if self.plain.images.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
 
-def measure(recipe: str, num_rounds: int, progress: tqdm) -> Stopwatch:
+def measure(recipe: str, case: Case, engine: EngineName, num_rounds: int, progress: tqdm, **options: Any) -> Stopwatch:
     lightning.seed_everything(1, verbose=False)
-    stopwatch = Stopwatch(progress)
-    trainer = Trainer(
-        strategy=bench.CompressedStrategy(recipe, workers=10),
-        accelerator="cpu",
-        max_steps=num_rounds,
-        callbacks=[stopwatch],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-    )
-    data = MNIST() if Path("data/mnist.npz").exists() else Digits()
-    trainer.fit(Classifier(mlp(), partial(torch.optim.SGD, lr=0.005)), datamodule=data)
+    stopwatch = Stopwatch(case, progress)
+    module = Classifier(case.network(), partial(torch.optim.SGD, lr=0.005))
+    strategy = bench.CompressedStrategy(recipe, workers=10, engine=engine)
+    fit(strategy, module, case.data(), num_rounds, [stopwatch], **options)
     return stopwatch
 
 
@@ -140,23 +181,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", default=[*bench.recipe_names(), *PARTS], help="default: all")
     parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--model", choices=CASES, default="mlp")
+    parser.add_argument("--engine", choices=get_args(EngineName), default="auto")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", default="32-true", help="or bf16-mixed")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+    keep_quiet()
+    torch.set_num_threads(args.threads)
     names = [*bench.recipe_names(), *PARTS]
     if unknown := set(args.recipes) - set(names):
         parser.error(f"unknown recipe {', '.join(sorted(unknown))}; there is {', '.join(names)}")
     if recipes := [name for name in args.recipes if name not in PARTS]:
         print(f"{'recipe':<16}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
+    case = CASES[args.model]
+    options = {"accelerator": args.device, "precision": args.precision}
     for recipe in recipes:
-        num_rounds = args.rounds + CHUNK
+        num_rounds = args.rounds + case.chunk * (num_first := -(-WARM_UP // case.chunk))
         with tqdm(desc=recipe, total=num_rounds, unit="round", leave=False, disable=None) as progress:
-            watch = measure(recipe, num_rounds, progress)
-        rounds, steps = watch.rounds[1:], watch.steps[1:]  # the first chunk warms up
+            watch = measure(recipe, case, args.engine, num_rounds, progress, **options)
+        rounds, steps = watch.rounds[num_first:], watch.steps[num_first:]
         ratio = statistics.median(r / s for r, s in zip(rounds, steps, strict=True))
         print(
-            f"{recipe:<16}{statistics.median(rounds) * 1e3:>12.2f}{statistics.median(steps) * 1e3:>18.2f}{ratio:>8.2f}"
+            f"{recipe:<16}{statistics.median(rounds) * 1e3:>12.2f}{statistics.median(steps) * 1e3:>18.2f}{ratio:>8.2f}",
+            flush=True,
         )
     for name in args.recipes:
         if name in PARTS:

@@ -67,6 +67,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         raise InputError(f"workers: {cfg.workers}; at least 1 is needed")
     if cfg.seed < 0:
         raise InputError(f"seed: {cfg.seed}; at least 0 is needed")
+    if cfg.trainer.accelerator in ("cuda", "gpu") and not torch.accelerator.is_available():
+        raise InputError(f"trainer.accelerator: {cfg.trainer.accelerator}; there is none here, cpu is allowed")
     folder = RunFolder.of(cfg)
     folder.check(config := described(cfg))
     if folder.is_complete:
@@ -81,7 +83,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         engine=cfg.engine,
     )
     lightning.seed_everything(cfg.seed, verbose=False)
-    module = Classifier(instantiate(cfg.model), instantiate(cfg.optimizer))
+    module = Classifier(instantiate(cfg.model), instantiate(cfg.optimizer), instantiate(cfg.get("schedule")))
     history = History(folder, config)
     trainer = lightning.Trainer(
         strategy=strategy,

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from bench import strategy
 from bench.results import RunFolder
 from bench.tests.test_configs import data_dir  # noqa: F401  a fixture
 from scripts.train import main
@@ -37,8 +39,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     ("arguments", "told"),
     [
         (["algorithm=sagd"], ["algorithm", "'sagd'", "lasg, sasg, sgd, signsgd, signsgd_mv"]),
-        (["data=imagenet"], ["data", "'imagenet'", "digits, mnist"]),
-        (["model=vgg"], ["model", "'vgg'", "cnn, mlp"]),
+        (["data=imagenet"], ["data", "'imagenet'", "cifar10, cifar100, digits, mixed, mnist"]),
+        (["model=vgg"], ["model", "'vgg'", "cnn, mlp, resnet18, resnet20"]),
         (["experiment=none"], ["experiment", "quickstart", "sasg_mnist"]),
         (["algorithm.compressor.density=0"], ["density: 0", "(0, 1]"]),
         (["algorithm.compressor.density=1.5"], ["density: 1.5", "(0, 1]"]),
@@ -60,7 +62,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["split=labels", "workers=4"], ["num_labels: 2", "4 workers hold 8", "nobody holds "]),
         (["split=dirichlet", "data.split.alpha=0"], ["alpha: 0;", "above 0"]),
         (["split=dirichlet", "data.split.alpha=-1"], ["alpha: -1", "above 0"]),
-        (["split=sorted"], ["split", "'sorted'", "dirichlet, iid, labels"]),
+        (["split=sorted"], ["split", "'sorted'", "dirichlet, iid, labels, sources"]),
         (["+data.num_held_out=1500"], ["num_held_out: 1500", "1 to 1499"]),
         (["adversary=invert", "adversary.num_byzantine=10"], ["num_byzantine: 10", "0 to 9", "10 workers"]),
         (["adversary=invert", "adversary.num_byzantine=-1"], ["num_byzantine: -1", "0 to 9"]),
@@ -78,10 +80,27 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["algorithm=sparse_signsgd", "algorithm.compressor.density=0"], ["density: 0", "(0, 1]"]),
         (["algorithm=signsgd", "algorithm.feedback._target_=bench.feedback.ErrorFeedback"], ["ErrorFeedback", "Sign"]),
         (["world=processes", "workers=0"], ["workers: 0", "at least 1"]),
+        (["data=cifar10", "model=mlp"], ["model", "3 × 32 × 32"]),
+        (["data=cifar10", "model=resnet20", "model.num_classes=100"], ["num_classes: 100", "10 classes"]),
+        (["data=cifar100", "model=resnet20"], ["num_classes: 10;", "100 classes"]),
+        (["split=sources"], ["split: sources", "data=mixed"]),
+        (
+            ["+data.augmentations=[{_target_: datamodules.augmentation.Crop, padding: -4}]"],
+            ["padding: -4", "at least 0"],
+        ),
+        (
+            ["+data.augmentations=[{_target_: datamodules.augmentation.Rotation, degrees: 270}]"],
+            ["degrees: 270", "180"],
+        ),
     ],
 )
-def test_one_clear_line(run: Callable[..., str], arguments: list[str], told: list[str]) -> None:
-    said = run(*arguments)
+def test_one_clear_line(
+    run: Callable[..., str],
+    arguments: list[str],
+    told: list[str],
+    data_dir: Path,  # noqa: F811
+) -> None:
+    said = run(f"data_dir={data_dir}", *arguments)
     assert all(part in said for part in told), said
 
 
@@ -105,6 +124,20 @@ def test_what_was_computed_is_kept(run: Callable[..., str], tmp_path: Path) -> N
     assert f"round {len(evaluated)}: worker" in said
     assert f"round {len(evaluated)}: worker" in RunFolder(folder).summary()["diverged"]
     assert not (folder / "last.ckpt").exists()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator here")
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_no_accelerator(run: Callable[..., str], accelerator: str) -> None:
+    assert f"trainer.accelerator: {accelerator}; there is none here, cpu is allowed" in run(
+        f"trainer.accelerator={accelerator}"
+    )
+
+
+def test_no_half_precision(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor that would only pretend."""
+    monkeypatch.setattr(strategy, "_has_bfloat16", lambda device: False)
+    assert "precision: bf16-mixed; cpu does not compute in it" in run("+trainer.precision=bf16-mixed")
 
 
 def damage(path: Path, kind: str) -> None:

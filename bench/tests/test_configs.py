@@ -20,7 +20,9 @@ from scripts.tables import specified
 from scripts.train import train
 
 EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (files("configs") / "experiment").iterdir())
-GROUP_NAMES = ("adversary", "algorithm", "data", "link", "logger", "model", "optimizer", "split", "trainer", "world")
+GROUP_NAMES = (
+    "adversary", "algorithm", "data", "link", "logger", "model", "optimizer", "schedule", "split", "trainer", "world",
+)  # fmt: skip
 GROUPS = {
     group: sorted(f.name.removesuffix(".yaml") for f in (files("configs") / group).iterdir()) for group in GROUP_NAMES
 }
@@ -30,8 +32,15 @@ GROUPS = {
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Arrays in the shape of the downloaded data sets, which a test machine does not have."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    x, y = rng.integers(0, 256, (12_200, 28, 28), dtype=np.uint8), (np.arange(12_200) % 10).astype(np.uint8)
-    np.savez(folder / "mnist.npz", x_train=x[:12_000], y_train=y[:12_000], x_test=x[12_000:], y_test=y[12_000:])
+    for name, num_train, shape, num_classes in (
+        ("mnist", 12_000, (28, 28), 10),
+        ("cifar10", 6_000, (32, 32, 3), 10),
+        ("cifar100", 6_000, (32, 32, 3), 100),
+    ):
+        x = rng.integers(0, 256, (num_train + 200, *shape), dtype=np.uint8)
+        y = (np.arange(num_train + 200) % num_classes).astype(np.uint8)
+        train, test = slice(num_train), slice(num_train, None)
+        np.savez(folder / f"{name}.npz", x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
     return folder
 
 
@@ -57,7 +66,7 @@ def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> Non
     assert len({cell.folder.path for cell in grid}) == len(grid), "two cells would write to one folder"
     # One cell of every arm or algorithm will do: other axes change numbers only.
     for cell in {cell.folder.path.parent.name.split(",")[0]: cell for cell in grid}.values():
-        folder = two_rounds(tmp_path, data_dir, *cell.overrides)
+        folder = two_rounds(tmp_path, data_dir, *cell.overrides, "data.batch_size=2")
         (row,) = folder.history()
         assert tuple(row) == COLUMNS
         assert row["round"] == 2
@@ -91,14 +100,16 @@ def test_every_choice_composes(group: str) -> None:
 
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in ("split", "adversary") for name in GROUPS[group]])
 def test_every_split_and_adversary_runs(choice: str, tmp_path: Path, data_dir: Path) -> None:
-    folder = two_rounds(tmp_path, data_dir, choice, "algorithm=signsgd_mv")
+    data = ["data=mixed", "model=mlp", "+model.num_inputs=3072"] if choice == "split=sources" else []
+    folder = two_rounds(tmp_path, data_dir, choice, *data, "algorithm=signsgd_mv")
     assert folder.is_complete
     assert (folder.path / "split.png").read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize("data", GROUPS["data"])
 def test_every_data_set_runs(data: str, tmp_path: Path, data_dir: Path) -> None:
-    assert two_rounds(tmp_path, data_dir, f"data={data}").is_complete
+    images = {"digits": ["model=mlp"], "mnist": ["model=cnn"], "cifar100": ["model=resnet20", "model.num_classes=100"]}
+    assert two_rounds(tmp_path, data_dir, f"data={data}", *images.get(data, ["model=resnet20"])).is_complete
 
 
 def test_real_processes_from_the_command_line(tmp_path: Path) -> None:

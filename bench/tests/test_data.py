@@ -11,13 +11,14 @@ from torchvision import transforms
 
 from bench.batches import Dealt, deal
 from bench.errors import InputError
-from datamodules import mnist
-from datamodules.arrays import load_npz
+from bench.tests.found import subclasses
+from datamodules.cifar import CIFAR100  # noqa: F401  for the scan
 from datamodules.digits import Digits
+from datamodules.downloads import TorchvisionData
 from datamodules.images import ImageSet
-from datamodules.mnist import MNIST
+from datamodules.mixed import Mixed
 from datamodules.sharding import RoundSampler
-from datamodules.splits import IID, Dirichlet, Labels, Split, picture
+from datamodules.splits import IID, Dirichlet, Holdings, Labels, Sources, Split, picture
 
 LABELS = np.random.default_rng(2).integers(0, 10, 3000)
 
@@ -67,7 +68,9 @@ def test_resuming_inside_an_epoch() -> None:
     assert len(list(other)) == 10  # as it is after an epoch that was cut short
 
 
-SPLITS = [IID(), Labels(1), Labels(2), Labels(10), Labels(2, shared=True), Dirichlet(0.1), Dirichlet(100.0)]
+SPLITS = [
+    IID(), Labels(1), Labels(2), Labels(10), Labels(2, shared=True), Dirichlet(0.1), Dirichlet(100.0), Sources(4),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
@@ -88,7 +91,7 @@ def test_every_split(split: Split) -> None:
     later = sampler(range(15), epoch=1)
     assert not torch.equal(later.shards(), everyone.shards())
     assert not torch.equal(sampler(range(15), seed=4).shards(), everyone.shards())
-    if split != IID():
+    if isinstance(split, Holdings):
         for now, then in zip(everyone.deal(), later.deal(), strict=True):
             assert set(now.tolist()) == set(then.tolist())
     if not getattr(split, "shared", False):
@@ -110,6 +113,31 @@ def test_labels_of_workers(num_workers: int, num_labels: int, shared: bool) -> N
             assert len(own) == np.isin(LABELS, labels).sum()
 
 
+@pytest.mark.parametrize("num_workers", [2, 5, 10])
+def test_even_and_odd_workers_have_sources_of_their_own(num_workers: int) -> None:
+    shards = Sources(4).deal(LABELS, num_workers, seed=1, epoch=0)
+    assert all((LABELS[own] >= 4).all() if rank % 2 else (LABELS[own] < 4).all() for rank, own in enumerate(shards))
+    for parts in (shards[::2], shards[1::2]):
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_two_data_sets_as_one(tmp_path: Path) -> None:
+    """Digits lie in the middle of a black frame, grey in three channels; kinds tell the sets apart, labels do not."""
+    rng = np.random.default_rng(0)
+    for name, shape in (("cifar10", (32, 32, 3)), ("mnist", (28, 28))):
+        x, y = rng.integers(1, 256, (40, *shape), dtype=np.uint8), np.arange(40, dtype=np.uint8) % 10
+        np.savez(tmp_path / f"{name}.npz", x_train=x[:30], y_train=y[:30], x_test=x[30:], y_test=y[30:])
+    mixed = Mixed(str(tmp_path)).load()
+    digits = np.load(tmp_path / "mnist.npz")["x_train"]
+    assert mixed.x_train.shape == (60, 32, 32, 3)
+    assert mixed.x_test.shape == (20, 32, 32, 3)
+    assert np.array_equal(mixed.x_train[30:, 2:30, 2:30], digits[..., None].repeat(3, axis=-1))
+    assert mixed.x_train[30:].sum(dtype=int) == 3 * digits.sum(dtype=int)
+    assert mixed.kinds.tolist() == [*(i % 10 for i in range(30)), *(10 + i % 10 for i in range(30))]
+    assert mixed.y_train.max() == 9
+    assert mixed.hold_out(10).kinds.tolist() == mixed.kinds[:50].tolist()
+
+
 def test_dirichlet_proportions() -> None:
     """E p = 1/M and Var p = (1/M)(1 − 1/M) / (Mα + 1), over classes and seeds."""
     num_workers, alpha = 5, 0.7
@@ -129,6 +157,7 @@ def test_dirichlet_proportions() -> None:
         (Labels(0), "num_labels: 0; 1 to 10"),
         (Labels(11), "num_labels: 11; 1 to 10"),
         (Labels(2), "num_labels: 2; 4 workers hold 8 labels, so that nobody holds"),
+        (Sources(10), "split: sources; two data sets and two workers are needed"),
     ],
 )
 def test_splits_refuse_nonsense(split: Split, told: str) -> None:
@@ -193,7 +222,10 @@ def test_digits_are_real_and_normalised() -> None:
     assert scaled.std() == pytest.approx(Digits.std[0], abs=1e-3)
 
 
-def test_a_download_becomes_an_npz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("data_set", subclasses(TorchvisionData), ids=lambda cls: cls.__name__)
+def test_a_download_becomes_an_npz(
+    data_set: type[TorchvisionData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """torchvision is asked once; its data are the arrays. Without a network here, a stand-in answers for it."""
     from torchvision import datasets
 
@@ -202,17 +234,17 @@ def test_a_download_becomes_an_npz(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def stand_in(root: str, train: bool, download: bool) -> SimpleNamespace:
         asked.append((root, train, download))
         num = 20 if train else 5
-        images = torch.from_numpy(rng.integers(0, 256, (num, 28, 28), dtype=np.uint8))
-        return SimpleNamespace(data=images, targets=torch.arange(num) % 10)
+        images = rng.integers(0, 256, (num, *data_set.image_shape), dtype=np.uint8)  # CIFAR's; MNIST's is a tensor
+        return SimpleNamespace(data=images, targets=(np.arange(num) % 10).tolist())
 
-    monkeypatch.setattr(datasets, "MNIST", stand_in)
-    data = MNIST(data_dir=str(tmp_path / "data"))
+    monkeypatch.setattr(datasets, data_set.source, stand_in)
+    data = data_set(data_dir=str(tmp_path / "data"))
     data.prepare_data()
     data.prepare_data()
     assert [train for _, train, _ in asked] == [True, False]
-    assert load_npz(tmp_path / "data" / "mnist.npz", (28, 28), 10).y_test.tolist() == [0, 1, 2, 3, 4]
-    assert [p.name for p in (tmp_path / "data").iterdir()] == ["mnist.npz"]
-    assert mnist.MNIST.mean == (0.1307,)
+    assert data.load().y_test.tolist() == [0, 1, 2, 3, 4]
+    assert [p.name for p in (tmp_path / "data").iterdir()] == [f"{data_set.source.lower()}.npz"]
+    assert len(data.mean) == len(data.std) == data.load().x_train.reshape(20, *data.image_shape[:2], -1).shape[-1]
 
 
 def test_dealing() -> None:

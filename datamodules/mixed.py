@@ -1,0 +1,45 @@
+"""CIFAR-10 and MNIST together: two tasks, one head of ten classes (the heterogeneous setting of arXiv 2112.04088)."""
+
+from typing import Any
+
+import numpy as np
+
+from datamodules.arrays import ImageArrays
+from datamodules.augmentation import Crop
+from datamodules.cifar import CIFAR10
+from datamodules.images import ImageData
+from datamodules.mnist import MNIST
+
+
+class Mixed(ImageData):
+    """MNIST is framed in black to 32 × 32, its one channel thrice. Crops, but no flips: they would make new digits.
+
+    Args:
+        data_dir: of both.
+    """
+
+    mean, std = CIFAR10.mean, CIFAR10.std
+    usual = (Crop(),)
+
+    def __init__(self, data_dir: str = "data", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parts = (CIFAR10(data_dir), MNIST(data_dir))
+
+    def prepare_data(self) -> None:
+        for part in self.parts:
+            part.prepare_data()
+
+    def load(self) -> ImageArrays:
+        photographs, digits = (part.load() for part in self.parts)
+        return ImageArrays(
+            np.concatenate([photographs.x_train, _as_photographs(digits.x_train)]),
+            np.concatenate([photographs.y_train, digits.y_train]),
+            np.concatenate([photographs.x_test, _as_photographs(digits.x_test)]),
+            np.concatenate([photographs.y_test, digits.y_test]),
+            sources=np.repeat([0, 1], [len(photographs.x_train), len(digits.x_train)]),
+        )
+
+
+def _as_photographs(digits: np.ndarray) -> np.ndarray:
+    """(N, 28, 28) -> (N, 32, 32, 3)."""
+    return np.pad(digits, ((0, 0), (2, 2), (2, 2)))[..., None].repeat(3, axis=-1)
