@@ -124,8 +124,10 @@ class _Compressed(_Base):
                 return _loss(module.training_step(shard, *rest, **kwargs))
 
         if self._engine is None:
-            name = self.engine_name if self.precision_plugin.precision == "32-true" else "loop"
-            self._engine = choose_engine(name, module, self._layout, self._buffers, step, shards, noise)
+            exact = self.precision_plugin.precision == "32-true"
+            self._engine = choose_engine(
+                self.engine_name, module, self._layout, self._buffers, step, shards, noise, exact
+            )
         gradients = self._engine.gradients(step, shards, noise)
         self._pass = (step, shards, noise, gradients)
         return gradients.losses.mean()
@@ -222,7 +224,7 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
         workers: M.
         link: the network whose seconds the ledger models.
         seed: of the workers' noise (dropout and the like), together with round and rank.
-        engine: how gradients are computed: "loop", "linear", or "auto" to choose in the first round.
+        engine: how gradients are computed: "loop", "linear", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers do, if there are any.
         device: where; the Trainer's if None.
 
@@ -269,7 +271,7 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         algorithm: a recipe or the name of one.
         link: the network whose seconds the ledger models; the real one's are measured beside it.
         seed: of the workers' noise, together with round and rank.
-        engine: how gradients are computed: "loop", "linear", or "auto" to choose in the first round.
+        engine: how gradients are computed: "loop", "linear", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers do, if there are any.
         timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
         kwargs: as of Lightning's `DDPStrategy`, such as `start_method`.

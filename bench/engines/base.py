@@ -7,10 +7,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bench.errors import InputError
 from bench.noise import Noise
 
 Step = Callable[[Any], Tensor]
 """A worker's batch -> its loss (scalar): the module's `training_step`."""
+
+
+class UnsupportedModule(InputError):
+    """The engine cannot run the module; the loop can."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"engine: {reason}, auto or loop is needed")
 
 
 def sum_in_order(rows: Sequence[Tensor]) -> Tensor:
@@ -31,6 +39,11 @@ def logging_replaced(module: nn.Module, log: Callable[..., None]) -> Iterator[No
     finally:
         for name in shadows:
             del vars(module)[name]
+
+
+def refuse_to_log(*args: Any, **kwargs: Any) -> None:
+    """Under vmap a logged value would be a tracer, so a step that logs is left to the loop."""
+    raise UnsupportedModule("training_step logs")
 
 
 class RowGradients(ABC):
@@ -65,6 +78,9 @@ class WorkerGradients(RowGradients):
 
 class Engine(ABC):
     """Computes gradients of all workers in this process."""
+
+    tolerance: float = 0.0
+    """How far a worker's gradient may lie from the loop's, as a fraction of its length."""
 
     @abstractmethod
     def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> WorkerGradients:

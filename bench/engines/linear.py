@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bench.alignment import aligned, is_aligned
-from bench.engines.base import Engine, RowGradients, Step, WorkerGradients, logging_replaced
-from bench.errors import InputError
+from bench.engines.base import (
+    Engine,
+    RowGradients,
+    Step,
+    UnsupportedModule,
+    WorkerGradients,
+    logging_replaced,
+    refuse_to_log,
+)
 from bench.layout import Layout
 from bench.noise import Noise
-
-
-class UnsupportedModule(InputError):
-    """This engine cannot run the module; the loop can."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"engine: linear; {reason}, auto or loop is needed")
 
 
 @dataclass
@@ -115,6 +115,8 @@ class LinearEngine(Engine):
         layout: its parameters.
     """
 
+    tolerance = 1e-5
+
     def __init__(self, module: lightning.LightningModule, layout: Layout) -> None:
         self.module = module
         self.layout = layout
@@ -142,7 +144,7 @@ class LinearEngine(Engine):
     ) -> FactoredGradients:
         """`groups`: rows, and the parameters (d,) that are theirs."""
         tape = _Tape(self.slots, [(rows, self.layout.views(vector)) for rows, vector in groups])
-        with logging_replaced(self.module, _refuse_to_log), _Intercept(tape):
+        with logging_replaced(self.module, refuse_to_log), _Intercept(tape):
             losses = torch.vmap(step)(batch)
         if losses.shape != (num_rows,):
             raise UnsupportedModule("training_step does not return a scalar loss")
@@ -223,11 +225,6 @@ class _WorkerLinear(torch.autograd.Function):
         for rows, values in ctx.tape.groups:
             _multiply(delta[rows], values[ctx.slot], None, out=dx[rows])
         return dx.view(ctx.shape), None, None, None
-
-
-def _refuse_to_log(*args: Any, **kwargs: Any) -> None:
-    """Under vmap a logged value would be a tracer, so a step that logs is left to the loop."""
-    raise UnsupportedModule("training_step logs")
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:

@@ -8,12 +8,9 @@ import torch
 
 from bench.aggregators import Mean, Sum
 from bench.algorithm import Algorithm
-from bench.buffers import WorkerBuffers
 from bench.compressors import Identity, TopK
-from bench.engines import LinearEngine, LoopEngine
 from bench.errors import InputError
 from bench.feedback import ErrorFeedback
-from bench.layout import Layout
 from bench.message import DenseMessage
 from bench.noise import Noise
 from bench.rules import LAGWK, LASGPS, LASGWK1, LASGWK2, LaggedRate, LazyRule
@@ -171,46 +168,6 @@ def test_the_server_decides_without_a_second_backward() -> None:
     ledger = train(replace(RECIPES["lasg"], rule=LASGPS(coefficient=0.5, smoothness=0.3))).ledger
     assert ledger["num_backwards"] == 4 * 30
     assert ledger["uploads"] < 4 * 30
-
-
-def test_engines_agree() -> None:
-    """The linear engine's gradients, losses and distances are the loop's; at any parameters."""
-    module, generator = Toy(), torch.Generator().manual_seed(8)
-    layout = Layout(module.named_parameters())
-    batch = (torch.randn(5, 6, 20, generator=generator), torch.randint(3, (5, 6), generator=generator))
-    noise = [Noise(0, 0, rank) for rank in range(5)]
-    elsewhere = [layout.vector + 0.1 * torch.randn(layout.num_parameters, generator=generator) for _ in range(3)]
-    some, every = torch.tensor([0, 2, 3]), torch.arange(5)
-    picked = tuple(t[some] for t in batch)
-    results = []
-    for engine in (LoopEngine(module, layout, WorkerBuffers(module, 5)), LinearEngine(module, layout)):
-        here = engine.gradients(module.training_step, batch, noise)
-        there = engine.gradients_at(elsewhere, [0, 2, 3], module.training_step, picked, noise[:3])
-        same = engine.gradients_at([layout.vector] * 3, [0, 2, 3], module.training_step, picked, noise[:3])
-        assert here.squared_distance(some, same).abs().max() < 1e-12
-        results.append(
-            (here.losses, here.dense(every), there.dense(torch.arange(3)), here.squared_distance(some, there))
-        )
-    for loop, linear in zip(*results, strict=True):
-        torch.testing.assert_close(linear, loop, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 10, 16])
-def test_a_worker_does_not_see_how_many_there_are(batch_size: int) -> None:
-    """The linear engine gives a worker the same bits alone and among ten."""
-    module, generator = Toy(), torch.Generator().manual_seed(9)
-    layout = Layout(module.named_parameters())
-    engine = LinearEngine(module, layout)
-    x = torch.randn(10, batch_size, 20, generator=generator)
-    y = torch.randint(3, (10, batch_size), generator=generator)
-    together = engine.gradients(module.training_step, (x, y), [Noise(0, 0, 0)] * 10).dense(torch.arange(10))
-    for row in range(10):
-        alone = engine.gradients(module.training_step, (x[row, None], y[row, None]), [Noise(0, 0, 0)])
-        assert torch.equal(alone.dense(torch.tensor([0]))[0], together[row])
-
-
-def test_engines_train_alike() -> None:
-    torch.testing.assert_close(train("sgd", engine="linear").weights, train("sgd", engine="loop").weights)
 
 
 def test_groups_with_learning_rates_of_their_own() -> None:

@@ -1,0 +1,83 @@
+"""All workers at once through `torch.vmap`: fewer and larger kernels, for accelerators.
+
+A worker's numbers may depend on how many there are beside it, by the last bits, so that simulated and real workers are
+not the same to the bit. Steps that draw random numbers, or log, are left to the loop.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+from bench.buffers import WorkerBuffers
+from bench.engines.base import Engine, Step, logging_replaced, refuse_to_log
+from bench.engines.loop import DenseGradients
+from bench.layout import Layout
+from bench.noise import Noise
+
+
+class VmapEngine(Engine):
+    """
+    Args:
+        module: whose step is run.
+        layout: its parameters.
+        buffers: its buffers, a row a worker.
+    """
+
+    tolerance = 1e-2  # what was rounded otherwise may cross a ReLU's kink
+
+    def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
+        self.module = module
+        self.layout = layout
+        self.buffers = buffers
+        self.names = [name for name, p in module.named_parameters() if p.requires_grad]
+
+    def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> DenseGradients:
+        parameters = dict(zip(self.names, self.layout.views(self.layout.vector), strict=True))
+        gradients, buffers = self._pass(parameters, None, self.buffers.rows, step, batch)
+        self.buffers.rows = buffers
+        return gradients
+
+    def gradients_at(
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
+    ) -> DenseGradients:
+        by_row = zip(*(self.layout.views(vector) for vector in parameters), strict=True)
+        stacked = {name: torch.stack(views) for name, views in zip(self.names, by_row, strict=True)}
+        buffers = {name: values[list(rows)] for name, values in self.buffers.rows.items()}
+        return self._pass(stacked, 0, buffers, step, batch)[0]
+
+    def _pass(
+        self, parameters: dict[str, Tensor], dim: int | None, buffers: dict[str, Tensor], step: Step, batch: Any
+    ) -> tuple[DenseGradients, dict[str, Tensor]]:
+        """Gradients and new buffers. `dim`: along which parameters differ by row; None where all have the same."""
+        stepping = _Stepping(self.module, step)
+
+        def loss_of(parameters: dict[str, Tensor], buffers: dict[str, Tensor], shard: Any) -> Any:
+            moving = {name: values.clone() for name, values in buffers.items()}
+            tensors = {f"module.{name}": values for name, values in {**parameters, **moving}.items()}
+            return functional_call(stepping, tensors, (shard,)), moving
+
+        differentiated = torch.vmap(grad_and_value(loss_of, has_aux=True), in_dims=(dim, 0, 0))
+        with logging_replaced(self.module, refuse_to_log), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*batching rule")  # what has none is run row by row, which is right, too
+            gradients, (losses, moved) = differentiated(parameters, buffers, batch)
+        matrix = self.layout.vector.new_empty(len(losses), self.layout.num_parameters)
+        for row, vector in enumerate(matrix):
+            for view, name in zip(self.layout.views(vector), self.names, strict=True):
+                view.copy_(gradients[name][row])
+        return DenseGradients(losses.detach(), matrix), moved
+
+
+class _Stepping(nn.Module):
+    """A step as a module's forward, so that the parameters inside can be exchanged."""
+
+    def __init__(self, module: nn.Module, step: Step) -> None:
+        super().__init__()
+        self.module = module
+        self.step = step
+
+    def forward(self, shard: Any) -> Tensor:
+        return self.step(shard)

@@ -1,0 +1,182 @@
+"""Every engine gives the loop's gradients, within the tolerance that it states."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench import engines
+from bench.buffers import WorkerBuffers
+from bench.engines import Engine, LinearEngine, LoopEngine, VmapEngine, choose_engine
+from bench.layout import Layout
+from bench.noise import Noise
+from bench.tests.found import subclasses
+from bench.tests.toys import Toy, train
+from models.resnet import resnet20
+
+
+class Residual(lightning.LightningModule):
+    """Convolutions and batch norm, channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = resnet20()
+
+    def training_step(self, batch: Any) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(self.network(x), y)
+
+
+class Problem:
+    """A module, and batches of five workers."""
+
+    def __init__(
+        self, module: Callable[[], lightning.LightningModule], *shape: int, dtype: torch.dtype = torch.float32
+    ) -> None:
+        lightning.seed_everything(4, verbose=False)
+        self.module = module().to(dtype)
+        self.step: Any = self.module.training_step
+        self.layout = Layout(self.module.named_parameters())
+        generator = torch.Generator().manual_seed(8)
+        x, y = torch.randn(5, 6, *shape, generator=generator), torch.randint(3, (5, 6), generator=generator)
+        self.batch = (x.to(dtype), y)
+        self.noise = [Noise(0, 0, rank) for rank in range(5)]
+        moves = 0.01 * torch.randn(3, self.layout.num_parameters, generator=generator)
+        self.elsewhere = list(self.layout.vector + moves.to(dtype))
+        self.buffers = WorkerBuffers(self.module, 5)
+
+    def engine(self, cls: type[Engine]) -> Any:
+        self.buffers = WorkerBuffers(self.module, 5)
+        arguments: Any = (self.module, self.layout, self.buffers)
+        return cls(*arguments[: 2 if cls is LinearEngine else 3])
+
+
+PROBLEMS = {"linear": (Toy, 20), "residual": (Residual, 3, 32, 32)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("cls", subclasses(Engine), ids=lambda cls: cls.__name__)
+def test_engines_agree(cls: type[Engine], problem: str, dtype: torch.dtype) -> None:
+    """Gradients, losses, distances and buffers are the loop's; here and at other parameters. In double to 1e-9."""
+    made = Problem(*PROBLEMS[problem], dtype=dtype)
+    if cls is LinearEngine and not LinearEngine.fits(made.module, made.layout):
+        pytest.skip("no engine for convolutions")
+    module, some = made.module, torch.tensor([0, 2, 3])
+    picked, noise = tuple(t[some] for t in made.batch), [made.noise[row] for row in some.tolist()]
+    state = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    results = []
+    for each in (LoopEngine, cls):
+        module.load_state_dict(state, strict=False)
+        engine = made.engine(each)
+        here = engine.gradients(made.step, made.batch, made.noise)
+        there = engine.gradients_at(made.elsewhere, [0, 2, 3], made.step, picked, noise)
+        same = engine.gradients_at([made.layout.vector] * 3, [0, 2, 3], made.step, picked, noise)
+        results.append(
+            {
+                "losses": here.losses,
+                "gradients": here.dense(torch.arange(5)).clone(),
+                "elsewhere": there.dense(torch.arange(3)),
+                "distances": here.squared_distance(some, there),
+                **made.buffers.state_dict(),
+            }
+        )
+        assert here.squared_distance(some, same).max() < 1e-6 * here.dense(some).square().sum()
+        assert here.finite().all()
+        torch.testing.assert_close(here.sum(some), here.dense(some).sum(dim=0), rtol=1e-4, atol=1e-5)
+    loop, other = results
+    for name, expected in loop.items():
+        difference = (other[name] - expected).double().norm(dim=-1)
+        tolerance = cls.tolerance if dtype == torch.float32 else 1e-9
+        assert (difference <= tolerance * expected.double().norm(dim=-1)).all(), name
+
+
+@pytest.mark.parametrize("engine", ["loop", "vmap"])
+def test_a_stale_pass_leaves_no_trace(engine: str) -> None:
+    """Batch norm's statistics, the user's random numbers and the parameters stay what they were."""
+    made = Problem(*PROBLEMS["residual"])
+    chosen = made.engine({"loop": LoopEngine, "vmap": VmapEngine}[engine])
+    rows = {name: values.clone() for name, values in made.buffers.rows.items()}
+    parameters, random = made.layout.vector.clone(), torch.get_rng_state()
+    picked = tuple(t[:3] for t in made.batch)
+    chosen.gradients_at(made.elsewhere, [0, 1, 2], made.step, picked, made.noise[:3]).dense(torch.arange(3))
+    assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
+    assert torch.equal(made.layout.vector, parameters)
+    assert torch.equal(random, torch.get_rng_state())
+    assert made.module.get_parameter("network.0.weight").data_ptr() == made.layout.vector.data_ptr()
+
+
+def test_a_broken_worker_is_told_apart() -> None:
+    made = Problem(*PROBLEMS["linear"])
+    made.batch[0][3] = torch.inf
+    for cls in subclasses(Engine):
+        gradients = made.engine(cls).gradients(made.step, made.batch, made.noise)
+        finite = gradients.finite() & gradients.losses.isfinite()
+        assert finite.tolist() == [True, True, True, False, True]
+
+
+def choose(made: Problem) -> Engine:
+    return choose_engine("auto", made.module, made.layout, made.buffers, made.step, made.batch, made.noise)
+
+
+def test_the_cpu_takes_what_is_the_same_in_every_world() -> None:
+    made = Problem(*PROBLEMS["linear"])
+    assert type(choose(made)) is LinearEngine
+    made = Problem(*PROBLEMS["residual"])
+    rows = {name: values.clone() for name, values in made.buffers.rows.items()}
+    assert type(choose(made)) is LoopEngine
+    assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
+
+
+def test_the_fastest_that_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What accelerators are given, with times told instead of taken; an engine that errs is out, however fast."""
+    made = Problem(*PROBLEMS["residual"])
+    vmap = made.engine(VmapEngine)
+    loop = LoopEngine(made.module, made.layout, made.buffers)
+
+    def gradients(engine: Engine) -> Any:
+        return engine.gradients(made.step, made.batch, made.noise)
+
+    assert engines._agree(gradients, vmap, loop, made.module, True, 5)
+    monkeypatch.setattr(VmapEngine, "tolerance", 0.0)
+    assert not engines._agree(gradients, vmap, loop, made.module, True, 5)
+    assert engines._seconds(gradients, vmap, torch.device("cpu")) > 0
+
+
+def test_dropout_is_left_to_the_loop() -> None:
+    made = Problem(lambda: Toy(dropout=0.3), 20)
+
+    def gradients(engine: Engine) -> Any:
+        return engine.gradients(made.step, made.batch, made.noise)
+
+    loop = LoopEngine(made.module, made.layout, made.buffers)
+    assert not engines._agree(gradients, made.engine(VmapEngine), loop, made.module, True, 5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 10, 16])
+def test_a_worker_does_not_see_how_many_there_are(batch_size: int) -> None:
+    """The linear engine gives a worker the same bits alone and among ten."""
+    module, generator = Toy(), torch.Generator().manual_seed(9)
+    layout = Layout(module.named_parameters())
+    engine = LinearEngine(module, layout)
+    x = torch.randn(10, batch_size, 20, generator=generator)
+    y = torch.randint(3, (10, batch_size), generator=generator)
+    together = engine.gradients(module.training_step, (x, y), [Noise(0, 0, 0)] * 10).dense(torch.arange(10))
+    for row in range(10):
+        alone = engine.gradients(module.training_step, (x[row, None], y[row, None]), [Noise(0, 0, 0)])
+        assert torch.equal(alone.dense(torch.tensor([0]))[0], together[row])
+
+
+def test_engines_train_alike() -> None:
+    torch.testing.assert_close(train("sgd", engine="linear").weights, train("sgd", engine="loop").weights)
+
+
+def test_a_lazy_run_is_the_same_under_vmap() -> None:
+    """Uploads and all, while rounding has not been amplified."""
+    loop, vmap = train("lasg", rounds=14, engine="loop"), train("lasg", rounds=14, engine="vmap")
+    torch.testing.assert_close(vmap.weights, loop.weights, rtol=1e-4, atol=1e-6)
+    assert vmap.ledger == loop.ledger
