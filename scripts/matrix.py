@@ -130,10 +130,12 @@ def matrix(overrides: list[str]) -> None:
         try:
             for future in as_completed(started):
                 told, reason = started[future].told, future.result()
-                tqdm.write(f"{told}: {reason or 'complete'}")
                 if reason:
                     failed[told] = reason
                 progress.update()
+                pace_s = progress.format_dict["elapsed"] / (progress.n - progress.initial)
+                to_go = tqdm.format_interval((progress.total - progress.n) * pace_s)
+                tqdm.write(f"{told}: {reason or 'complete'}; {progress.n} of {progress.total}, about {to_go} to go")
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)  # the running ones got the interrupt, too; the rest shall not start
             raise
