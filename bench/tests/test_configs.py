@@ -130,6 +130,20 @@ def test_real_processes_from_the_command_line(tmp_path: Path) -> None:
     assert histories[0] == histories[1] == histories[2]
 
 
+def test_photographs_in_real_processes(tmp_path: Path, data_dir: Path) -> None:
+    """Augmented, convolved and normalised, with stale passes: the same history in both worlds."""
+    script, histories = str(Path(__file__).parents[2] / "scripts" / "train.py"), []
+    common = ["algorithm=sasg", "data=cifar10", "model=resnet20", "workers=3", "data.batch_size=4", "logger=csv",
+              "+trainer.max_steps=14", "trainer.val_check_interval=7", f"results_dir={tmp_path}",
+              f"data_dir={data_dir}"]  # fmt: skip
+    for world in ("simulated", "processes"):
+        subprocess.run([sys.executable, script, *common, f"world={world}", f"name={world}"], check=True, timeout=120)
+        rows = RunFolder(tmp_path / world / "sasg" / "seed=1").history()
+        histories.append([{**row, "measured_s": None} for row in rows])
+    assert histories[0] == histories[1]
+    assert histories[0][-1]["num_backwards"] > 3 * 14, "this test needs stale passes"
+
+
 def test_the_benchmark_prints_ratios() -> None:
     script = str(Path(__file__).parents[2] / "scripts" / "benchmark.py")
     run = subprocess.run([sys.executable, script, "sgd", "--rounds", "100"], check=True, capture_output=True, text=True)
