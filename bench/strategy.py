@@ -224,7 +224,7 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
         workers: M.
         link: the network whose seconds the ledger models.
         seed: of the workers' noise (dropout and the like), together with round and rank.
-        engine: how gradients are computed: "loop", "linear", "vmap", or "auto" to choose in the first round.
+        engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers do, if there are any.
         device: where; the Trainer's if None.
 
@@ -271,7 +271,7 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         algorithm: a recipe or the name of one.
         link: the network whose seconds the ledger models; the real one's are measured beside it.
         seed: of the workers' noise, together with round and rank.
-        engine: how gradients are computed: "loop", "linear", "vmap", or "auto" to choose in the first round.
+        engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers do, if there are any.
         timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
         kwargs: as of Lightning's `DDPStrategy`, such as `start_method`.

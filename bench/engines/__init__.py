@@ -12,19 +12,19 @@ from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissin
 
 from bench.buffers import WorkerBuffers
 from bench.engines.base import Engine, RowGradients, Step, WorkerGradients
-from bench.engines.linear import LinearEngine
+from bench.engines.joint import JointEngine
 from bench.engines.loop import LoopEngine
 from bench.engines.vmap import VmapEngine
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.noise import Noise
 
-EngineName = Literal["auto", "loop", "linear", "vmap"]
+EngineName = Literal["auto", "loop", "joint", "vmap"]
 
 __all__ = [
     "Engine",
     "EngineName",
-    "LinearEngine",
+    "JointEngine",
     "LoopEngine",
     "RowGradients",
     "VmapEngine",
@@ -53,18 +53,19 @@ def choose_engine(
     Raises:
         InputError: no engine of that name.
     """
-    loop, linear, vmap = (
-        LoopEngine(module, layout, buffers), LinearEngine(module, layout), VmapEngine(module, layout, buffers),
+    loop, joint, vmap = (
+        LoopEngine(module, layout, buffers), JointEngine(module, layout, buffers), VmapEngine(module, layout, buffers),
     )  # fmt: skip
-    engines: dict[str, Engine] = {"loop": loop, "linear": linear, "vmap": vmap}
+    engines: dict[str, Engine] = {"loop": loop, "joint": joint, "vmap": vmap}
     if name not in get_args(EngineName):
         raise InputError(f"engine: {name!r}; one of {', '.join(get_args(EngineName))} is needed")
-    if name == "linear" and not exact:
-        raise InputError("engine: linear; it computes in single precision, 32-true or loop is needed")
+    if name == "joint" and not exact:
+        raise InputError("engine: joint; it computes in single precision, 32-true or loop is needed")
     if name != "auto":
         return engines[name]
-    candidates: list[Engine] = [linear] if exact and LinearEngine.fits(module, layout) else []
-    if on_accelerator := layout.vector.device.type != "cpu":
+    on_accelerator = layout.vector.device.type != "cpu"
+    candidates: list[Engine] = [joint] if exact and (on_accelerator or joint.is_exact()) else []
+    if on_accelerator:
         candidates.append(vmap)
 
     def gradients(engine: Engine) -> WorkerGradients:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from bench.errors import InputError
 from bench.noise import Noise
@@ -74,6 +75,24 @@ class WorkerGradients(RowGradients):
     @abstractmethod
     def squared_distance(self, rows: Tensor, other: RowGradients) -> Tensor:
         """(R',): ‖g_m − g'_m‖² for these rows, `other` (of the same engine) holding g' for them in this order."""
+
+
+class Stepping(nn.Module):
+    """A step as a module's forward, so that the module's parameters and buffers can be exchanged for a call."""
+
+    def __init__(self, module: nn.Module, step: Step) -> None:
+        super().__init__()
+        self.module = module
+        self.step = step
+
+    def forward(self, shard: Any) -> Tensor:
+        return self.step(shard)
+
+    def at(self, tensors: dict[str, Tensor], shard: Any) -> Tensor:
+        """The step's loss with these tensors in the place of the module's own, by name; others stay."""
+        if not tensors:
+            return self.step(shard)
+        return functional_call(self, {f"module.{name}": values for name, values in tensors.items()}, (shard,))
 
 
 class Engine(ABC):

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import grad_and_value
 
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Step, logging_replaced, refuse_to_log
+from bench.engines.base import Engine, Step, Stepping, logging_replaced, refuse_to_log
 from bench.engines.loop import DenseGradients
 from bench.layout import Layout
 from bench.noise import Noise
@@ -53,12 +53,11 @@ class VmapEngine(Engine):
         self, parameters: dict[str, Tensor], dim: int | None, buffers: dict[str, Tensor], step: Step, batch: Any
     ) -> tuple[DenseGradients, dict[str, Tensor]]:
         """Gradients and new buffers. `dim`: along which parameters differ by row; None where all have the same."""
-        stepping = _Stepping(self.module, step)
+        stepping = Stepping(self.module, step)
 
         def loss_of(parameters: dict[str, Tensor], buffers: dict[str, Tensor], shard: Any) -> Any:
             moving = {name: values.clone() for name, values in buffers.items()}
-            tensors = {f"module.{name}": values for name, values in {**parameters, **moving}.items()}
-            return functional_call(stepping, tensors, (shard,)), moving
+            return stepping.at({**parameters, **moving}, shard), moving
 
         differentiated = torch.vmap(grad_and_value(loss_of, has_aux=True), in_dims=(dim, 0, 0))
         with logging_replaced(self.module, refuse_to_log), warnings.catch_warnings():
@@ -69,15 +68,3 @@ class VmapEngine(Engine):
             for view, name in zip(self.layout.views(vector), self.names, strict=True):
                 view.copy_(gradients[name][row])
         return DenseGradients(losses.detach(), matrix), moved
-
-
-class _Stepping(nn.Module):
-    """A step as a module's forward, so that the parameters inside can be exchanged."""
-
-    def __init__(self, module: nn.Module, step: Step) -> None:
-        super().__init__()
-        self.module = module
-        self.step = step
-
-    def forward(self, shard: Any) -> Tensor:
-        return self.step(shard)

@@ -57,7 +57,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["algorithm.densty=0.1"], ["densty"]),
         (["optimizer.lr=1e30"], ["round ", "worker ", "not finite"]),
         (["+trainer.accumulate_grad_batches=2"], ["accumulate_grad_batches: 2"]),
-        (["engine=fast"], ["engine: 'fast'", "auto, loop, linear, vmap"]),
+        (["engine=fast"], ["engine: 'fast'", "auto, loop, joint, vmap"]),
         (["split=labels", "data.split.num_labels=11"], ["num_labels: 11", "1 to 10"]),
         (["split=labels", "workers=4"], ["num_labels: 2", "4 workers hold 8", "nobody holds "]),
         (["split=dirichlet", "data.split.alpha=0"], ["alpha: 0;", "above 0"]),

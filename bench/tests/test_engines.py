@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench import engines
 from bench.buffers import WorkerBuffers
-from bench.engines import Engine, LinearEngine, LoopEngine, VmapEngine, choose_engine
+from bench.engines import Engine, JointEngine, LoopEngine, VmapEngine, choose_engine
 from bench.layout import Layout
 from bench.noise import Noise
 from bench.tests.found import subclasses
@@ -52,7 +52,7 @@ class Problem:
     def engine(self, cls: type[Engine]) -> Any:
         self.buffers = WorkerBuffers(self.module, 5)
         arguments: Any = (self.module, self.layout, self.buffers)
-        return cls(*arguments[: 2 if cls is LinearEngine else 3])
+        return cls(*arguments)
 
 
 PROBLEMS = {"linear": (Toy, 20), "residual": (Residual, 3, 32, 32)}
@@ -64,8 +64,6 @@ PROBLEMS = {"linear": (Toy, 20), "residual": (Residual, 3, 32, 32)}
 def test_engines_agree(cls: type[Engine], problem: str, dtype: torch.dtype) -> None:
     """Gradients, losses, distances and buffers are the loop's; here and at other parameters. In double to 1e-9."""
     made = Problem(*PROBLEMS[problem], dtype=dtype)
-    if cls is LinearEngine and not LinearEngine.fits(made.module, made.layout):
-        pytest.skip("no engine for convolutions")
     module, some = made.module, torch.tensor([0, 2, 3])
     picked, noise = tuple(t[some] for t in made.batch), [made.noise[row] for row in some.tolist()]
     state = {name: buffer.clone() for name, buffer in module.named_buffers()}
@@ -91,15 +89,15 @@ def test_engines_agree(cls: type[Engine], problem: str, dtype: torch.dtype) -> N
     loop, other = results
     for name, expected in loop.items():
         difference = (other[name] - expected).double().norm(dim=-1)
-        tolerance = cls.tolerance if dtype == torch.float32 else 1e-9
+        tolerance = engine.tolerance if dtype == torch.float32 else 1e-9
         assert (difference <= tolerance * expected.double().norm(dim=-1)).all(), name
 
 
-@pytest.mark.parametrize("engine", ["loop", "vmap"])
-def test_a_stale_pass_leaves_no_trace(engine: str) -> None:
+@pytest.mark.parametrize("cls", subclasses(Engine), ids=lambda cls: cls.__name__)
+def test_a_stale_pass_leaves_no_trace(cls: type[Engine]) -> None:
     """Batch norm's statistics, the user's random numbers and the parameters stay what they were."""
     made = Problem(*PROBLEMS["residual"])
-    chosen = made.engine({"loop": LoopEngine, "vmap": VmapEngine}[engine])
+    chosen = made.engine(cls)
     rows = {name: values.clone() for name, values in made.buffers.rows.items()}
     parameters, random = made.layout.vector.clone(), torch.get_rng_state()
     picked = tuple(t[:3] for t in made.batch)
@@ -125,7 +123,7 @@ def choose(made: Problem) -> Engine:
 
 def test_the_cpu_takes_what_is_the_same_in_every_world() -> None:
     made = Problem(*PROBLEMS["linear"])
-    assert type(choose(made)) is LinearEngine
+    assert type(choose(made)) is JointEngine
     made = Problem(*PROBLEMS["residual"])
     rows = {name: values.clone() for name, values in made.buffers.rows.items()}
     assert type(choose(made)) is LoopEngine
@@ -162,7 +160,7 @@ def test_a_worker_does_not_see_how_many_there_are(batch_size: int) -> None:
     """The linear engine gives a worker the same bits alone and among ten."""
     module, generator = Toy(), torch.Generator().manual_seed(9)
     layout = Layout(module.named_parameters())
-    engine = LinearEngine(module, layout)
+    engine = JointEngine(module, layout, WorkerBuffers(module, 10))
     x = torch.randn(10, batch_size, 20, generator=generator)
     y = torch.randint(3, (10, batch_size), generator=generator)
     together = engine.gradients(module.training_step, (x, y), [Noise(0, 0, 0)] * 10).dense(torch.arange(10))
@@ -172,7 +170,7 @@ def test_a_worker_does_not_see_how_many_there_are(batch_size: int) -> None:
 
 
 def test_engines_train_alike() -> None:
-    torch.testing.assert_close(train("sgd", engine="linear").weights, train("sgd", engine="loop").weights)
+    torch.testing.assert_close(train("sgd", engine="joint").weights, train("sgd", engine="loop").weights)
 
 
 def test_a_lazy_run_is_the_same_under_vmap() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import bench
-from bench.engines import LinearEngine, LoopEngine
+from bench.engines import JointEngine, LoopEngine
 from bench.errors import InputError, NonFiniteError
 from bench.tests.found import RECIPES
 from bench.tests.toys import QUIET, Deal, Toy, flat, toy_data, train
@@ -118,7 +118,7 @@ def test_the_engine_is_chosen_by_what_the_module_is() -> None:
             self.register_buffer("class_weights", torch.ones(3))
 
     for module, engine in (
-        (Toy, LinearEngine),
+        (Toy, JointEngine),
         (Logging, LoopEngine),
         (Branching, LoopEngine),
         (Tied, LoopEngine),  # the linear engine would miss a gradient, however small
