@@ -33,7 +33,7 @@ COLORS = {  # after Okabe and Ito, and Paul Tol: told apart by the colour-blind,
     "sparse_signsgd": "#D55E00",
 }
 OTHERS = "#117733"
-STYLES = ("-", "--", ":", "-.")
+STYLES: Any = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 TITLES = {
     "round": "rounds",
     "uploads": "uploads",
@@ -41,6 +41,7 @@ TITLES = {
     "total_bits": "uplink + downlink bits",
     "modelled_s": "modelled seconds",
     "test_accuracy": "test accuracy",
+    "test_top5_accuracy": "top-5 test accuracy",
     "train_loss": "training loss",
     "num_byzantine": "Byzantine workers f",
     "workers": "workers M",

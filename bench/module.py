@@ -39,19 +39,23 @@ class Classifier(lightning.LightningModule):
             InputError: it does not.
         """
         data: Any = getattr(self.trainer, "datamodule", None)
-        if (expected := getattr(data, "num_classes", None)) is None:  # not one of the suite's
+        if not (hasattr(data, "num_classes") and hasattr(data, "test")):  # not one of the suite's
             return
         images, _ = data.test[torch.arange(1)]
         self.network.eval()
         try:
             with torch.no_grad():
-                num_classes = self.network(images.to(self.device)).shape[1]
+                logits = self.network(images.to(self.device, next(self.parameters()).dtype))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             shape = " × ".join(map(str, images.shape[1:]))
             raise InputError(f"model: its network cannot read the data's images of {shape}: {error}") from error
         self.network.train()
-        if num_classes != expected:
-            raise InputError(f"model.num_classes: {num_classes}; the data have {expected} classes, as many are needed")
+        if (given := logits.shape[1]) != data.num_classes:
+            raise InputError(
+                f"model.num_classes: {given}; the data have {data.num_classes} classes, as many are needed"
+            )
 
     def training_step(self, batch: Any) -> Tensor:
         images, labels = batch

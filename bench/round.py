@@ -86,11 +86,18 @@ class Cohort:
         """
         algorithm, workers, ledger = self.algorithm, self.workers, self.ledger
         rate = float(learning_rate[0]) if isinstance(learning_rate, Tensor) else learning_rate
-        lagged = self.lagged_rate.follow(rate, epoch)
-        threshold_lr = (lagged if algorithm.rule.lagging else rate) * algorithm.aggregator.weight(self.world.size)
         num_backwards = torch.ones(len(workers.ranks), dtype=torch.int64)
+        share = algorithm.aggregator.weight(self.world.size)
         view = View(
-            ledger.rounds, self.world.size, threshold_lr, parameters, workers, gradients, gradients_at, num_backwards
+            round=ledger.rounds,
+            num_workers=self.world.size,
+            learning_rate=rate * share,
+            lagged_rate=self.lagged_rate.follow(rate, epoch) * share,
+            parameters=parameters,
+            workers=workers,
+            gradients=gradients,
+            gradients_at=gradients_at,
+            num_backwards=num_backwards,
         )
         # 1. Who uploads?
         uploaded = algorithm.rule.should_upload(view)

@@ -47,7 +47,8 @@ class View:
     Attributes:
         round: t, from 0.
         num_workers: M, in all processes.
-        threshold_lr: the learning rate γ of the threshold, of a sum over workers.
+        learning_rate: γ, of a sum over workers.
+        lagged_rate: the same an epoch late.
         parameters: (d,) w^t.
         workers: the rows of this process.
         gradients: their gradients ∇f_m(w^t; ξ_m^t).
@@ -57,7 +58,8 @@ class View:
 
     round: int
     num_workers: int
-    threshold_lr: float
+    learning_rate: float
+    lagged_rate: float
     parameters: Tensor
     workers: Workers
     gradients: WorkerGradients
@@ -73,9 +75,6 @@ class View:
 class UploadRule(ABC):
     adaptive: bool = False
     """Whether a worker may skip; then each round costs one bit a worker to say so."""
-
-    lagging: bool = True
-    """Whether γ follows its schedule an epoch late, as rules see it."""
 
     def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
         """The rows (L, …) this rule keeps in `Workers.memory`, as they are before the first round."""
@@ -122,7 +121,7 @@ class LazyRule(UploadRule):
 
     def threshold(self, view: View) -> float:
         """The right side of the rule, a squared length of gradients, the same for every worker."""
-        c = self.coefficient / view.threshold_lr
+        c = self.coefficient / (view.lagged_rate if self.lagging else view.learning_rate)
         # An infinite coefficient means the limit, even while nothing has moved.
         return sum(view.workers.movements) * c / view.num_workers**2 if abs(c) != torch.inf else c
 

@@ -24,7 +24,7 @@ from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.batches import deal, pick
 from bench.buffers import WorkerBuffers
-from bench.engines import Engine, EngineName, RowGradients, choose_engine
+from bench.engines import Engine, EngineName, RowGradients, choose_engine, make_engine
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
@@ -58,9 +58,10 @@ class _Compressed(_Base):
         self.algorithm = load_recipe(algorithm) if isinstance(algorithm, str) else algorithm
         self.link = link or StarLink()
         self.seed = seed
-        self.engine_name: EngineName = engine
+        self.engine_name = engine
         self.adversary = adversary
         self._engine: Engine | None = None
+        self._engine_used: str = engine
         self._cohort: Cohort | None = None
         self._report: Report | None = None
 
@@ -106,7 +107,7 @@ class _Compressed(_Base):
         super().setup_optimizers(trainer)
         if len(self.optimizers) != 1:
             raise InputError(f"optimizers: {len(self.optimizers)}; exactly 1 is needed")
-        self._engine = None
+        self._engine, self._engine_used = None, self.engine_name
         self._cohort = Cohort(self.algorithm, self.world, self.link, self._layout, self.seed, self.adversary)
 
     def _share_initial_state(self, module: lightning.LightningModule) -> None:
@@ -125,9 +126,10 @@ class _Compressed(_Base):
 
         if self._engine is None:
             exact = self.precision_plugin.precision == "32-true"
-            self._engine = choose_engine(
-                self.engine_name, module, self._layout, self._buffers, step, shards, noise, exact
-            )
+            if self._engine_used == "auto":
+                chosen = choose_engine(module, self._layout, self._buffers, step, shards, noise, exact)
+                self._engine_used = self.broadcast(chosen)  # the same in every process
+            self._engine = make_engine(self._engine_used, module, self._layout, self._buffers, exact)
         gradients = self._engine.gradients(step, shards, noise)
         self._pass = (step, shards, noise, gradients)
         return gradients.losses.mean()
@@ -197,6 +199,7 @@ class _Compressed(_Base):
             checkpoint[CHECKPOINT_KEY] = {
                 "buffers": self._average_buffers(),  # in place, and so in the weights that the checkpoint refers to
                 "cohort": self.cohort.state_dict(),
+                "engine": self._engine_used,
                 "generators": self.world.gather(torch.get_rng_state()),
             }
         super().save_checkpoint(checkpoint, filepath, storage_options)
@@ -212,6 +215,8 @@ class _Compressed(_Base):
             return  # trained by another strategy: weights and optimizer go on, the cohort starts afresh
         self.cohort.load_state_dict(state["cohort"])
         self._buffers.load_state_dict(state["buffers"], self.world.local_ranks)
+        if self._engine_used == "auto":  # what was the fastest goes on, whatever is now
+            self._engine_used = state.get("engine", "auto")
         if len(generators := state["generators"]) > (rank := self.world.local_ranks[0]):
             torch.set_rng_state(generators[rank])
 
@@ -307,7 +312,9 @@ def _has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16 itself."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type != "cpu"
 
 
 def _loss(output: Any) -> Tensor:

@@ -126,7 +126,7 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
     target = next(iter(runs.values()))[0].summary()["target"]
     columns = [
         Column("recipe", "recipe", "name"),
-        Column("accuracy", "final accuracy %", "percent"),
+        Column("accuracy", f"final {'top-5 ' if 'top5' in target['metric'] else ''}accuracy %", "percent"),
         Column("round", "rounds", "count"),
         Column("uploads", "uploads", "count"),
         Column("uploads_theirs", "paper's", "count"),
@@ -144,8 +144,10 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
     columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
     caption = (
         f"{name}: cost at first exceeding {target['metric']} {target['value']:g}; mean ± standard deviation over"
-        f" n = {_num_seeds(runs)} seeds. Savings are factors to sgd; both ways adds the downlink."
+        f" n = {_num_seeds(runs)} seeds."
     )
+    if "sgd" in runs:
+        caption += " Savings are factors to sgd; both ways adds the downlink."
     if "source" in paper:
         caption += f" Paper: {paper['source']}."
     return Table(caption, columns, rows)
@@ -194,7 +196,7 @@ def _figures(folders: Sequence[RunFolder]) -> dict[str, Sample]:
     summaries, num_runs = [folder.summary() for folder in folders], len(folders)
     reached = {folder: summary["target"]["round"] for folder, summary in zip(folders, summaries, strict=True)}
     rows = [row for folder, round in reached.items() for row in folder.history() if row["round"] == round]
-    accuracies = tuple(100 * summary["test_accuracy"] for summary in summaries if "diverged" not in summary)
+    accuracies = tuple(100 * s[s["target"]["metric"]] for s in summaries if "diverged" not in s)
     figures = {"accuracy": Sample(accuracies, num_runs, "diverged")}
     for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "modelled_s"):
         figures[column] = Sample(tuple(row[column] for row in rows), num_runs)

@@ -36,15 +36,16 @@ class ImageArrays:
         """The last training samples become the test set.
 
         Raises:
-            InputError: nothing would be left to train on.
+            InputError: nothing would be left to train on; the last samples are all of one source.
         """
+        if self.sources is not None:
+            raise InputError(f"num_held_out: {num_samples}; it would be of one source only, 0 is needed for mixed data")
         kept = len(self.x_train) - num_samples
         if not 0 < num_samples < len(self.x_train):
             raise InputError(
                 f"num_held_out: {num_samples}; 1 to {len(self.x_train) - 1} is allowed, fewer than the training images"
             )
-        sources = None if self.sources is None else self.sources[:kept]
-        return type(self)(self.x_train[:kept], self.y_train[:kept], self.x_train[kept:], self.y_train[kept:], sources)
+        return type(self)(self.x_train[:kept], self.y_train[:kept], self.x_train[kept:], self.y_train[kept:])
 
 
 def load_npz(path: Path, image_shape: tuple[int, ...], num_classes: int) -> ImageArrays:

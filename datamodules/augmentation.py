@@ -65,7 +65,7 @@ class Crop(Augmentation):
 
 @dataclass(frozen=True)
 class Flip(Augmentation):
-    """Left and right exchanged, for every other image."""
+    """Left and right exchanged, for half of the images at random."""
 
     def draw(self, num_images: int, generator: torch.Generator) -> Tensor:
         return torch.randint(2, (num_images,), generator=generator)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bench.errors import InputError
 from datamodules.augmentation import Crop, Flip, Rotation
 from datamodules.downloads import TorchvisionData
 
@@ -30,4 +31,6 @@ class CIFAR100(TorchvisionData):
 
     def __init__(self, std: Sequence[float] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if std is not None and (len(std) != 3 or min(std) <= 0):
+            raise InputError(f"std: {list(std)}; three numbers above 0 are needed")
         self.std = std or self.std

@@ -11,15 +11,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.callbacks import going_on
+from bench.errors import InputError
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 from datamodules.arrays import ImageArrays
 from datamodules.augmentation import Augmentation, augment
 from datamodules.sharding import RoundLoader, RoundSampler
-from datamodules.splits import IID, Split, picture
+from datamodules.splits import IID, Sources, Split, picture
 
 
 class ImageSet(Dataset):
-    """Images as uint8 (N, C, H, W); indexed by a tensor of any shape S, gives floats (S, C, H, W) and labels (S).
+    """Images as uint8 (N, C, H, W); indexed by a tensor of shape S, gives floats (S, C, H, W) and labels (S).
 
     Args:
         images: (N, H, W) or (N, H, W, C).
@@ -63,7 +64,7 @@ class ImageData(lightning.LightningDataModule):
 
     Args:
         batch_size: of one worker.
-        seed: of the split.
+        seed: of the split, and of the augmentations.
         split: who holds which samples; IID if None.
         num_held_out: so many training images, the last ones, are kept from training and evaluated on in place of the
             test set: to choose learning rates by.
@@ -103,6 +104,8 @@ class ImageData(lightning.LightningDataModule):
         strategy = self.trainer.strategy
         assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
         arrays, device = self.load(), strategy.root_device
+        if isinstance(self.split, Sources) and arrays.sources is None:
+            raise InputError("split: sources; the data set has one source, data=mixed is needed")
         if self.num_held_out:
             arrays = arrays.hold_out(self.num_held_out)
         self.train = ImageSet(arrays.x_train, arrays.y_train, self.mean, self.std, device, self.augment)

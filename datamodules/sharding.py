@@ -26,7 +26,7 @@ class RoundSampler(Sampler[Tensor]):
         num_workers: M.
         local_ranks: the L workers of this process.
         batch_size: B, of one worker.
-        seed: of the split.
+        seed: of the split, and of the noise.
 
     Raises:
         InputError: more workers than samples, a batch larger than a worker's share, or no such split.
@@ -56,7 +56,7 @@ class RoundSampler(Sampler[Tensor]):
         self.num_rounds = share // batch_size
         self.epoch = 0
         self.rounds_done = 0  # of this epoch
-        self.skip = 0  # rounds that the epoch of a checkpoint had done already
+        self.done_before: dict[str, int] = {}  # the epoch of a checkpoint, and how many of its rounds were done
         self.deal()  # so that a split that is not possible says so at once
 
     def deal(self) -> list[np.ndarray]:
@@ -82,7 +82,8 @@ class RoundSampler(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         rounds = self.shards().split(self.batch_size, dim=1)
-        first, self.skip = self.skip % len(self), 0
+        before, self.done_before = self.done_before, {}
+        first = before["rounds_done"] % len(self) if before.get("epoch") == self.epoch else 0
         for done, indices in enumerate(rounds[first:], start=first + 1):
             self.rounds_done = done
             yield indices
@@ -96,7 +97,7 @@ class RoundLoader(DataLoader):
         self.rounds = sampler
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rounds_done": self.rounds.rounds_done}
+        return {"epoch": self.rounds.epoch, "rounds_done": self.rounds.rounds_done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rounds.skip = state["rounds_done"]
+        self.rounds.done_before = state

@@ -132,8 +132,8 @@ class Sources(Split):
 
     def deal(self, labels: np.ndarray, num_workers: int, seed: int, epoch: int) -> list[np.ndarray]:
         parts = [np.flatnonzero(labels < self.num_classes), np.flatnonzero(labels >= self.num_classes)]
-        if not all(len(part) for part in parts) or num_workers < 2:
-            raise InputError("split: sources; two data sets and two workers are needed, such as data=mixed workers=10")
+        if num_workers < 2:
+            raise InputError(f"workers: {num_workers}; split=sources needs 2 at least, one for each data set")
         held: list[np.ndarray] = [np.empty(0, int)] * num_workers
         for source, part in enumerate(parts):
             order = np.random.default_rng((seed, 2, epoch, source)).permutation(part)

@@ -16,6 +16,7 @@ def resnet18(num_classes: int = 10) -> ResNet:
     """
     network = ResNet(BasicBlock, [2, 2, 2, 2], num_classes)
     network.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does the others
     network.maxpool = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     return network.to(memory_format=torch.channels_last)
 

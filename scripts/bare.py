@@ -25,12 +25,14 @@ def fit(
     data: LightningDataModule,
     num_rounds: int,
     callbacks: Sequence[Callback] = (),
-    **options: Any,
+    accelerator: str = "cpu",
+    precision: Any = "32-true",
 ) -> None:
-    """Train for some rounds, without logs, checkpoints, bars and evaluation. `options`: more of the Trainer's."""
+    """Train for some rounds, without logs, checkpoints, bars and evaluation."""
     Trainer(
         strategy=strategy,
-        **{"accelerator": "cpu", **options},
+        accelerator=accelerator,
+        precision=precision,
         max_steps=num_rounds,
         callbacks=list(callbacks),
         logger=False,

@@ -196,8 +196,9 @@ def main() -> None:
         print(f"{'recipe':<16}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
     case = CASES[args.model]
     options = {"accelerator": args.device, "precision": args.precision}
+    num_first = -(-WARM_UP // case.chunk)
     for recipe in recipes:
-        num_rounds = args.rounds + case.chunk * (num_first := -(-WARM_UP // case.chunk))
+        num_rounds = args.rounds + num_first * case.chunk
         with tqdm(desc=recipe, total=num_rounds, unit="round", leave=False, disable=None) as progress:
             watch = measure(recipe, case, args.engine, num_rounds, progress, **options)
         rounds, steps = watch.rounds[num_first:], watch.steps[num_first:]

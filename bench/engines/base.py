@@ -1,14 +1,18 @@
 """What an engine gives: the gradients of several workers, each from its own batch."""
 
 import contextlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from bench.buffers import WorkerBuffers
 from bench.errors import InputError
+from bench.layout import Layout
 from bench.noise import Noise
 
 Step = Callable[[Any], Tensor]
@@ -42,7 +46,7 @@ def logging_replaced(module: nn.Module, log: Callable[..., None]) -> Iterator[No
             del vars(module)[name]
 
 
-def refuse_to_log(*args: Any, **kwargs: Any) -> None:
+def _refuse_to_log(*args: Any, **kwargs: Any) -> None:
     """Under vmap a logged value would be a tracer, so a step that logs is left to the loop."""
     raise UnsupportedModule("training_step logs")
 
@@ -77,6 +81,23 @@ class WorkerGradients(RowGradients):
         """(R',): ‖g_m − g'_m‖² for these rows, `other` (of the same engine) holding g' for them in this order."""
 
 
+@contextlib.contextmanager
+def vmapped(engine: str, module: nn.Module) -> Iterator[None]:
+    """A step under vmap: it must not log, and what vmap cannot do is told as such.
+
+    Raises:
+        UnsupportedModule: the step does such a thing, draws random numbers for example.
+    """
+    with logging_replaced(module, _refuse_to_log), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*batching rule")  # what has none is run row by row, which is right, too
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UnsupportedModule(f"{engine}; {str(error).splitlines()[0]}") from error
+
+
 class Stepping(nn.Module):
     """A step as a module's forward, so that the module's parameters and buffers can be exchanged for a call."""
 
@@ -96,10 +117,21 @@ class Stepping(nn.Module):
 
 
 class Engine(ABC):
-    """Computes gradients of all workers in this process."""
+    """Computes gradients of all workers in this process.
+
+    Args:
+        module: whose step is run.
+        layout: its parameters.
+        buffers: its buffers, a row a worker.
+    """
 
     tolerance: float = 0.0
     """How far a worker's gradient may lie from the loop's, as a fraction of its length."""
+
+    def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
+        self.module = module
+        self.layout = layout
+        self.buffers = buffers
 
     @abstractmethod
     def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> WorkerGradients:

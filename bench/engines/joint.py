@@ -4,12 +4,10 @@ Whatever else there is in a module goes through `torch.vmap`: with buffers a row
 each parameter that lies in no such layer, batch norm's for instance.
 """
 
-import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +20,7 @@ from bench.engines.base import (
     Stepping,
     UnsupportedModule,
     WorkerGradients,
-    logging_replaced,
-    refuse_to_log,
+    vmapped,
 )
 from bench.engines.layers import Intercept, Layer, Loose, Tape
 from bench.layout import Layout
@@ -83,17 +80,8 @@ class FactoredGradients(WorkerGradients):
 
 
 class JointEngine(Engine):
-    """
-    Args:
-        module: no dropout, no logging in the step.
-        layout: its parameters.
-        buffers: its buffers, a row a worker.
-    """
-
-    def __init__(self, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers) -> None:
-        self.module = module
-        self.layout = layout
-        self.buffers = buffers
+    def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
+        super().__init__(module, layout, buffers)
         slots = {id(p): slot for slot, p in enumerate(layout.parameters)}
         layers = [m for m in module.modules() if type(m) in (nn.Linear, nn.Conv2d)]
         self.places = {id(p): slots[id(p)] for m in layers for p in m.parameters(recurse=False) if id(p) in slots}
@@ -145,8 +133,7 @@ class JointEngine(Engine):
             moving = {name: values.clone() for name, values in buffers.items()}
             return stepping.at({**copies, **moving}, shard), moving
 
-        with logging_replaced(module, refuse_to_log), Intercept(tape), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*batching rule")  # what has none is run row by row, which is right, too
+        with vmapped("joint", module), Intercept(tape):
             losses, moved = torch.vmap(loss_of)(copies, buffers, batch)
         if losses.shape != (num_rows,):
             raise UnsupportedModule("joint; training_step does not return a scalar loss")

@@ -134,7 +134,7 @@ class Loose(Layer):
         return (self.gradient[row] - other.gradient[other_row]).square().sum()
 
     def finite(self) -> Tensor:
-        return self.gradient.isfinite().flatten(1).all(dim=1)
+        return self.gradient.reshape(len(self.gradient), -1).isfinite().all(dim=1)
 
 
 class Intercept(TorchFunctionMode):

@@ -61,17 +61,8 @@ class DeferredGradients(RowGradients):
 
 
 class LoopEngine(Engine):
-    """
-    Args:
-        module: whose step is run.
-        layout: its parameters.
-        buffers: its buffers, a row a worker.
-    """
-
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
-        self.module = module
-        self.layout = layout
-        self.buffers = buffers
+        super().__init__(module, layout, buffers)
         self.matrix = layout.vector.new_empty(0, 0)  # kept: fresh pages cost as much as the numbers in them
 
     def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> DenseGradients:

@@ -4,7 +4,6 @@ A worker's numbers may depend on how many there are beside it, by the last bits,
 not the same to the bit. Steps that draw random numbers, or log, are left to the loop.
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,26 +12,17 @@ from torch import Tensor, nn
 from torch.func import grad_and_value
 
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Step, Stepping, logging_replaced, refuse_to_log
+from bench.engines.base import Engine, Step, Stepping, vmapped
 from bench.engines.loop import DenseGradients
 from bench.layout import Layout
 from bench.noise import Noise
 
 
 class VmapEngine(Engine):
-    """
-    Args:
-        module: whose step is run.
-        layout: its parameters.
-        buffers: its buffers, a row a worker.
-    """
-
     tolerance = 1e-2  # what was rounded otherwise may cross a ReLU's kink
 
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
-        self.module = module
-        self.layout = layout
-        self.buffers = buffers
+        super().__init__(module, layout, buffers)
         self.names = [name for name, p in module.named_parameters() if p.requires_grad]
 
     def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> DenseGradients:
@@ -60,8 +50,7 @@ class VmapEngine(Engine):
             return stepping.at({**parameters, **moving}, shard), moving
 
         differentiated = torch.vmap(grad_and_value(loss_of, has_aux=True), in_dims=(dim, 0, 0))
-        with logging_replaced(self.module, refuse_to_log), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*batching rule")  # what has none is run row by row, which is right, too
+        with vmapped("vmap", self.module):
             gradients, (losses, moved) = differentiated(parameters, buffers, batch)
         matrix = self.layout.vector.new_empty(len(losses), self.layout.num_parameters)
         for row, vector in enumerate(matrix):

@@ -7,28 +7,30 @@ import lightning
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from bench import engines
 from bench.buffers import WorkerBuffers
-from bench.engines import Engine, JointEngine, LoopEngine, VmapEngine, choose_engine
+from bench.engines import ENGINES, Engine, JointEngine, LoopEngine, choose_engine, make_engine
+from bench.engines.choice import Trial, fastest
+from bench.errors import InputError
 from bench.layout import Layout
 from bench.noise import Noise
-from bench.tests.found import subclasses
 from bench.tests.toys import Toy, train
 from models.resnet import resnet20
 
 
 class Residual(lightning.LightningModule):
-    """Convolutions and batch norm, channels last."""
+    """Convolutions, one with a bias, batch norm, channels last, and a parameter that is a number."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.first = nn.Conv2d(3, 3, 3, padding=1).to(memory_format=torch.channels_last)
         self.network = resnet20()
+        self.scale = nn.Parameter(torch.tensor(1.5))
 
     def training_step(self, batch: Any) -> Tensor:
         x, y = batch
-        return F.cross_entropy(self.network(x), y)
+        return F.cross_entropy(self.scale * self.network(self.first(x)), y)
 
 
 class Problem:
@@ -60,7 +62,7 @@ PROBLEMS = {"linear": (Toy, 20), "residual": (Residual, 3, 32, 32)}
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("cls", subclasses(Engine), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", list(ENGINES.values()), ids=lambda cls: cls.__name__)
 def test_engines_agree(cls: type[Engine], problem: str, dtype: torch.dtype) -> None:
     """Gradients, losses, distances and buffers are the loop's; here and at other parameters. In double to 1e-9."""
     made = Problem(*PROBLEMS[problem], dtype=dtype)
@@ -93,7 +95,7 @@ def test_engines_agree(cls: type[Engine], problem: str, dtype: torch.dtype) -> N
         assert (difference <= tolerance * expected.double().norm(dim=-1)).all(), name
 
 
-@pytest.mark.parametrize("cls", subclasses(Engine), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", list(ENGINES.values()), ids=lambda cls: cls.__name__)
 def test_a_stale_pass_leaves_no_trace(cls: type[Engine]) -> None:
     """Batch norm's statistics, the user's random numbers and the parameters stay what they were."""
     made = Problem(*PROBLEMS["residual"])
@@ -105,59 +107,83 @@ def test_a_stale_pass_leaves_no_trace(cls: type[Engine]) -> None:
     assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
     assert torch.equal(made.layout.vector, parameters)
     assert torch.equal(random, torch.get_rng_state())
-    assert made.module.get_parameter("network.0.weight").data_ptr() == made.layout.vector.data_ptr()
+    assert made.layout.parameters[0].data_ptr() == made.layout.vector.data_ptr()
 
 
 def test_a_broken_worker_is_told_apart() -> None:
     made = Problem(*PROBLEMS["linear"])
     made.batch[0][3] = torch.inf
-    for cls in subclasses(Engine):
+    for cls in list(ENGINES.values()):
         gradients = made.engine(cls).gradients(made.step, made.batch, made.noise)
         finite = gradients.finite() & gradients.losses.isfinite()
         assert finite.tolist() == [True, True, True, False, True]
 
 
-def choose(made: Problem) -> Engine:
-    return choose_engine("auto", made.module, made.layout, made.buffers, made.step, made.batch, made.noise)
+def arguments(made: Problem) -> Any:
+    return made.module, made.layout, made.buffers, made.step, made.batch, made.noise
 
 
 def test_the_cpu_takes_what_is_the_same_in_every_world() -> None:
-    made = Problem(*PROBLEMS["linear"])
-    assert type(choose(made)) is JointEngine
+    assert choose_engine(*arguments(Problem(*PROBLEMS["linear"]))) == "joint"
     made = Problem(*PROBLEMS["residual"])
     rows = {name: values.clone() for name, values in made.buffers.rows.items()}
-    assert type(choose(made)) is LoopEngine
+    assert choose_engine(*arguments(made)) == "loop"
     assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
 
 
-def test_the_fastest_that_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What accelerators are given, with times told instead of taken; an engine that errs is out, however fast."""
+def test_accelerators_take_the_fastest() -> None:
+    assert fastest(["loop", "joint", "vmap"], {"loop": 3.0, "joint": 1.0, "vmap": 2.0}.__getitem__) == "joint"
+
+
+class Forgetful(JointEngine):
+    """Loses a little of the gradient, of the loss, or of the buffers."""
+
+    def __init__(self, made: Problem, lost: str) -> None:
+        super().__init__(made.module, made.layout, made.buffers)
+        self.lost = lost
+
+    def gradients(self, step: Any, batch: Any, noise: Any) -> Any:
+        before = {name: values.clone() for name, values in self.buffers.rows.items()}
+        gradients = LoopEngine(self.module, self.layout, self.buffers).gradients(step, batch, noise)
+        if self.lost == "gradients":
+            gradients.matrix[3] *= 1.02
+        elif self.lost == "losses":
+            gradients.losses[3] *= 1.02
+        elif self.lost == "buffers":
+            self.buffers.rows = before
+        return gradients
+
+
+@pytest.mark.parametrize("lost", ["gradients", "losses", "buffers", "nothing"])
+def test_an_engine_that_errs_is_not_taken(lost: str) -> None:
+    """Were it ever so fast; and the trial leaves no trace."""
     made = Problem(*PROBLEMS["residual"])
-    vmap = made.engine(VmapEngine)
-    loop = LoopEngine(made.module, made.layout, made.buffers)
-
-    def gradients(engine: Engine) -> Any:
-        return engine.gradients(made.step, made.batch, made.noise)
-
-    assert engines._agree(gradients, vmap, loop, made.module, True, 5)
-    monkeypatch.setattr(VmapEngine, "tolerance", 0.0)
-    assert not engines._agree(gradients, vmap, loop, made.module, True, 5)
-    assert engines._seconds(gradients, vmap, torch.device("cpu")) > 0
+    rows = {name: values.clone() for name, values in made.buffers.rows.items()}
+    trial = Trial(*arguments(made))
+    assert trial.agrees(Forgetful(made, lost), exact=True) == (lost == "nothing")
+    assert trial.seconds(Forgetful(made, lost)) > 0
+    assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
 
 
-def test_dropout_is_left_to_the_loop() -> None:
+@pytest.mark.parametrize("name", ["joint", "vmap"])
+def test_dropout_is_left_to_the_loop(name: str) -> None:
+    """Under auto; who insists is told."""
     made = Problem(lambda: Toy(dropout=0.3), 20)
+    engine = made.engine(ENGINES[name])
+    assert not Trial(*arguments(made)).agrees(engine, exact=True)
+    with pytest.raises(InputError, match=f"engine: {name}; .*random"):
+        engine.gradients(made.step, made.batch, made.noise)
 
-    def gradients(engine: Engine) -> Any:
-        return engine.gradients(made.step, made.batch, made.noise)
 
-    loop = LoopEngine(made.module, made.layout, made.buffers)
-    assert not engines._agree(gradients, made.engine(VmapEngine), loop, made.module, True, 5)
+def test_half_precision_is_not_joint() -> None:
+    made = Problem(*PROBLEMS["linear"])
+    with pytest.raises(InputError, match="engine: joint; it computes in single precision"):
+        make_engine("joint", made.module, made.layout, made.buffers, exact=False)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 10, 16])
 def test_a_worker_does_not_see_how_many_there_are(batch_size: int) -> None:
-    """The linear engine gives a worker the same bits alone and among ten."""
+    """The joint engine gives a worker of linear layers the same bits alone and among ten."""
     module, generator = Toy(), torch.Generator().manual_seed(9)
     layout = Layout(module.named_parameters())
     engine = JointEngine(module, layout, WorkerBuffers(module, 10))

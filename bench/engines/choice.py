@@ -1,0 +1,166 @@
+"""Which engine: the loop, or one that was tried on a batch and gave the same."""
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import lightning
+import torch
+from torch import Tensor
+from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
+
+from bench.buffers import WorkerBuffers
+from bench.engines.base import Engine, Step
+from bench.engines.joint import JointEngine
+from bench.engines.loop import LoopEngine
+from bench.engines.vmap import VmapEngine
+from bench.errors import InputError
+from bench.layout import Layout
+from bench.noise import Noise
+
+EngineName = Literal["auto", "loop", "joint", "vmap"]
+ENGINES: dict[str, type[Engine]] = {"loop": LoopEngine, "joint": JointEngine, "vmap": VmapEngine}
+HALF_TOLERANCE = 0.05  # of engines in half precision
+
+
+def make_engine(
+    name: str, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers, exact: bool = True
+) -> Engine:
+    """The engine of that name.
+
+    Args:
+        exact: whether steps compute in single precision throughout.
+
+    Raises:
+        InputError: there is none, or not in half precision.
+    """
+    if name not in ENGINES:
+        raise InputError(f"engine: {name!r}; one of {', '.join(get_args(EngineName))} is needed")
+    if name == "joint" and not exact:
+        raise InputError("engine: joint; it computes in single precision, 32-true or loop is needed")
+    return ENGINES[name](module, layout, buffers)
+
+
+def choose_engine(
+    module: lightning.LightningModule,
+    layout: Layout,
+    buffers: WorkerBuffers,
+    step: Step,
+    batch: Any,
+    noise: Sequence[Noise],
+    exact: bool = True,
+) -> str:
+    """The name of an engine that gives what the loop gives on this batch, within its tolerance.
+
+    On the CPU, one with the same bits in every world; on an accelerator, the fastest on this batch.
+    """
+    on_accelerator = layout.vector.device.type != "cpu"
+    joint = JointEngine(module, layout, buffers)
+    candidates: list[str] = ["joint"] if exact and (on_accelerator or joint.is_exact()) else []
+    if on_accelerator:
+        candidates.append("vmap")
+    trial = Trial(module, layout, buffers, step, batch, noise)
+    agreeing = [name for name in candidates if trial.agrees(ENGINES[name](module, layout, buffers), exact)]
+    if not (on_accelerator and agreeing):
+        return agreeing[0] if agreeing else "loop"
+    return fastest(["loop", *agreeing], lambda name: trial.seconds(ENGINES[name](module, layout, buffers)))
+
+
+def fastest(names: Sequence[str], seconds: Callable[[str], float]) -> str:
+    """The engine that takes the fewest seconds."""
+    return min(names, key=seconds)
+
+
+class Trial:
+    """A batch on which engines are tried, leaving nothing behind. Arguments as of `choose_engine`."""
+
+    def __init__(
+        self,
+        module: lightning.LightningModule,
+        layout: Layout,
+        buffers: WorkerBuffers,
+        step: Step,
+        batch: Any,
+        noise: Sequence[Noise],
+    ) -> None:
+        self.module = module
+        self.layout = layout
+        self.buffers = buffers
+        self.step = step
+        self.batch = batch
+        self.noise = noise
+
+    def agrees(self, engine: Engine, exact: bool) -> bool:
+        """Whether an engine's losses, gradients and buffers are the loop's, but for rounding."""
+        try:
+            tried = self._run(engine)
+        except Exception:  # whatever a user's step does that vmap cannot: the loop can, or shows the true error
+            return False
+        if tried is None:
+            return False
+        reference = self._run(LoopEngine(self.module, self.layout, self.buffers))
+        assert reference is not None
+        tolerance = engine.tolerance if exact else HALF_TOLERANCE
+        return all(_alike(tried[name], expected, tolerance) for name, expected in reference.items())
+
+    def seconds(self, engine: Engine) -> float:
+        """How long an engine takes for all gradients of this batch, written out, once warm."""
+        device = self.layout.vector.device
+
+        def now() -> float:
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+            return time.perf_counter()
+
+        started = 0.0
+        for _ in range(3):
+            started = now()
+            self._run(engine)
+        return now() - started
+
+    def _run(self, engine: Engine) -> dict[str, Tensor] | None:
+        """Losses, gradients and buffers, a row a worker; None where the step kept a tensor of vmap's."""
+        with _without_traces(self.module, self.buffers):
+            gradients = engine.gradients(self.step, self.batch, self.noise)
+            dense = gradients.dense(torch.arange(len(self.noise)))
+            if _holds_tracers(self.module):
+                return None
+            return {**self.buffers.rows, "losses": gradients.losses, "gradients": dense}
+
+
+def _alike(tried: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether rows differ by no more than a fraction of their length."""
+    if not expected.is_floating_point():
+        return torch.equal(tried, expected)
+    tried, expected = tried.reshape(len(tried), -1), expected.reshape(len(expected), -1)
+    distance, allowed = (tried - expected).norm(dim=1), tolerance * expected.norm(dim=1)
+    return bool((distance <= allowed).logical_or(distance.isnan()).all())  # what is broken shows in the round
+
+
+@contextlib.contextmanager
+def _without_traces(module: lightning.LightningModule, buffers: WorkerBuffers) -> Iterator[None]:
+    """Undo what a trial leaves in buffers and in the module's attributes, such as a loss appended to a list."""
+
+    def copied(value: Any) -> Any:
+        return copy.copy(value) if isinstance(value, list | dict | set) else value
+
+    rows = buffers.rows
+    buffers.rows = {name: values.clone() for name, values in rows.items()}
+    before = {m: {name: copied(value) for name, value in vars(m).items()} for m in module.modules()}
+    try:
+        yield
+    finally:
+        for m, attributes in before.items():
+            vars(m).clear()
+            vars(m).update(attributes)
+        buffers.rows = rows
+
+
+def _holds_tracers(module: lightning.LightningModule) -> bool:
+    """Whether a step kept a tensor of vmap's, which is worthless outside it."""
+    values = [value for m in module.modules() for value in vars(m).values()]
+    kept = [item for value in values for item in (value if isinstance(value, list | tuple | set) else [value])]
+    kept += [item for value in values if isinstance(value, dict) for item in value.values()]
+    return any(isinstance(item, Tensor) and is_batchedtensor(item) for item in kept)
