@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from bench.errors import InputError
+from bench.rules import LASGWK2
 from bench.strategy import CompressedStrategy
 from bench.tests.found import RANDOM, RECIPES, RULES
 from bench.tests.test_parity import M, run_processes
@@ -58,6 +59,36 @@ class _Indexed(torch.utils.data.Dataset):
         return tuple(t[indices] for t in self.tensors)
 
 
+class Jittered(RoundData):
+    """Inputs that are shaken anew in every round, as augmented images are."""
+
+    def train_dataloader(self) -> RoundLoader:
+        loader = super().train_dataloader()
+        plain = loader.dataset
+
+        class Shaken(torch.utils.data.Dataset):
+            def __getitem__(self, indices: torch.Tensor) -> Any:
+                x, y = plain[indices]
+                drawn = [
+                    torch.randn(x.shape[1:], generator=origin.generator("augmentation", x.device))
+                    for origin in loader.rounds.noise()
+                ]
+                return x + 0.1 * torch.stack(drawn), y
+
+        return RoundLoader(Shaken(), loader.rounds)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(toy_data(), batch_size=100)
+
+
+class Decaying(Toy):
+    """The learning rate falls at the start of the second epoch."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, [1], gamma=0.2)]
+
+
 def fit(algorithm: Any, data: Any, callbacks: list[Callback], checkpoint: Path | None = None, **options: Any) -> Any:
     lightning.seed_everything(3, verbose=False)
     module, strategy = options.pop("module", Toy)(), CompressedStrategy(algorithm, workers=4)
@@ -86,6 +117,46 @@ def test_exact(name: str, after: int, tmp_path: Path) -> None:
     resumed_weights, resumed_ledger = fit(CASES[name], RoundData(), [], path, **options)
     assert torch.equal(resumed_weights, weights)
     assert resumed_ledger == ledger
+
+
+class SaveAtEvaluation(Callback):
+    """As `Autosave` does: saves at every evaluation, and dies after some."""
+
+    def __init__(self, path: Path, after: int) -> None:
+        self.path = path
+        self.after = after
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        trainer.save_checkpoint(self.path)
+        if trainer.global_step == self.after:
+            raise Killed
+
+
+class Evaluated(Decaying):
+    """Has something to evaluate, so that evaluations happen."""
+
+    def validation_step(self, batch: Any) -> None:
+        self.training_step(batch)
+
+
+@pytest.mark.parametrize("limit", [30, 24], ids=["whole epochs", "limited epochs"])
+@pytest.mark.parametrize("after", [12, 24, 30, 48, 60], ids=lambda after: f"after {after}")
+@pytest.mark.parametrize("lagging", [True, False], ids=["lagging", "at once"])
+def test_schedules_and_augmentations_go_on(limit: int, after: int, lagging: bool, tmp_path: Path) -> None:
+    """Inside epochs and where an evaluation falls on their end."""
+    recipe = replace(RECIPES["sasg"], rule=LASGWK2(lagging=lagging))
+    options = {
+        "max_epochs": 3, "module": Evaluated, "limit_train_batches": limit, "limit_val_batches": 1,
+        "num_sanity_val_steps": 0, "val_check_interval": 6, "check_val_every_n_epoch": None,
+    }  # fmt: skip
+    weights, ledger = fit(recipe, Jittered(), [], **options)
+    path = tmp_path / "saved.ckpt"
+    with pytest.raises(Killed):
+        fit(recipe, Jittered(), [SaveAtEvaluation(path, after)], **options)
+    resumed_weights, resumed_ledger = fit(recipe, Jittered(), [], path, **options)
+    assert resumed_ledger == ledger
+    assert torch.equal(resumed_weights, weights)
+    assert ledger["rounds"] == 3 * limit
 
 
 @pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
