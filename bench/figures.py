@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from bench.arms import Arm
 from bench.errors import InputError
@@ -92,9 +93,10 @@ def curves(
             values = np.array([[row[y] for row in history] for history in histories])
             lost = len(arm.runs) - len(histories)
             label = f"{arm.label} ({lost} of {len(arm.runs)} diverged)" if lost else arm.label
-            axes.plot(across, values.mean(axis=0), style, color=color, label=label)
+            axes.plot(across, values.mean(axis=0), linestyle=style, color=color, label=label)
             axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
         axes.set(xlabel=TITLES[cost], xscale="log" if cost.endswith(("_bits", "_s")) else "linear")
+        axes.xaxis.set_minor_formatter(NullFormatter())  # labels between powers of ten would run into each other
     panels[0].set_ylabel(TITLES[y])
     if y_limits:
         panels[0].set_ylim(*y_limits)
