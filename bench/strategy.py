@@ -24,7 +24,7 @@ from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.batches import deal, pick
 from bench.buffers import WorkerBuffers
-from bench.engines import Engine, EngineName, RowGradients, choose_engine, make_engine
+from bench.engines import Engine, EngineName, RowGradients, Trial, make_engine
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
@@ -127,8 +127,8 @@ class _Compressed(_Base):
         if self._engine is None:
             exact = self.precision_plugin.precision == "32-true"
             if self._engine_used == "auto":
-                chosen = choose_engine(module, self._layout, self._buffers, step, shards, noise, exact)
-                self._engine_used = self.broadcast(chosen)  # the same in every process
+                trial = Trial(module, self._layout, self._buffers, step, shards, noise, exact)
+                self._engine_used = self.broadcast(trial.choose())  # the same in every process
             self._engine = make_engine(self._engine_used, module, self._layout, self._buffers, exact)
         gradients = self._engine.gradients(step, shards, noise)
         self._pass = (step, shards, noise, gradients)

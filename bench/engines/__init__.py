@@ -1,7 +1,7 @@
 """Engines: how the gradients of the workers in this process are computed."""
 
 from bench.engines.base import Engine, RowGradients, WorkerGradients
-from bench.engines.choice import ENGINES, EngineName, choose_engine, make_engine
+from bench.engines.choice import ENGINES, EngineName, Trial, make_engine
 from bench.engines.joint import JointEngine
 from bench.engines.loop import LoopEngine
 from bench.engines.vmap import VmapEngine
@@ -13,8 +13,8 @@ __all__ = [
     "JointEngine",
     "LoopEngine",
     "RowGradients",
+    "Trial",
     "VmapEngine",
     "WorkerGradients",
-    "choose_engine",
     "make_engine",
 ]

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import lightning
@@ -43,38 +43,14 @@ def make_engine(
     return ENGINES[name](module, layout, buffers)
 
 
-def choose_engine(
-    module: lightning.LightningModule,
-    layout: Layout,
-    buffers: WorkerBuffers,
-    step: Step,
-    batch: Any,
-    noise: Sequence[Noise],
-    exact: bool = True,
-) -> str:
-    """The name of an engine that gives what the loop gives on this batch, within its tolerance.
-
-    On the CPU, one with the same bits in every world; on an accelerator, the fastest on this batch.
-    """
-    on_accelerator = layout.vector.device.type != "cpu"
-    joint = JointEngine(module, layout, buffers)
-    candidates: list[str] = ["joint"] if exact and (on_accelerator or joint.is_exact()) else []
-    if on_accelerator:
-        candidates.append("vmap")
-    trial = Trial(module, layout, buffers, step, batch, noise)
-    agreeing = [name for name in candidates if trial.agrees(ENGINES[name](module, layout, buffers), exact)]
-    if not (on_accelerator and agreeing):
-        return agreeing[0] if agreeing else "loop"
-    return fastest(["loop", *agreeing], lambda name: trial.seconds(ENGINES[name](module, layout, buffers)))
-
-
-def fastest(names: Sequence[str], seconds: Callable[[str], float]) -> str:
-    """The engine that takes the fewest seconds."""
-    return min(names, key=seconds)
-
-
 class Trial:
-    """A batch on which engines are tried, leaving nothing behind. Arguments as of `choose_engine`."""
+    """A batch on which engines are tried, leaving nothing behind.
+
+    Args:
+        module, layout, buffers: as of an engine.
+        step, batch, noise: as of `Engine.gradients`.
+        exact: whether steps compute in single precision throughout.
+    """
 
     def __init__(
         self,
@@ -84,6 +60,7 @@ class Trial:
         step: Step,
         batch: Any,
         noise: Sequence[Noise],
+        exact: bool = True,
     ) -> None:
         self.module = module
         self.layout = layout
@@ -91,8 +68,24 @@ class Trial:
         self.step = step
         self.batch = batch
         self.noise = noise
+        self.exact = exact
 
-    def agrees(self, engine: Engine, exact: bool) -> bool:
+    def choose(self) -> str:
+        """The name of an engine that gives what the loop gives, within its tolerance.
+
+        On the CPU, one with the same bits in every world; on an accelerator, the fastest on this batch.
+        """
+        on_accelerator = self.layout.vector.device.type != "cpu"
+        joint = JointEngine(self.module, self.layout, self.buffers)
+        candidates = ["joint"] if self.exact and (on_accelerator or joint.is_exact()) else []
+        if on_accelerator:
+            candidates.append("vmap")
+        agreeing = [name for name in candidates if self.agrees(self._engine(name))]
+        if not (on_accelerator and agreeing):
+            return agreeing[0] if agreeing else "loop"
+        return min(["loop", *agreeing], key=lambda name: self.seconds(self._engine(name)))
+
+    def agrees(self, engine: Engine) -> bool:
         """Whether an engine's losses, gradients and buffers are the loop's, but for rounding."""
         try:
             tried = self._run(engine)
@@ -100,9 +93,9 @@ class Trial:
             return False
         if tried is None:
             return False
-        reference = self._run(LoopEngine(self.module, self.layout, self.buffers))
+        reference = self._run(self._engine("loop"))
         assert reference is not None
-        tolerance = engine.tolerance if exact else HALF_TOLERANCE
+        tolerance = engine.tolerance if self.exact else HALF_TOLERANCE
         return all(_alike(tried[name], expected, tolerance) for name, expected in reference.items())
 
     def seconds(self, engine: Engine) -> float:
@@ -119,6 +112,9 @@ class Trial:
             started = now()
             self._run(engine)
         return now() - started
+
+    def _engine(self, name: str) -> Engine:
+        return make_engine(name, self.module, self.layout, self.buffers, self.exact)
 
     def _run(self, engine: Engine) -> dict[str, Tensor] | None:
         """Losses, gradients and buffers, a row a worker; None where the step kept a tensor of vmap's."""

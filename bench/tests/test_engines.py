@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.buffers import WorkerBuffers
-from bench.engines import ENGINES, Engine, JointEngine, LoopEngine, choose_engine, make_engine
-from bench.engines.choice import Trial, fastest
+from bench.engines import ENGINES, Engine, JointEngine, LoopEngine, Trial, make_engine
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.noise import Noise
@@ -124,15 +123,11 @@ def arguments(made: Problem) -> Any:
 
 
 def test_the_cpu_takes_what_is_the_same_in_every_world() -> None:
-    assert choose_engine(*arguments(Problem(*PROBLEMS["linear"]))) == "joint"
+    assert Trial(*arguments(Problem(*PROBLEMS["linear"]))).choose() == "joint"
     made = Problem(*PROBLEMS["residual"])
     rows = {name: values.clone() for name, values in made.buffers.rows.items()}
-    assert choose_engine(*arguments(made)) == "loop"
+    assert Trial(*arguments(made)).choose() == "loop"
     assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
-
-
-def test_accelerators_take_the_fastest() -> None:
-    assert fastest(["loop", "joint", "vmap"], {"loop": 3.0, "joint": 1.0, "vmap": 2.0}.__getitem__) == "joint"
 
 
 class Forgetful(JointEngine):
@@ -160,7 +155,7 @@ def test_an_engine_that_errs_is_not_taken(lost: str) -> None:
     made = Problem(*PROBLEMS["residual"])
     rows = {name: values.clone() for name, values in made.buffers.rows.items()}
     trial = Trial(*arguments(made))
-    assert trial.agrees(Forgetful(made, lost), exact=True) == (lost == "nothing")
+    assert trial.agrees(Forgetful(made, lost)) == (lost == "nothing")
     assert trial.seconds(Forgetful(made, lost)) > 0
     assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
 
@@ -170,7 +165,7 @@ def test_dropout_is_left_to_the_loop(name: str) -> None:
     """Under auto; who insists is told."""
     made = Problem(lambda: Toy(dropout=0.3), 20)
     engine = made.engine(ENGINES[name])
-    assert not Trial(*arguments(made)).agrees(engine, exact=True)
+    assert not Trial(*arguments(made)).agrees(engine)
     with pytest.raises(InputError, match=f"engine: {name}; .*random"):
         engine.gradients(made.step, made.batch, made.noise)
 
