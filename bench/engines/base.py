@@ -109,11 +109,11 @@ class Stepping(nn.Module):
     def forward(self, shard: Any) -> Tensor:
         return self.step(shard)
 
-    def at(self, tensors: dict[str, Tensor], shard: Any) -> Tensor:
-        """The step's loss with these tensors in the place of the module's own, by name; others stay."""
-        if not tensors:
-            return self.step(shard)
-        return functional_call(self, {f"module.{name}": values for name, values in tensors.items()}, (shard,))
+    def at(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], shard: Any) -> Any:
+        """The step's loss with these in the place of the module's own, by name, and what it made of the buffers."""
+        moving = {name: values.clone() for name, values in buffers.items()}
+        tensors = {f"module.{name}": values for name, values in {**parameters, **moving}.items()}
+        return (functional_call(self, tensors, (shard,)) if tensors else self.step(shard)), moving
 
 
 class Engine(ABC):

@@ -98,7 +98,7 @@ class JointEngine(Engine):
         return not (convolves or self.loose or self.buffers.rows)
 
     def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> FactoredGradients:
-        groups = [(slice(None), self.layout.vector)]
+        groups = [(slice(0, len(noise)), self.layout.vector)]
         gradients, self.buffers.rows = self._pass(groups, self.buffers.rows, step, batch, len(noise))
         return gradients
 
@@ -124,17 +124,13 @@ class JointEngine(Engine):
         module, layout = self.module, self.layout
         tape = Tape(self.places, [(rows, layout.views(vector)) for rows, vector in groups])
         copies = {
-            name: torch.cat([_copies(views[slot], rows, num_rows) for rows, views in tape.groups]).requires_grad_()
+            name: torch.cat(
+                [views[slot].detach().expand(rows.stop - rows.start, *views[slot].shape) for rows, views in tape.groups]
+            ).requires_grad_()
             for name, slot in self.loose.items()
         }
-        stepping = Stepping(module, step)
-
-        def loss_of(copies: dict[str, Tensor], buffers: dict[str, Tensor], shard: Any) -> Any:
-            moving = {name: values.clone() for name, values in buffers.items()}
-            return stepping.at({**copies, **moving}, shard), moving
-
         with vmapped("joint", module), Intercept(tape):
-            losses, moved = torch.vmap(loss_of)(copies, buffers, batch)
+            losses, moved = torch.vmap(Stepping(module, step).at)(copies, buffers, batch)
         if losses.shape != (num_rows,):
             raise UnsupportedModule("joint; training_step does not return a scalar loss")
         for parameter in layout.parameters:
@@ -148,8 +144,3 @@ class JointEngine(Engine):
         noted = [(slot, copies[name].grad) for name, slot in self.loose.items()]
         loose = [Loose((slot,), gradient) for slot, gradient in noted if gradient is not None]
         return FactoredGradients(losses.detach(), [*tape.layers, *loose], layout), moved
-
-
-def _copies(view: Tensor, rows: slice, num_rows: int) -> Tensor:
-    """(R', …): a parameter as often as there are rows in the slice."""
-    return view.detach().expand(len(range(num_rows)[rows]), *view.shape)

@@ -31,9 +31,11 @@ class Layer(ABC):
 
     Attributes:
         slots: the places of its parameters among the layout's.
+        delta: (R, …) what came backward.
     """
 
     slots: tuple[int, ...]
+    delta: Tensor
 
     @abstractmethod
     def write(self, row: int, views: Views) -> None:
@@ -43,9 +45,9 @@ class Layer(ABC):
     def squared_distance(self, row: int, other: Any, other_row: int) -> Tensor:
         """‖g − g'‖² between a worker's gradient here and one in another pass of the same layer."""
 
-    @abstractmethod
     def finite(self) -> Tensor:
         """(R,) bool: whether what came backward is free of NaN and infinity. An input that is not shows in the loss."""
+        return self.delta.reshape(len(self.delta), -1).isfinite().all(dim=1)
 
 
 @dataclass
@@ -83,9 +85,6 @@ class Linear(Layer):
             gram[:num_samples, :num_samples] += 1  # a bias is a weight whose x is 1, and whose x − x' is 0
         return gram.mul_(torch.mm(delta, delta.T)).sum()
 
-    def finite(self) -> Tensor:
-        return self.delta.isfinite().flatten(1).all(dim=1)
-
 
 @dataclass
 class Convolution(Layer):
@@ -111,9 +110,6 @@ class Convolution(Layer):
             distance += (self.delta[row] - theirs).sum(dim=(0, 2, 3)).square().sum()
         return distance
 
-    def finite(self) -> Tensor:
-        return self.delta.isfinite().flatten(1).all(dim=1)
-
     def _gradient(self, x: Tensor, delta: Tensor) -> list[Tensor]:
         with_bias = len(self.slots) == 2
         _, weight, bias = _convolution_backward(x, delta, self.weight, self.geometry, (False, True, with_bias))
@@ -122,19 +118,16 @@ class Convolution(Layer):
 
 @dataclass
 class Loose(Layer):
-    """A parameter of no layer above, of which every worker had a copy. gradient: (R, …)."""
+    """A parameter of no layer above, of which every worker had a copy. delta: (R, …), its gradient."""
 
     slots: tuple[int, ...]
-    gradient: Tensor
+    delta: Tensor
 
     def write(self, row: int, views: Views) -> None:
-        views[self.slots[0]].copy_(self.gradient[row])
+        views[self.slots[0]].copy_(self.delta[row])
 
     def squared_distance(self, row: int, other: "Loose", other_row: int) -> Tensor:
-        return (self.gradient[row] - other.gradient[other_row]).square().sum()
-
-    def finite(self) -> Tensor:
-        return self.gradient.reshape(len(self.gradient), -1).isfinite().all(dim=1)
+        return (self.delta[row] - other.delta[other_row]).square().sum()
 
 
 class Intercept(TorchFunctionMode):

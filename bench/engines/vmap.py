@@ -43,13 +43,7 @@ class VmapEngine(Engine):
         self, parameters: dict[str, Tensor], dim: int | None, buffers: dict[str, Tensor], step: Step, batch: Any
     ) -> tuple[DenseGradients, dict[str, Tensor]]:
         """Gradients and new buffers. `dim`: along which parameters differ by row; None where all have the same."""
-        stepping = Stepping(self.module, step)
-
-        def loss_of(parameters: dict[str, Tensor], buffers: dict[str, Tensor], shard: Any) -> Any:
-            moving = {name: values.clone() for name, values in buffers.items()}
-            return stepping.at({**parameters, **moving}, shard), moving
-
-        differentiated = torch.vmap(grad_and_value(loss_of, has_aux=True), in_dims=(dim, 0, 0))
+        differentiated = torch.vmap(grad_and_value(Stepping(self.module, step).at, has_aux=True), in_dims=(dim, 0, 0))
         with vmapped("vmap", self.module):
             gradients, (losses, moved) = differentiated(parameters, buffers, batch)
         matrix = self.layout.vector.new_empty(len(losses), self.layout.num_parameters)
