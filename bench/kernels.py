@@ -10,11 +10,18 @@ and infinity come out on top, so a broken gradient is always in the message and 
 
 import numba
 import numpy as np
+import torch
+from torch import Tensor
 
 MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but the sign
 BLOCK = 8  # entries whose maximum is compared at once; most blocks hold no survivor
 SAMPLE = 8192
 HASH = np.uint64(2654435761)  # Knuth's multiplicative hash: samples that no stride in the data can fool
+
+
+def is_compiled(x: Tensor) -> bool:
+    """Whether compiled passes take a tensor; others go through torch operations."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 @numba.njit(nogil=True, cache=True)

@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bench.engines.base import WorkerGradients, sum_in_order
 from bench.positions import PositionCode
@@ -72,28 +73,31 @@ class Message(ABC):
     def finite(self) -> Tensor:
         """(R,) bool: whether what a row was made of is free of NaN and infinity.
 
-        Read off its floats, of which a sum sees both and costs one read; a message without floats must know it.
+        Read off its floats; a message that may lack them must know it.
         """
         floats = [t for t in self.tensors.values() if t.is_floating_point()]
-        if all(t.sum().isfinite() for t in floats):
-            return torch.ones(self.num_rows, dtype=torch.bool)
-        return torch.stack([t.isfinite().all(dim=1) for t in floats]).all(dim=0)
+        return torch.stack([finite_rows(t) for t in floats]).all(dim=0)
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> Self:
         """The same schema with other data, as read from a checkpoint."""
         return replace(self, **tensors)  # pyright: ignore[reportArgumentType]: every subclass is a dataclass
 
-    def put(self, index: Sequence[int], arrived: "Message") -> None:
-        """Overwrite the rows at `index` with those of `arrived`."""
+    def put(self, index: Sequence[int], arrived: "Message") -> Self:
+        """These rows, those at `index` replaced by those of `arrived`; in place where there is room."""
         for name, t in self.tensors.items():
             t[index] = arrived.tensors[name].to(t.device)
+        return self
 
 
 def concatenate(messages: Sequence[Message]) -> Message:
     """The rows of several messages of one schema, in order."""
     first = messages[0]
-    joined = {name: torch.cat([m.tensors[name] for m in messages]) for name in first.tensors}
-    return first if len(messages) == 1 else first.with_tensors(joined)
+    if len(messages) == 1:
+        return first
+    if isinstance(first, RaggedMessage):
+        width = max(m.tensors["indices"].shape[1] for m in messages)
+        messages = [m.widened(width) for m in messages if isinstance(m, RaggedMessage)]
+    return first.with_tensors({name: torch.cat([m.tensors[name] for m in messages]) for name in first.tensors})
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,11 @@ class DenseMessage(Message):
     def dense(self) -> Tensor:
         return self.values
 
-    def put(self, index: Sequence[int], arrived: Message) -> None:
+    def put(self, index: Sequence[int], arrived: Message) -> Self:
         assert isinstance(arrived, DenseMessage | GradientMessage)
         for row, into in enumerate(index):
             arrived.write(row, self.values[into])
+        return self
 
     def write(self, row: int, out: Tensor) -> None:
         """Copy one row to `out` (d,)."""
@@ -202,17 +207,81 @@ class SparseMessage(Message):
         return self.values.new_zeros(len(self.values), self.dim).scatter_(1, self.indices, self.values)
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
-        values = self.values if weights is None else self.values * weights.to(self.values)[:, None]
-        total = self.values.new_zeros(self.dim)
-        for indices, row in zip(self.indices, values, strict=True):  # row by row: the same order on every device
-            total.index_add_(0, indices, row)
-        return total
+        return _sum_of_sparse(self.indices, self.values, weights, self.dim)
 
     def subtract_from(self, x: Tensor) -> Tensor:
         return x.scatter_add_(1, self.indices, -self.values)
 
     def clear_in(self, x: Tensor) -> Tensor:
         return x.scatter_(1, self.indices, 0)
+
+
+@dataclass(frozen=True)
+class RaggedMessage(Message):
+    """Entries at some positions, in every row as many as chance would have it; the others are zero.
+
+    `counts`: (R,) int64. `indices`: (R, K) int64, ascending. `values`: (R, K). Both are filled up with zeros from a
+    row's count on. `intact`: (R,) bool, whether the vectors were finite. `dim` is d.
+    """
+
+    counts: Tensor
+    indices: Tensor
+    values: Tensor
+    intact: Tensor
+    dim: int
+
+    def entries(self, row: int) -> tuple[Tensor, Tensor]:
+        """The positions and values of one row, without what fills it up."""
+        count = int(self.counts[row])
+        return self.indices[row, :count], self.values[row, :count]
+
+    def widened(self, width: int) -> Self:
+        """The same with K = width."""
+        room = (0, width - self.indices.shape[1])
+        return replace(self, indices=pad(self.indices, room), values=pad(self.values, room))
+
+    def dense(self) -> Tensor:
+        return self.values.new_zeros(self.num_rows, self.dim).scatter_add_(1, self.indices, self.values)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        return _sum_of_sparse(self.indices, self.values, weights, self.dim)
+
+    def subtract_from(self, x: Tensor) -> Tensor:
+        return x.scatter_add_(1, self.indices, -self.values)
+
+    def finite(self) -> Tensor:
+        return self.intact
+
+    def put(self, index: Sequence[int], arrived: Message) -> Self:
+        assert isinstance(arrived, RaggedMessage)
+        width = max(self.indices.shape[1], arrived.indices.shape[1])
+        wide = self if width == self.indices.shape[1] else self.widened(width)
+        return super(RaggedMessage, wide).put(index, arrived.widened(width))
+
+
+def ragged(rows: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, Tensor]:
+    """Positions and values of R rows -> the counts, indices and values of a `RaggedMessage`."""
+    counts = torch.tensor([len(indices) for indices, _ in rows])
+    width = int(counts.max())
+    padded = [[pad(t, (0, width - len(t))) for t in row] for row in rows]
+    indices, values = (torch.stack(column).to(device) for column in zip(*padded, strict=True))
+    return {"counts": counts, "indices": indices, "values": values}
+
+
+def finite_rows(x: Tensor) -> Tensor:
+    """(R, n) -> (R,) bool: which rows are free of NaN and infinity. A sum sees both, and costs one read."""
+    if x.sum().isfinite():
+        return torch.ones(len(x), dtype=torch.bool, device=x.device)
+    return x.isfinite().all(dim=1)
+
+
+def _sum_of_sparse(indices: Tensor, values: Tensor, weights: Tensor | None, dim: int) -> Tensor:
+    """(d,): the sum of rows of entries (R, k), each times its weight if given."""
+    values = values if weights is None else values * weights.to(values)[:, None]
+    total = values.new_zeros(dim)
+    for positions, row in zip(indices, values, strict=True):  # row by row: the same order on every device
+        total.index_add_(0, positions, row)
+    return total
 
 
 def as_bytes(values: Tensor) -> np.ndarray:
@@ -222,4 +291,6 @@ def as_bytes(values: Tensor) -> np.ndarray:
 
 def from_bytes(payload: np.ndarray, like: Tensor) -> Tensor:
     """A vector of `like`'s dtype and device, from its memory."""
-    return torch.from_numpy(payload.copy()).view(like.dtype).to(like.device)
+    values = torch.empty(len(payload) // like.element_size(), dtype=like.dtype)
+    values.view(torch.uint8).numpy()[:] = payload
+    return values.to(like.device)

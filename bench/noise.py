@@ -22,4 +22,9 @@ class Noise(NamedTuple):
 
     def entropy(self, purpose: Purpose) -> int:
         """The seed of such a generator."""
-        return int(np.random.SeedSequence(tuple(self), spawn_key=_STREAMS[purpose]).generate_state(1)[0])
+        return self.key(purpose)[0]
+
+    def key(self, purpose: Purpose) -> tuple[int, int]:
+        """Two numbers below 2³², where a generator is too slow: the key of `bench.draws`."""
+        low, high = np.random.SeedSequence(tuple(self), spawn_key=_STREAMS[purpose]).generate_state(2).tolist()
+        return low, high

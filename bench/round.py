@@ -1,6 +1,7 @@
 """One round, top to bottom. Read this file first."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
-from bench.compressors import Identity
+from bench.compressors import Agreeing, Identity
 from bench.engines import RowGradients, WorkerGradients
 from bench.errors import InputError, NonFiniteError
 from bench.layout import Layout
@@ -62,6 +63,9 @@ class Cohort:
         self.lagged_rate = LaggedRate()
         self.ledger = Ledger()
         self.vector = vector
+        compressor = algorithm.compressor
+        shared = isinstance(compressor, Agreeing) and compressor.shared
+        self.offer_bits = shared * len(self.segments) * 8 * vector.element_size()
         self.workspace = torch.empty_like(vector)[None]  # kept: fresh pages cost as much as the numbers in them
 
     def round(
@@ -102,7 +106,7 @@ class Cohort:
         # 1. Who uploads?
         uploaded = algorithm.rule.should_upload(view)
         # 2. What do they send? Those who skip stand still.
-        message = self._compress(gradients, uploaded.nonzero()[:, 0], learning_rate)
+        message, agreement_s = self._compress(gradients, uploaded.nonzero()[:, 0], learning_rate)
         algorithm.rule.finish_round(view, uploaded)
         # 3. The messages of all workers, in rank order.
         report = self._report(uploaded, message, gradients.losses, num_backwards)
@@ -122,46 +126,60 @@ class Cohort:
             whose = f"the gradient of worker {', '.join(map(str, broken))}" if broken else "the workers' sum"
             raise NonFiniteError(f"round {ledger.rounds}: {whose} is not finite: an overflow")
         # 5. The account.
-        uplink = report.num_bits.tolist()
         downlink_bits = int(broadcast.num_bits)
         control_bits = self.world.size if algorithm.rule.adaptive else 0
-        modelled_s = self.link.seconds(uplink, downlink_bits)
-        ledger.record(report, broadcast.kind, downlink_bits, control_bits, modelled_s, arrived.measured_s)
+        offered = self.offer_bits * report.uploaded
+        modelled_s = self.link.seconds((report.num_bits - offered).tolist(), downlink_bits)
+        if offered.any():  # an exchange of its own
+            modelled_s += self.link.seconds(offered.tolist(), self.offer_bits)
+            downlink_bits += self.offer_bits
+        measured_s = arrived.measured_s + agreement_s
+        ledger.record(report, broadcast.kind, downlink_bits, control_bits, modelled_s, measured_s)
         return broadcast.dense()[0], report
 
-    def _compress(self, gradients: WorkerGradients, rows: Tensor, learning_rate: float | Tensor) -> Message | None:
-        """The uploaders' messages; what they keep moves on."""
-        algorithm, workers = self.algorithm, self.workers
-        if not len(rows):
-            return None
+    def _compress(
+        self, gradients: WorkerGradients, rows: Tensor, learning_rate: float | Tensor
+    ) -> tuple[Message | None, float]:
+        """The uploaders' messages, and the seconds it took workers to agree; what they keep moves on."""
+        algorithm, compressor, kept = self.algorithm, self.algorithm.compressor, self.workers.kept
         if algorithm.sends_gradients and self.adversary is None:
-            return GradientMessage(gradients, rows, self.vector)
-        workspace = (
-            None if isinstance(algorithm.compressor, Identity) else self.workspace
-        )  # whose message is the vector
+            return (GradientMessage(gradients, rows, self.vector) if len(rows) else None), 0.0
+        vectors = partial(self._vector, gradients, learning_rate)
+        compress, agreement_s = compressor.compress, 0.0
+        if isinstance(compressor, Agreeing) and compressor.shared:
+            offers = [compressor.offer(vectors(row), self.segments) for row in rows.tolist()]
+            none = self.vector.new_zeros(1, len(self.segments))
+            agreed, agreement_s = self.world.maximum(torch.cat([none, *offers]).amax(dim=0))
+            compress = partial(compressor.compress_agreed, agreed=agreed)
+            if kept is not None:  # compensated just now
+                vectors = kept[:, None].__getitem__
         messages = []
         for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
-            kept = None if workers.kept is None else workers.kept[row, None]
-            update = gradients.dense(torch.tensor([row]), out=workspace)
-            if algorithm.units == "update":
-                update.mul_(learning_rate)
-            x = algorithm.feedback.compensate(update, kept)
-            noise = Noise(self.seed, self.ledger.rounds, workers.ranks[row])
-            message = algorithm.compressor.compress(x, self.segments, [noise])
+            x = vectors(row)
+            noise = Noise(self.seed, self.ledger.rounds, self.workers.ranks[row])
+            message = compress(x, self.segments, [noise])
             algorithm.feedback.settle(x, message)
             if self.adversary is not None and self.adversary.controls(noise.rank, self.world.size):
-                corrupted = self.adversary.corrupt(message.dense(), noise)
-                message = algorithm.compressor.compress(corrupted, self.segments, [noise])
+                message = compress(self.adversary.corrupt(message.dense(), noise), self.segments, [noise])
             messages.append(message)
-        return concatenate(messages)
+        return (concatenate(messages) if messages else None), agreement_s
+
+    def _vector(self, gradients: WorkerGradients, learning_rate: float | Tensor, row: int) -> Tensor:
+        """(1, d): what the compressor sees of one worker."""
+        kept = None if self.workers.kept is None else self.workers.kept[row, None]
+        is_message = isinstance(self.algorithm.compressor, Identity)
+        update = gradients.dense(torch.tensor([row]), out=None if is_message else self.workspace)
+        if self.algorithm.units == "update":
+            update.mul_(learning_rate)
+        return self.algorithm.feedback.compensate(update, kept)
 
     def _report(self, uploaded: Tensor, message: Message | None, losses: Tensor, num_backwards: Tensor) -> Report:
         rows = uploaded.numpy()
         num_bits, num_bits_paper, num_bytes = np.zeros((3, len(rows)), np.int64)
         broken = ~np.isfinite(loss := losses.double().cpu().numpy())
         if message is not None:
-            num_bits[rows] = message.num_bits.cpu()
-            num_bits_paper[rows] = self.algorithm.compressor.num_bits_paper(message).cpu()
+            num_bits[rows] = message.num_bits.cpu() + self.offer_bits
+            num_bits_paper[rows] = self.algorithm.compressor.num_bits_paper(message).cpu() + self.offer_bits
             broken[rows] |= ~message.finite().cpu().numpy()
         return Report(rows, num_bits, num_bits_paper, num_bytes, num_backwards.numpy(), broken, loss)
 

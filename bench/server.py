@@ -37,7 +37,7 @@ class Server:
             assert arrived is not None
             return arrived
         if arrived is not None:
-            self.last.put(ranks := np.flatnonzero(uploaded).tolist(), arrived)
+            self.last = self.last.put(ranks := np.flatnonzero(uploaded).tolist(), arrived)
             self.upload_lr[ranks] = learning_rate
         return self.last
 
@@ -54,5 +54,5 @@ class Server:
 
     def load_state_dict(self, state: dict) -> None:
         if self.last is not None:
-            self.last.put(range(self.num_workers), self.last.with_tensors(state["last"]))
+            self.last = self.last.put(range(self.num_workers), self.last.with_tensors(state["last"]))
             self.upload_lr = state["upload_lr"]

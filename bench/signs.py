@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.kernels import is_compiled
+
 BLOCK = 512  # bytes whose counts stay in the first cache while all rows are added
 
 
 def pack(x: Tensor) -> tuple[Tensor, Tensor]:
     """(R, n) -> bits (R, ⌈n/8⌉) uint8, and (R,) bool: whether a row is free of NaN and infinity."""
-    if not _compiled(x):
+    if not is_compiled(x):
         return _pack_plain(x < 0), x.isfinite().all(dim=1)
     bits = torch.empty(len(x), -(-x.shape[1] // 8), dtype=torch.uint8)
     finite = torch.empty(len(x), dtype=torch.bool)
@@ -24,7 +26,7 @@ def pack(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def unpack(bits: Tensor, out: Tensor) -> Tensor:
     """Bits (R, ⌈n/8⌉) -> ±1 an entry, written to `out` (R, n)."""
-    if _compiled(out):
+    if is_compiled(out):
         _unpack(bits.numpy(), out.numpy())
     else:
         out.copy_(_unpack_plain(bits, out.shape[1])).mul_(-2).add_(1)
@@ -33,17 +35,13 @@ def unpack(bits: Tensor, out: Tensor) -> Tensor:
 
 def add_up(bits: Tensor, out: Tensor) -> Tensor:
     """Bits (R, ⌈n/8⌉) -> the sum of the R vectors of ±1, written to `out` (n,)."""
-    if _compiled(out):
+    if is_compiled(out):
         _add_up(bits.numpy(), out.numpy())
     else:
         out.fill_(len(bits))
         for row in bits.split(1):
             out.sub_(_unpack_plain(row, len(out))[0], alpha=2)
     return out
-
-
-def _compiled(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def _pack_plain(flags: Tensor) -> Tensor:

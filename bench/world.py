@@ -55,6 +55,14 @@ class World(ABC):
         """
 
     @abstractmethod
+    def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
+        """(S,) of this process -> the largest of all processes' (NaN if one is), and the seconds in transit.
+
+        Raises:
+            WorkerLostError: another process did not answer in time.
+        """
+
+    @abstractmethod
     def gather(self, state: Any) -> list[Any]:
         """Every process's `state`, in rank order; in a simulation just the one."""
 
@@ -73,6 +81,9 @@ class SimulatedWorld(World):
 
     def exchange(self, report: Report, message: Message | None, schema: Message, round: int) -> Exchange:
         return Exchange(report, message, 0.0)
+
+    def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
+        return offered, 0.0
 
     def gather(self, state: Any) -> list[Any]:
         return [state]
@@ -103,10 +114,7 @@ class ProcessWorld(World):
             arrived = self._broadcast(payload, everyone)
             measured_s = time.perf_counter() - started
         except RuntimeError as error:
-            waited = self.timeout.total_seconds()
-            raise WorkerLostError(
-                f"round {round}: worker {self.local_ranks[0]} lost another worker (timeout {waited:g} s): {error}"
-            ) from error
+            raise self._lost(error, f"round {round}: ") from error
         return Exchange(everyone, schema.decode(arrived) if arrived else None, measured_s)
 
     def _broadcast(self, payload: np.ndarray, everyone: Report) -> list[np.ndarray]:
@@ -123,6 +131,20 @@ class ProcessWorld(World):
             assert work is not None
             work.wait()
         return [buffer.cpu().numpy() for _, buffer in buffers]
+
+    def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
+        table, started = offered.new_empty(self.size, len(offered)), time.perf_counter()
+        try:
+            dist.all_gather(list(table.split(1)), offered[None])
+        except RuntimeError as error:
+            raise self._lost(error) from error
+        return table.amax(dim=0), time.perf_counter() - started
+
+    def _lost(self, error: RuntimeError, when: str = "") -> WorkerLostError:
+        waited = self.timeout.total_seconds()
+        return WorkerLostError(
+            f"{when}worker {self.local_ranks[0]} lost another worker (timeout {waited:g} s): {error}"
+        )
 
     def gather(self, state: Any) -> list[Any]:
         states: list[Any] = [None] * self.size

@@ -1,10 +1,11 @@
 """What a round costs: milliseconds, and the ratio to one plain PyTorch step on the joint batch, in the same run.
 
-    python scripts/benchmark.py                    # every recipe, then packing and vote
+    python scripts/benchmark.py                    # every recipe, then its parts
     python scripts/benchmark.py sgd sasg --rounds 2000
     python scripts/benchmark.py sgd sparse lasg sasg --model resnet18 --threads 2 --rounds 12
     python scripts/benchmark.py sgd --model resnet18 --device cuda --engine vmap --precision bf16-mixed
     python scripts/benchmark.py packing vote       # signs of a ResNet18 against plain copies; votes of 1 to 31 workers
+    python scripts/benchmark.py drawing            # GSpar, UniSp, QSGD and TernGrad against plain copies
 
 Ten workers × batch 10 through the Trainer, everything included but evaluation, on 784-512-10 and one thread unless
 told otherwise. Chunks of rounds alternate with chunks of plain steps, which are in single precision whatever the rounds
@@ -32,7 +33,7 @@ from tqdm.auto import tqdm
 import bench
 from bench import signs
 from bench.aggregators import MajorityVote
-from bench.compressors import Sign
+from bench.compressors import QSGD, GSpar, Sign, TernGrad, UniSp
 from bench.engines import EngineName
 from bench.message import Message
 from bench.module import Classifier
@@ -168,13 +169,27 @@ def vote(repeats: int = 30) -> None:
         print(f"vote of {m:>2} on {RESNET18:,} entries: {milliseconds:>7.2f} ms, {milliseconds / m:>6.2f} a voter")
 
 
+def drawing(repeats: int = 15) -> None:
+    """What compressors that draw make of a gradient as long as ResNet18's, without coding it, against a copy of it."""
+    x = torch.randn(1, RESNET18)
+    out, noise = torch.empty_like(x), [Noise(0, 0, 0)]
+    found = [GSpar(0.01), GSpar(0.1), UniSp(0.01), QSGD(4, "l2", 512), QSGD(4, "max", None), TernGrad()]
+    parts = [lambda: out.copy_(x), *(partial(c.compress, x, (RESNET18,), noise) for c in found)]
+    times = [[_milliseconds(part) for part in parts] for _ in range(repeats + 1)][1:]  # the first compiles
+    copy, *medians = (statistics.median(column) for column in zip(*times, strict=True))
+    print(f"drawing from {RESNET18:,} entries: copy {copy:.2f} ms")
+    for i, (compressor, milliseconds) in enumerate(zip(found, medians, strict=True), start=1):
+        ratio = statistics.median(row[i] / row[0] for row in times)
+        print(f"{compressor!s:<45}{milliseconds:>8.2f} ms, ratio {ratio:>6.2f}")
+
+
 def _milliseconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return 1e3 * (time.perf_counter() - started)
 
 
-PARTS = {"packing": packing, "vote": vote}
+PARTS = {"packing": packing, "vote": vote, "drawing": drawing}
 
 
 def main() -> None:

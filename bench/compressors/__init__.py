@@ -1,11 +1,31 @@
 """One compressor a file."""
 
-from bench.compressors.base import Compressor
+from bench.compressors.base import Agreeing, Compressor
+from bench.compressors.gspar import GSpar, GSparClosed
 from bench.compressors.identity import Identity
+from bench.compressors.qsgd import QSGD
+from bench.compressors.random_k import RandomK
 from bench.compressors.scaled_sign import ScaledSign
 from bench.compressors.sign import Sign
 from bench.compressors.ternary import Ternary
+from bench.compressors.terngrad import TernGrad
 from bench.compressors.topk import TopK
 from bench.compressors.topk_sign import TopKSign
+from bench.compressors.unisp import UniSp
 
-__all__ = ["Compressor", "Identity", "ScaledSign", "Sign", "Ternary", "TopK", "TopKSign"]
+__all__ = [
+    "QSGD",
+    "Agreeing",
+    "Compressor",
+    "GSpar",
+    "GSparClosed",
+    "Identity",
+    "RandomK",
+    "ScaledSign",
+    "Sign",
+    "TernGrad",
+    "Ternary",
+    "TopK",
+    "TopKSign",
+    "UniSp",
+]

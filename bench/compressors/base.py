@@ -38,3 +38,25 @@ class Compressor(ABC):
     @abstractmethod
     def contraction(self, segments: Segments) -> float | None:
         """The largest δ with ‖x − C(x)‖² ≤ (1 − δ)‖x‖² for every x; 1 if lossless, None if there is no such δ."""
+
+    def variance(self, segments: Segments) -> float | None:
+        """An ω with E C(x) = x and E‖C(x) − x‖² ≤ ω‖x‖² for every x; None if C is biased, or random without bound."""
+        return None
+
+
+class Agreeing(Compressor):
+    """A compressor whose workers agree on numbers first: each offers its own, and all go by the largest.
+
+    That is a message each way before the messages themselves: a float a segment, which the ledger adds.
+    """
+
+    shared: bool
+    """Whether they do; otherwise each goes by its own."""
+
+    @abstractmethod
+    def offer(self, x: Tensor, segments: Segments) -> Tensor:
+        """(R, d) vectors -> (R, S) numbers, at least 0."""
+
+    @abstractmethod
+    def compress_agreed(self, x: Tensor, segments: Segments, noise: Sequence[Noise], agreed: Tensor) -> Message:
+        """`compress`, by the largest offers (S,) of all who upload."""

@@ -28,3 +28,6 @@ class Identity(Compressor):
 
     def contraction(self, segments: Segments) -> float:
         return 1.0
+
+    def variance(self, segments: Segments) -> float:
+        return 0.0

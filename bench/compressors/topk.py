@@ -62,8 +62,7 @@ class TopK(Compressor):
 
 def top_k(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
     """Ascending positions of the counts[s] largest |x| in each segment; of equals, the first. (R, d) -> (R, k)."""
-    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-    return (top_k_compiled if on_cpu else top_k_plain)(x, segments, counts)
+    return (top_k_compiled if kernels.is_compiled(x) else top_k_plain)(x, segments, counts)
 
 
 def first_positions(num_rows: int, segments: Segments, counts: tuple[int, ...], device: torch.device) -> Tensor:

@@ -37,15 +37,16 @@ def test_golden_trace(name: str, request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_counts_add_up(name: str) -> None:
     recorder = Recorder()
-    ledger = train(name, rounds=40, data=toy_data(800), callbacks=[recorder]).ledger
+    run = train(name, rounds=40, data=toy_data(800), callbacks=[recorder])
+    ledger, offer_bits = run.ledger, run.strategy.cohort.offer_bits
     uploads = np.array(recorder.uploads)
     assert ledger["rounds"] == len(uploads) == 40
     assert ledger["uploads"] == uploads.sum()
     broadcast = RECIPES[name].broadcast.blank(1, (387,), torch.zeros(387))
     assert ledger["downlink"] == broadcast.kind
     if broadcast.kind in ("dense", "sign"):  # whose length depends on nothing else
-        assert ledger["downlink_bits"] == ledger["rounds"] * int(broadcast.num_bits)
-    assert 0 < ledger["downlink_bits"] <= ledger["rounds"] * 387 * 32
+        assert ledger["downlink_bits"] == ledger["rounds"] * (int(broadcast.num_bits) + offer_bits)
+    assert 0 < ledger["downlink_bits"] <= ledger["rounds"] * (387 * 32 + offer_bits)
     assert ledger["measured_s"] == 0
     adaptive = RECIPES[name].rule.adaptive
     assert ledger["control_bits"] == (ledger["rounds"] * 4 if adaptive else 0)

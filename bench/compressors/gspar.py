@@ -1,0 +1,247 @@
+"""GSpar: entries drawn at random, the large ones more often, so that the variance is least.
+
+Wangni, Wang, Liu, Zhang: Gradient Sparsification for Communication-Efficient Distributed Optimization, NeurIPS 2018.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import draws, trits
+from bench.compressors.base import Compressor, Segments
+from bench.errors import InputError
+from bench.kernels import is_compiled
+from bench.message import Message, RaggedMessage, as_bytes, from_bytes, ragged
+from bench.noise import Noise
+from bench.positions import PositionCode
+
+COUNT_BITS = 32  # how many entries travel as they are
+
+
+@dataclass(frozen=True)
+class HybridMessage(RaggedMessage):
+    """The paper's hybrid code: entries that were certain to be sent as they are, of the others ±scale.
+
+    `scales`: (R, S) of each segment, 1/λ in the paper. On the wire are the scales, the positions and values of the
+    entries of another magnitude, and a ternary vector of those that have it.
+    """
+
+    scales: Tensor
+    segments: Segments
+    kind = "hybrid"
+
+    def parts(self, row: int) -> tuple[Tensor, Tensor, np.ndarray]:
+        """Positions and values of the entries sent as they are, and the rest as (d,) of −1, 0, 1."""
+        indices, values = self.entries(row)
+        scaled = self.is_scaled(row)
+        ternary = np.zeros(self.dim, np.int8)
+        ternary[indices[scaled].cpu().numpy()] = values[scaled].sign().cpu().numpy()
+        return indices[~scaled], values[~scaled], ternary
+
+    def is_scaled(self, row: int) -> Tensor:
+        """(k,) bool: which entries of a row are ±scale."""
+        indices, values = self.entries(row)
+        return values.abs() == self.scales[row][segment_of(indices, self.segments)]
+
+    @property
+    def num_bits(self) -> Tensor:
+        return torch.tensor([self._num_bits(row) for row in range(self.num_rows)])
+
+    def _num_bits(self, row: int) -> int:
+        indices, values, ternary = self.parts(row)
+        num_bits = 8 * (self.scales.element_size() * self.scales.shape[1] + values.element_size() * len(values))
+        if len(indices):
+            num_bits += int(PositionCode((self.dim,), (len(indices),)).num_bits(indices[None].cpu()))
+        return num_bits + COUNT_BITS + trits.num_bits(ternary)
+
+    def encode(self, row: int) -> np.ndarray:
+        indices, values, ternary = self.parts(row)
+        fields = [as_bytes(self.scales[row]), np.array([len(indices)], ">u4").view(np.uint8), as_bytes(values)]
+        if len(indices):
+            fields.append(PositionCode((self.dim,), (len(indices),)).encode(indices))
+        return np.concatenate([*fields, trits.encode(ternary)])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "HybridMessage":
+        scales, rows = zip(*map(self._decoded, payloads), strict=True)
+        device = self.values.device
+        intact = torch.ones(len(rows), dtype=torch.bool, device=device)
+        return replace(self, **ragged(rows, device), intact=intact, scales=torch.stack(scales).to(device))
+
+    def _decoded(self, payload: np.ndarray) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Bytes -> the scales (S,), and the positions and values of the entries."""
+        size, num_scales = self.values.element_size(), self.scales.shape[1]
+        like = self.values.new_empty(0, device="cpu")
+        scales, rest = from_bytes(payload[: size * num_scales], like), payload[size * num_scales :]
+        count, rest = int(rest[: COUNT_BITS // 8].copy().view(">u4")[0]), rest[COUNT_BITS // 8 :]
+        values, rest = from_bytes(rest[: size * count], like), rest[size * count :]
+        indices = torch.empty(0, dtype=torch.int64)
+        if count:
+            code = PositionCode((self.dim,), (count,))
+            indices = code.decode(rest)
+            rest = rest[-(-int(code.num_bits(indices[None])) // 8) :]
+        ternary = torch.from_numpy(trits.decode(rest, self.dim))
+        scaled = ternary.nonzero()[:, 0]
+        scale = scales[segment_of(scaled, self.segments)]
+        indices, order = torch.cat([indices, scaled]).sort()
+        return scales, (indices, torch.cat([values, scale.copysign(ternary[scaled])])[order])
+
+
+class Tail(NamedTuple):
+    """What of a part (n,) lies below a threshold in magnitude; NaN and infinity do not."""
+
+    num_above: int
+    sum: float  # of |x| below
+    squares: float  # of x below
+    num_zeros: int
+
+
+class Drawn(Compressor):
+    """Entry i is sent with probability p_i = min(|x_i| / scale, 1), as x_i / p_i: itself, or ±scale.
+
+    That keeps E C(x) = x. Of all such probabilities with one sum these have the least variance, for the right scale.
+    """
+
+    @abstractmethod
+    def scale(self, tail: Callable[[float], Tail], num_entries: int) -> float:
+        """1/λ of a finite segment of n entries, by way of its tails below thresholds."""
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> HybridMessage:
+        scales, rows = x.new_empty(len(x), len(segments)), []
+        for row, origin, own in zip(x, noise, scales, strict=True):
+            key, start, found = origin.key("compression"), 0, []
+            for s, part in enumerate(row.split(segments)):
+                broken = tail_of(part, torch.inf).num_above > 0
+                own[s] = torch.nan if broken else self.scale(lambda at, part=part: tail_of(part, at), len(part))
+                found.append(draws.chosen(part, float(own[s]), key, start) + start)
+                start += len(part)
+            indices = torch.cat(found)
+            values, scale = row[indices], own[segment_of(indices, segments)]
+            rows.append((indices, torch.where(values.abs() >= scale, values, scale.copysign(values))))
+        intact = scales.isfinite().all(dim=1)
+        return HybridMessage(**ragged(rows, x.device), intact=intact, dim=x.shape[1], scales=scales, segments=segments)
+
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> HybridMessage:
+        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        """Σ over segments of n entries: b + log₂ n for each sent as it is, the lesser of 1 + log₂ n for each other and
+        2n for all of them, and b for the scale (section 3.3)."""
+        assert isinstance(message, HybridMessage)
+        floats = 8 * message.values.element_size()
+        sizes = torch.tensor(message.segments, dtype=torch.float64)
+        totals = []
+        for row in range(message.num_rows):
+            scaled, where = message.is_scaled(row).cpu(), segment_of(message.entries(row)[0], message.segments).cpu()
+            num_scaled, num_exact = (torch.bincount(where[of], minlength=len(sizes)) for of in (scaled, ~scaled))
+            rest = torch.minimum(num_scaled * (1 + sizes.log2()), 2 * sizes)
+            totals.append((num_exact * (floats + sizes.log2()) + rest + floats).sum())
+        return torch.stack(totals).round().long()
+
+    def contraction(self, segments: Segments) -> None:
+        return None  # an entry that is drawn rarely is sent the larger
+
+
+@dataclass(frozen=True)
+class GSpar(Drawn):
+    """Algorithm 3, greedy: Σ p_i grows towards ρn, where the budget that certain entries leave goes to the others.
+
+    With λ = 1/scale each iteration is λ ← (ρn − #{λ|x_i| ≥ 1}) / Σ_{λ|x_i| < 1} |x_i|, until it grows no more. Where ρn
+    covers every entry that is not zero, each is sent, which is what iterations without end come to.
+
+    Args:
+        density: ρ, the expected fraction sent of each segment, in (0, 1].
+        iterations: at most so many after the first choice; the paper takes 2.
+    """
+
+    density: float
+    iterations: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise InputError(f"density: {self.density}; a fraction in (0, 1] is needed")
+        if self.iterations < 0:
+            raise InputError(f"iterations: {self.iterations}; at least 0 is needed")
+
+    def scale(self, tail: Callable[[float], Tail], num_entries: int) -> float:
+        budget, every = self.density * num_entries, tail(torch.inf)
+        if num_entries - every.num_zeros <= budget:
+            return 0.0
+        scale = every.sum / budget
+        for _ in range(self.iterations):
+            rest = tail(scale)
+            left = budget - rest.num_above
+            if left <= 0 or not 0 < rest.sum < scale * left:
+                break
+            scale = rest.sum / left
+        return scale
+
+    def variance(self, segments: Segments) -> float:
+        """Σ x²/p ≤ ‖x‖₁² / (ρn) where p < 1, and ‖x‖₁² ≤ n‖x‖²."""
+        return 1 / self.density
+
+
+@dataclass(frozen=True)
+class GSparClosed(Drawn):
+    """Algorithm 2, closed form: the fewest entries in expectation for which Σ x_i²/p_i ≤ (1 + ε) Σ x_i².
+
+    λ = Σ_{i>k} |x_(i)| / (ε Σ x² + Σ_{i>k} x_(i)²) for the smallest k whose next entry has λ|x_(k+1)| ≤ 1. Each k in
+    its turn sends what lies above 1/λ, and λ only grows, so that k is found without sorting.
+
+    Args:
+        epsilon: ε, the variance allowed, as a fraction of ‖x‖²; above 0.
+    """
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < float("inf"):
+            raise InputError(f"epsilon: {self.epsilon}; a finite number above 0 is needed")
+
+    def scale(self, tail: Callable[[float], Tail], num_entries: int) -> float:
+        every = rest = tail(torch.inf)
+        num_above, scale = -1, 0.0
+        while rest.num_above > num_above and rest.sum > 0:
+            num_above = rest.num_above
+            scale = (self.epsilon * every.squares + rest.squares) / rest.sum
+            rest = tail(scale)
+        return scale
+
+    def variance(self, segments: Segments) -> float:
+        return self.epsilon
+
+
+def tail_of(x: Tensor, threshold: float) -> Tail:
+    """The tail of a part (n,) below a threshold."""
+    if is_compiled(x):
+        return Tail(*_tail(x.detach().numpy(), np.float32(threshold)))
+    magnitudes = x.abs()
+    below = magnitudes < threshold
+    rest = torch.where(below, magnitudes, 0).double()
+    num_below, num_zeros = int(below.sum()), int((x == 0).sum())
+    return Tail(len(x) - num_below, float(rest.sum()), float(rest.square().sum()), num_zeros)
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # sums in any order, which a processor does several at a time
+def _tail(x: np.ndarray, threshold: Any) -> tuple[int, float, float, int]:
+    num_above, total, squares, num_zeros = 0, 0.0, 0.0, 0
+    for i in range(x.size):
+        magnitude = abs(x[i])
+        below = magnitude < threshold
+        value = np.float64(magnitude) if below else 0.0
+        total += value
+        squares += value * value
+        num_above += not below
+        num_zeros += magnitude == 0
+    return num_above, total, squares, num_zeros
+
+
+def segment_of(indices: Tensor, segments: Segments) -> Tensor:
+    """The segment that each position lies in."""
+    ends = torch.tensor(segments, device=indices.device).cumsum(0)
+    return torch.bucketize(indices, ends, right=True)

@@ -1,0 +1,123 @@
+"""QSGD: the norm of a vector, and of each entry a level and a sign.
+
+Alistarh, Grubic, Li, Tomioka, Vojnovic: QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding,
+NeurIPS 2017.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from math import sqrt
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import draws, elias
+from bench.compressors.base import Compressor, Segments
+from bench.errors import InputError
+from bench.message import Message, as_bytes, from_bytes
+from bench.noise import Noise
+from bench.norms import Norm, norms
+
+MOST_LEVELS = 2**15 - 1  # what the levels' int16 holds
+
+
+@dataclass(frozen=True)
+class LevelMessage(Message):
+    """‖x‖ sign(x_i) l_i / s an entry. `levels`: (R, d) signed integers ±l_i. `norms`: (R, B), of every bucket.
+
+    `sizes`: of the buckets. Levels travel in Elias' code, norms as floats before them.
+    """
+
+    levels: Tensor
+    norms: Tensor
+    sizes: tuple[int, ...]
+    num_levels: int
+    kind = "levels"
+
+    @property
+    def num_bits(self) -> Tensor:
+        return self.num_bits_of_code + elias.HEADER_BITS
+
+    @cached_property
+    def num_bits_of_code(self) -> Tensor:
+        """(R,) bits of norms and levels, without the header that tells one code from the other."""
+        bits_of_norms = self.norms.shape[1] * 8 * self.norms.element_size()
+        coded = [elias.num_bits(row) for row in self.levels.cpu().numpy()]
+        return torch.tensor(coded) + bits_of_norms - elias.HEADER_BITS
+
+    def encode(self, row: int) -> np.ndarray:
+        return np.concatenate([as_bytes(self.norms[row]), elias.encode(self.levels[row].cpu().numpy())])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "LevelMessage":
+        num_bytes = self.norms.shape[1] * self.norms.element_size()
+        norms = torch.stack([from_bytes(payload[:num_bytes], self.norms) for payload in payloads])
+        levels = torch.empty(len(payloads), self.levels.shape[1], dtype=self.levels.dtype)
+        for payload, row in zip(payloads, levels.numpy(), strict=True):
+            elias.decode(payload[num_bytes:], row)
+        return replace(self, levels=levels.to(self.levels.device), norms=norms)
+
+    def dense(self) -> Tensor:
+        sizes = torch.tensor(self.sizes, device=self.norms.device)
+        return torch.repeat_interleave(self.norms / self.num_levels, sizes, dim=1).mul_(self.levels)
+
+
+@dataclass(frozen=True)
+class QSGD(Compressor):
+    """‖x‖ sign(x_i) l_i / s, l_i being s|x_i| / ‖x‖ rounded up or down at random, so that it is right on average.
+
+    Args:
+        levels: s, from 1.
+        norm: "l2" as in the paper's theory, or "max" as in its experiments.
+        bucket: entries that share a norm, from 1; if None, those of a segment do.
+    """
+
+    levels: int
+    norm: Norm = "l2"
+    bucket: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.levels <= MOST_LEVELS:
+            raise InputError(f"levels: {self.levels}; 1 to {MOST_LEVELS} is allowed")
+        if self.norm not in get_args(Norm):
+            raise InputError(f"norm: {self.norm!r}; one of {', '.join(get_args(Norm))} is needed")
+        if self.bucket is not None and self.bucket < 1:
+            raise InputError(f"bucket: {self.bucket}; at least 1 entry is needed")
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> LevelMessage:
+        dtype, sizes = torch.int8 if self.levels < 2**7 else torch.int16, _bucket_sizes(segments, self.bucket)
+        levels, lengths = torch.empty_like(x, dtype=dtype), x.new_empty(len(x), len(sizes))
+        for row, own, out, origin in zip(x, lengths, levels, noise, strict=True):
+            key, start, first = origin.key("compression"), 0, 0
+            for part in row.split(segments):
+                end, bucket = start + len(part), self.bucket or len(part)
+                last = first + -(-len(part) // bucket)
+                own[first:last] = norms(part, bucket, self.norm)
+                draws.quantized(part, own[first:last], bucket, self.levels, key, start, out[start:end])
+                start, first = end, last
+        return LevelMessage(levels, lengths, sizes, self.levels)
+
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> LevelMessage:
+        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        assert isinstance(message, LevelMessage)
+        return message.num_bits_of_code
+
+    def contraction(self, segments: Segments) -> None:
+        return None  # a small entry that is rounded up may double the length
+
+    def variance(self, segments: Segments) -> float:
+        """Lemma 3.1 for the L2 norm, min(n/s², √n/s); a norm of the maximum is no larger."""
+        n, s = max(_bucket_sizes(segments, self.bucket)), self.levels
+        return min(n / s**2, sqrt(n) / s)
+
+
+@cache
+def _bucket_sizes(segments: Segments, bucket: int | None) -> tuple[int, ...]:
+    if bucket is None:
+        return segments
+    whole = [[bucket] * (n // bucket) + [n % bucket] * (n % bucket > 0) for n in segments]
+    return tuple(size for sizes in whole for size in sizes)

@@ -1,0 +1,111 @@
+"""Random-k: k entries of every tensor, drawn at random.
+
+Stich, Cordonnier, Jaggi: Sparsified SGD with Memory, NeurIPS 2018; scaled to be unbiased as in Wangni et al. 2018.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.compressors.base import Compressor, Segments
+from bench.errors import InputError
+from bench.message import Message, SparseMessage, as_bytes, finite_rows, from_bytes
+from bench.noise import Noise
+from bench.positions import position_code
+
+SEED_BITS = 32
+
+
+@dataclass(frozen=True)
+class SeededMessage(SparseMessage):
+    """Entries at positions that follow from a seed, so that 32 bits name them all.
+
+    `seeds`: (R,) int64. `intact`: (R,) bool, whether the vectors were finite.
+    """
+
+    seeds: Tensor
+    intact: Tensor
+    kind = "seeded"
+
+    @property
+    def num_bits(self) -> Tensor:
+        return torch.full((self.num_rows,), SEED_BITS + self.values.shape[1] * 8 * self.values.element_size())
+
+    def encode(self, row: int) -> np.ndarray:
+        return np.concatenate([np.array([int(self.seeds[row])], ">u4").view(np.uint8), as_bytes(self.values[row])])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "SeededMessage":
+        device, skip = self.values.device, SEED_BITS // 8
+        seeds = [int(payload[:skip].copy().view(">u4")[0]) for payload in payloads]
+        return replace(
+            self,
+            indices=_draw(seeds, self.code.segments, self.code.counts).to(device),
+            values=torch.stack([from_bytes(payload[skip:], self.values) for payload in payloads]),
+            seeds=torch.tensor(seeds, device=device),
+            intact=torch.ones(len(seeds), dtype=torch.bool, device=device),
+        )
+
+    def finite(self) -> Tensor:
+        return self.intact
+
+
+@dataclass(frozen=True)
+class RandomK(Compressor):
+    """k = max(1, ⌊density · n⌋) entries of each segment of n, all alike to be drawn, times n/k.
+
+    Args:
+        density: the fraction kept, in (0, 1].
+    """
+
+    density: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise InputError(f"density: {self.density}; a fraction in (0, 1] is needed")
+
+    def counts(self, segments: Segments) -> tuple[int, ...]:
+        """k of each segment; 0.29 · 100 = 28.999999999999996 means 29."""
+        return tuple(max(1, int(round(self.density * n, 6))) for n in segments)
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SeededMessage:
+        seeds, counts = [origin.entropy("compression") for origin in noise], self.counts(segments)
+        indices = _draw(seeds, segments, counts).to(x.device)
+        factors = [n / k for n, k in zip(segments, counts, strict=True)]
+        scale = torch.repeat_interleave(x.new_tensor(factors), torch.tensor(counts, device=x.device))
+        return SeededMessage(
+            indices,
+            x.gather(1, indices) * scale,
+            position_code(segments, counts),
+            sum(segments),
+            seeds=torch.tensor(seeds, device=x.device),
+            intact=finite_rows(x),
+        )
+
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SeededMessage:
+        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        """32 bits a kept value: who shares a seed sends no positions."""
+        values = message.tensors["values"]
+        return torch.full((len(values),), values.shape[1] * 8 * values.element_size())
+
+    def contraction(self, segments: Segments) -> float | None:
+        return 1.0 if self.variance(segments) == 0 else None  # an entry that is drawn is sent the larger
+
+    def variance(self, segments: Segments) -> float:
+        return max(n / k for n, k in zip(segments, self.counts(segments), strict=True)) - 1
+
+
+def _draw(seeds: Sequence[int], segments: Segments, counts: tuple[int, ...]) -> Tensor:
+    """(R, k): for each seed the ascending positions drawn, counts[s] of each segment."""
+    rows = []
+    for seed in seeds:
+        rng, start, parts = np.random.default_rng(seed), 0, []
+        for n, k in zip(segments, counts, strict=True):
+            parts.append(np.sort(rng.choice(n, k, replace=False, shuffle=False)) + start)
+            start += n
+        rows.append(np.concatenate(parts))
+    return torch.from_numpy(np.stack(rows))

@@ -1,0 +1,126 @@
+"""TernGrad: the largest magnitude of every tensor, and of each entry −1, 0 or +1.
+
+Wen, Xu, Yan, Wu, Wang, Chen, Li: TernGrad: Ternary Gradients to Reduce Communication in Distributed Deep Learning,
+NeurIPS 2017.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import draws, trits
+from bench.compressors.base import Agreeing, Segments
+from bench.errors import InputError
+from bench.message import Message, as_bytes, finite_rows, from_bytes
+from bench.noise import Noise
+from bench.norms import norms
+
+
+@dataclass(frozen=True)
+class ScaledTernaryMessage(Message):
+    """−scale, 0 or +scale an entry. `values`: (R, d) int8. `scales`: (R, S), of each segment.
+
+    `intact`: (R,) bool, whether the vectors were finite.
+    """
+
+    values: Tensor
+    scales: Tensor
+    intact: Tensor
+    segments: Segments
+    kind = "scaled ternary"
+
+    @property
+    def num_bits(self) -> Tensor:
+        bits_of_scales = self.scales.shape[1] * 8 * self.scales.element_size()
+        return torch.tensor([bits_of_scales + trits.num_bits(row) for row in self.values.cpu().numpy()])
+
+    def encode(self, row: int) -> np.ndarray:
+        return np.concatenate([as_bytes(self.scales[row]), trits.encode(self.values[row].cpu().numpy())])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "ScaledTernaryMessage":
+        num_bytes, device = self.scales.shape[1] * self.scales.element_size(), self.scales.device
+        scales = torch.stack([from_bytes(payload[:num_bytes], self.scales) for payload in payloads])
+        values = np.stack([trits.decode(payload[num_bytes:], self.values.shape[1]) for payload in payloads])
+        intact = torch.ones(len(values), dtype=torch.bool, device=device)
+        return ScaledTernaryMessage(torch.from_numpy(values).to(device), scales, intact, self.segments)
+
+    def dense(self) -> Tensor:
+        x = self.values.to(self.scales.dtype)
+        for part, scale in zip(x.split(self.segments, dim=1), self.scales.T, strict=True):
+            part.mul_(scale[:, None])
+        return x
+
+    def finite(self) -> Tensor:
+        return self.intact
+
+
+@dataclass(frozen=True)
+class TernGrad(Agreeing):
+    """s sign(x_i) with probability |x_i| / s, else 0, where s = max |x| of each segment.
+
+    Args:
+        clip: entries are brought within so many standard deviations of their segment (about zero) first, which makes s
+            smaller and the result biased; the paper takes 2.5. None leaves them alone.
+        shared: workers tell each other their s before they compress, and all take the largest.
+    """
+
+    clip: float | None = 2.5
+    shared: bool = True
+
+    def __post_init__(self) -> None:
+        if self.clip is not None and not self.clip > 0:
+            raise InputError(f"clip: {self.clip}; a number of standard deviations above 0 is needed, or null")
+
+    def offer(self, x: Tensor, segments: Segments) -> Tensor:
+        """s of each segment: its largest magnitude, once clipped."""
+        return torch.stack([torch.cat([self._largest(part) for part in row.split(segments)]) for row in x])
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledTernaryMessage:
+        return _ternary(x, segments, noise, self.offer(x, segments))
+
+    def compress_agreed(
+        self, x: Tensor, segments: Segments, noise: Sequence[Noise], agreed: Tensor
+    ) -> ScaledTernaryMessage:
+        if self.clip is not None:  # each within its own deviations, of which s is the largest
+            sizes = torch.tensor(segments, device=x.device)
+            bounds = self.offer(x, segments).repeat_interleave(sizes, dim=1)
+            x = x.clamp(-bounds, bounds)
+        return _ternary(x, segments, noise, agreed.expand(len(x), -1))
+
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> ScaledTernaryMessage:
+        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        """Two bits an entry and a float a segment."""
+        assert isinstance(message, ScaledTernaryMessage)
+        return torch.full((message.num_rows,), 2 * message.values.shape[1] + 32 * message.scales.shape[1])
+
+    def contraction(self, segments: Segments) -> None:
+        return None  # a small entry that is drawn is sent the larger
+
+    def variance(self, segments: Segments) -> float | None:
+        """E‖C(x)‖² = s‖x‖₁ ≤ √n‖x‖²; clipping is biased."""
+        return sqrt(max(segments)) - 1 if self.clip is None else None
+
+    def _largest(self, x: Tensor) -> Tensor:
+        """(n,) -> (1,)."""
+        largest = norms(x, len(x), "max")
+        if self.clip is None:
+            return largest
+        return torch.minimum(largest, norms(x, len(x), "l2") * (self.clip / sqrt(len(x))))
+
+
+def _ternary(x: Tensor, segments: Segments, noise: Sequence[Noise], scales: Tensor) -> ScaledTernaryMessage:
+    """What is above its scale counts as the scale: by clipping, or because a liar offered less."""
+    values = torch.empty_like(x, dtype=torch.int8)
+    for row, own, out, origin in zip(x, scales, values, noise, strict=True):
+        key, start = origin.key("compression"), 0
+        for part, scale in zip(row.split(segments), own.split(1), strict=True):
+            end = start + len(part)
+            draws.quantized(part, scale, len(part), 1, key, start, out[start:end])
+            start = end
+    return ScaledTernaryMessage(values, scales, finite_rows(x), segments)

@@ -1,0 +1,92 @@
+"""UniSp: entries drawn at random, all alike. What GSpar is compared with.
+
+Wangni, Wang, Liu, Zhang: Gradient Sparsification for Communication-Efficient Distributed Optimization, NeurIPS 2018.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log2
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import draws
+from bench.compressors.base import Compressor, Segments
+from bench.errors import InputError
+from bench.message import Message, RaggedMessage, as_bytes, finite_rows, from_bytes, ragged
+from bench.noise import Noise
+
+KEY_BITS = 64
+
+
+@dataclass(frozen=True)
+class KeyedMessage(RaggedMessage):
+    """Entries at positions that follow from a key, so that 64 bits name them all. `keys`: (R, 2) int64."""
+
+    keys: Tensor
+    density: float
+    kind = "keyed"
+
+    @property
+    def num_bits(self) -> Tensor:
+        return KEY_BITS + self.counts.cpu() * 8 * self.values.element_size()
+
+    def encode(self, row: int) -> np.ndarray:
+        _, values = self.entries(row)
+        return np.concatenate([self.keys[row].cpu().numpy().astype(">u4").view(np.uint8), as_bytes(values)])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "KeyedMessage":
+        like, device = self.values.new_empty(0, device="cpu"), self.values.device
+        keys = [payload[: KEY_BITS // 8].copy().view(">u4").astype(np.int64) for payload in payloads]
+        values = [from_bytes(payload[KEY_BITS // 8 :], like) for payload in payloads]
+        indices = [_positions(self.dim, self.density, (int(key[0]), int(key[1])), like.device) for key in keys]
+        rows = list(zip(indices, values, strict=True))
+        intact = torch.ones(len(rows), dtype=torch.bool, device=device)
+        return replace(self, **ragged(rows, device), intact=intact, keys=torch.from_numpy(np.stack(keys)).to(device))
+
+
+@dataclass(frozen=True)
+class UniSp(Compressor):
+    """Every entry is sent with probability ρ, as x_i / ρ.
+
+    Args:
+        density: ρ, in (0, 1].
+    """
+
+    density: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise InputError(f"density: {self.density}; a fraction in (0, 1] is needed")
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> KeyedMessage:
+        keys = [origin.key("compression") for origin in noise]
+        drawn = [_positions(x.shape[1], self.density, key, x.device) for key in keys]
+        rows = [(indices, row[indices] / self.density) for row, indices in zip(x, drawn, strict=True)]
+        return KeyedMessage(
+            **ragged(rows, x.device),
+            intact=finite_rows(x),
+            dim=x.shape[1],
+            keys=torch.tensor(keys, device=x.device),
+            density=self.density,
+        )
+
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> KeyedMessage:
+        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        """b + log₂ d for each entry, as the GSpar paper counts those it sends as they are."""
+        assert isinstance(message, KeyedMessage)
+        one = 8 * message.values.element_size() + log2(message.dim)
+        return (message.counts.cpu() * one).round().long()
+
+    def contraction(self, segments: Segments) -> float | None:
+        return 1.0 if self.density == 1 else None  # an entry that is drawn is sent the larger
+
+    def variance(self, segments: Segments) -> float:
+        return 1 / self.density - 1
+
+
+def _positions(dim: int, density: float, key: draws.Key, device: torch.device) -> Tensor:
+    return draws.chosen(torch.ones(dim, device=device), 1 / density, key)

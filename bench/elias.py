@@ -1,0 +1,126 @@
+"""Elias' recursive code (omega): integers from 1, small ones short. What QSGD sends its levels in.
+
+Elias: Universal Codeword Sets and Representations of the Integers, 1975. 1 is "0"; n above it is the code of the number
+of its bits less one, without its last "0", then n in binary, then "0".
+
+A vector of signed levels takes the shorter of two codes (Alistarh et al. 2017, appendix A): of every entry that is not
+zero the gap since the last one, its sign and its level; or of every entry its level plus one, and a sign if not zero.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+
+HEADER_BITS = 40  # which of the codes, and how many entries are not zero
+GAPS, ALL = range(2)
+
+
+def num_bits(levels: np.ndarray) -> int:
+    """What `encode` writes for levels (d,), less padding."""
+    _, of_gaps, of_all = _lengths(levels)
+    return HEADER_BITS + min(of_gaps, of_all)
+
+
+def encode(levels: np.ndarray) -> np.ndarray:
+    """(d,) integers -> bytes."""
+    num_entries, of_gaps, of_all = _lengths(levels)
+    code = GAPS if of_gaps < of_all else ALL
+    bits = np.zeros(min(of_gaps, of_all), np.uint8)
+    _write(levels, code == GAPS, bits)
+    header = [np.array([code], np.uint8), np.array([num_entries], ">u4").view(np.uint8)]
+    return np.concatenate([*header, np.packbits(bits)])
+
+
+def decode(payload: np.ndarray, out: np.ndarray) -> None:
+    """The inverse of `encode`: write the levels to `out` (d,)."""
+    num_entries = int(payload[1:5].copy().view(">u4")[0])
+    out[:] = 0
+    _read(np.unpackbits(payload[HEADER_BITS // 8 :]), payload[0] == GAPS, num_entries, out)
+
+
+@numba.njit(nogil=True, cache=True)
+def length(n: Any) -> int:
+    """Bits of the code of n, at least 1."""
+    total = 1
+    while n > 1:
+        num_digits = 0
+        while n >> num_digits:
+            num_digits += 1
+        total += num_digits
+        n = num_digits - 1
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _lengths(levels: np.ndarray) -> Any:
+    """Entries that are not zero, and the bits of both codes."""
+    table = np.array([length(max(n, 1)) for n in range(1024)])
+    num_entries, of_gaps, of_all, last = 0, 0, 0, -1
+    for i in range(levels.size):
+        level = abs(np.int64(levels[i]))
+        of_all += (table[level + 1] if level < 1023 else length(level + 1)) + (level > 0)
+        if level:
+            gap = i - last
+            of_gaps += (table[gap] if gap < 1024 else length(gap)) + 1
+            of_gaps += table[level] if level < 1024 else length(level)
+            last = i
+            num_entries += 1
+    return num_entries, of_gaps, of_all
+
+
+@numba.njit(nogil=True, cache=True)
+def _write(levels: np.ndarray, by_gaps: bool, bits: np.ndarray) -> None:
+    at, last = 0, -1
+    for i in range(levels.size):
+        level = abs(np.int64(levels[i]))
+        if level or not by_gaps:
+            at = _put(i - last if by_gaps else level + 1, bits, at)
+            if level:
+                bits[at] = levels[i] < 0
+                at += 1
+            if by_gaps:
+                at = _put(level, bits, at)
+            last = i
+
+
+@numba.njit(nogil=True, cache=True)
+def _read(bits: np.ndarray, by_gaps: bool, num_entries: int, out: np.ndarray) -> None:
+    at, i = 0, -1
+    for _ in range(num_entries if by_gaps else out.size):
+        n, at = _take(bits, at)
+        i += n if by_gaps else 1
+        level = np.int64(0) if by_gaps else n - 1
+        if by_gaps or level:
+            sign = 1 - 2 * np.int64(bits[at])
+            at += 1
+            if by_gaps:
+                level, at = _take(bits, at)
+            out[i] = sign * level
+
+
+@numba.njit(nogil=True, cache=True)
+def _put(n: Any, bits: np.ndarray, at: int) -> int:
+    """Write the code of n from `at` on; where it ends."""
+    end = at + length(n)
+    place = end - 1  # of the last bit, which stays 0; groups are written from the last to the first
+    while n > 1:
+        num_digits = 0
+        while n >> num_digits:
+            bits[place - 1 - num_digits] = (n >> num_digits) & 1
+            num_digits += 1
+        place -= num_digits
+        n = num_digits - 1
+    return end
+
+
+@numba.njit(nogil=True, cache=True)
+def _take(bits: np.ndarray, at: int) -> Any:
+    """The integer whose code begins at `at`, and where it ends."""
+    n = np.int64(1)
+    while bits[at]:
+        num_digits, n = n + 1, np.int64(0)
+        for _ in range(num_digits):
+            n = 2 * n + np.int64(bits[at])
+            at += 1
+    return n, at + 1
