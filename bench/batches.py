@@ -1,7 +1,8 @@
 """Whose samples are whose: batches dealt to workers."""
 
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +15,13 @@ class Dealt(NamedTuple):
     """A batch that is dealt already: every tensor in `tree` is (L, B, …), a row a worker of this process."""
 
     tree: Any
+
+
+@runtime_checkable
+class WholeEpoch(Protocol):
+    """A loader that can be read once more, from the beginning of its epoch, without being moved on."""
+
+    def whole_epoch(self) -> Iterator[Any]: ...
 
 
 def deal(batch: Any, num_workers: int) -> Any:

@@ -13,7 +13,7 @@ from lightning import Callback, Trainer
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
-from bench.results import Row, RunFolder
+from bench.results import METRICS, Row, RunFolder
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 
 
@@ -70,8 +70,10 @@ class History(Callback):
         if isinstance(strategy, CompressedStrategy):
             row["measured_s"] = None  # a simulation has no link to measure
         row["train_loss"] = self.loss_sum / self.num_losses  # over the rounds since the last evaluation
-        for metric in ("test_accuracy", "test_top5_accuracy"):
-            row[metric] = trainer.callback_metrics[metric].item()
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        row["data_passes"] = row["num_backwards"] * data.batch_size / len(data.train)
+        found = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        row |= {metric: found.get(metric) for metric in METRICS}
         self.rows.append(row)
         self.loss_sum, self.num_losses = 0.0, 0
         if trainer.is_global_zero:
@@ -134,7 +136,8 @@ class Progress(Callback):
             self.bar.update(trainer.global_step - self.bar.n)
 
     def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        self.bar.set_postfix(test_accuracy=f"{trainer.callback_metrics['test_accuracy'].item():.4f}", refresh=False)
+        found = {name: f"{trainer.callback_metrics[name]:.4g}" for name in METRICS if name in trainer.callback_metrics}
+        self.bar.set_postfix(found, refresh=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         self.bar.close()

@@ -19,7 +19,7 @@ from matplotlib.ticker import NullFormatter
 
 from bench.arms import Arm
 from bench.errors import InputError
-from bench.results import Row, write_whole
+from bench.results import FALLING, Row, write_whole
 
 COLORS = {  # after Okabe and Ito, and Paul Tol: told apart by the colour-blind, too
     "sgd": "#333333",
@@ -32,6 +32,12 @@ COLORS = {  # after Okabe and Ito, and Paul Tol: told apart by the colour-blind,
     "signum_mv": "#999933",
     "ef_signsgd": "#CC79A7",
     "sparse_signsgd": "#D55E00",
+    "gspar": "#009E73",
+    "gspar_closed": "#44BB99",
+    "unisp": "#BBBBBB",
+    "random_k": "#777777",
+    "qsgd": "#EE3377",
+    "terngrad": "#AA7700",
 }
 OTHERS = "#117733"
 STYLES: Any = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
@@ -39,11 +45,19 @@ TITLES = {
     "round": "rounds",
     "uploads": "uploads",
     "uplink_bits": "uplink bits",
+    "uplink_bits_paper": "uplink bits, the papers' count",
+    "data_passes": "data passes",
+    "dense_passes": "data passes × density",
+    "measured_ms": "milliseconds",
     "total_bits": "uplink + downlink bits",
     "modelled_s": "modelled seconds",
     "test_accuracy": "test accuracy",
     "test_top5_accuracy": "top-5 test accuracy",
     "train_loss": "training loss",
+    "suboptimality": "suboptimality",
+    "ridge": "λ₂ =",
+    "factor": "shrunk by",
+    "threshold": "shrunk below",
     "num_byzantine": "Byzantine workers f",
     "workers": "workers M",
 }
@@ -75,33 +89,90 @@ def figure(spec: Mapping[str, Any], arms: Sequence[Arm]) -> Figure:
 
 
 def curves(
-    arms: Sequence[Arm], x: Sequence[str], y: str = "test_accuracy", y_limits: tuple[float, float] | None = None
+    arms: Sequence[Arm],
+    x: Sequence[str],
+    y: str = "test_accuracy",
+    y_limits: tuple[float, float] | None = None,
+    rows: str | None = None,
+    columns: str | None = None,
+    best: str | None = None,
 ) -> Figure:
-    """A panel for each cost in `x`, a line for each arm."""
-    drawing = Figure(figsize=(2.6 * len(x) + 1.5, 2.9), layout="constrained")
-    panels = drawing.subplots(1, len(x), sharey=True, squeeze=False)[0]
-    for axes, cost in zip(panels, x, strict=True):
-        num_of_color: dict[str, int] = {}
-        for arm in arms:
-            color = _color(arm)
-            num_of_color[color] = num_of_color.get(color, -1) + 1
-            style = STYLES[num_of_color[color] % len(STYLES)]
-            histories = [run.history() for run in arm.runs if "diverged" not in run.summary()]
-            if not histories:
-                continue
-            across = np.mean([[_cost(row, cost) for row in history] for history in histories], axis=0)
-            values = np.array([[row[y] for row in history] for history in histories])
-            lost = len(arm.runs) - len(histories)
-            label = f"{arm.label} ({lost} of {len(arm.runs)} diverged)" if lost else arm.label
-            axes.plot(across, values.mean(axis=0), linestyle=style, color=color, label=label)
-            axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
-        axes.set(xlabel=TITLES[cost], xscale="log" if cost.endswith(("_bits", "_s")) else "linear")
-        axes.xaxis.set_minor_formatter(NullFormatter())  # labels between powers of ten would run into each other
-    panels[0].set_ylabel(TITLES[y])
-    if y_limits:
-        panels[0].set_ylim(*y_limits)
-    drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    """A line for each arm.
+
+    Args:
+        arms: to be drawn.
+        x: costs, a panel for each: side by side, or below one another where `columns` is given.
+        y: a column of the history.
+        y_limits: of its axis.
+        rows, columns: settings that the arms are swept over, a panel for each of their values.
+        best: a setting that arms are tuned over: of those that differ in nothing else, the one that ends best is drawn.
+    """
+    arms = _tuned(arms, best, y) if best else arms
+    down, across = _values(arms, rows), _values(arms, columns)
+    lines = [(value, cost) for value in down for cost in (x if columns else [""])]
+    places = [(value, cost) for value in across for cost in ([""] if columns else x)]
+    drawing = Figure(figsize=(2.6 * len(places) + 1.5, 2.3 * len(lines) + 0.6), layout="constrained")
+    grid = drawing.subplots(len(lines), len(places), sharey="row", squeeze=False)
+    shown: dict[str, Any] = {}
+    for (down_value, line_cost), panels in zip(lines, grid, strict=True):
+        for (across_value, place_cost), axes in zip(places, panels, strict=True):
+            cost = line_cost or place_cost
+            wanted = {rows: down_value, columns: across_value}
+            picked = [arm for arm in arms if all(arm.settings[key] == v for key, v in wanted.items() if key)]
+            swept = {rows, columns, best}  # which titles and the caption say
+            shown |= _draw(axes, picked, cost, y, swept)
+            titles = [f"{TITLES.get(key, key)} {float(value):g}" for key, value in wanted.items() if key]
+            axes.set(xlabel=TITLES[cost], title=", ".join(titles))
+        panels[0].set_ylabel(TITLES[y])
+        if y_limits:
+            panels[0].set_ylim(*y_limits)
+    drawing.legend(shown.values(), shown.keys(), loc="outside right center")
     return drawing
+
+
+def _tuned(arms: Sequence[Arm], setting: str, y: str) -> list[Arm]:
+    """The arms that end best, over the values of a setting."""
+
+    def end(arm: Arm) -> float:
+        summaries = [run.summary() for run in arm.runs]
+        worst = np.inf if y in FALLING else -np.inf
+        return float(np.mean([worst if "diverged" in summary else summary[y] for summary in summaries]))
+
+    groups: dict[tuple[Any, ...], list[Arm]] = {}
+    for arm in arms:
+        others = tuple((key, value) for key, value in arm.settings.items() if key != setting)
+        groups.setdefault((arm.name, *others), []).append(arm)
+    return [(min if y in FALLING else max)(group, key=end) for group in groups.values()]
+
+
+def _values(arms: Sequence[Arm], setting: str | None) -> list[str]:
+    """The values of a setting, in order; one that stands for all where there is none."""
+    return list(dict.fromkeys(arm.settings[setting] for arm in arms)) if setting else [""]
+
+
+def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, swept: set[str | None]) -> dict[str, Any]:
+    """A panel of `curves`; its lines by label."""
+    lines: dict[str, Any] = {}
+    num_of_color: dict[str, int] = {}
+    for arm in arms:
+        color = _color(arm)
+        num_of_color[color] = num_of_color.get(color, -1) + 1
+        style = STYLES[num_of_color[color] % len(STYLES)]
+        histories = [run.history() for run in arm.runs if "diverged" not in run.summary()]
+        if not histories:
+            continue
+        density = arm.runs[0].config()["algorithm"].get("compressor", {}).get("density", 1.0)
+        across = np.mean([[_cost(row, cost, density) for row in history] for history in histories], axis=0)
+        values = np.array([[row[y] for row in history] for history in histories])
+        lost = len(arm.runs) - len(histories)
+        label = ",".join([arm.name, *(f"{k}={v}" for k, v in arm.settings.items() if k not in swept)])
+        label = f"{label} ({lost} of {len(arm.runs)} diverged)" if lost else label
+        (lines[label],) = axes.plot(across, values.mean(axis=0), linestyle=style, color=color)
+        axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
+    axes.set_xscale("log" if cost.endswith(("_bits", "_s", "bits_paper")) or cost == "dense_passes" else "linear")
+    axes.set_yscale("log" if y == "suboptimality" else "linear")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # labels between powers of ten would run into each other
+    return lines
 
 
 def sweep(
@@ -151,8 +222,14 @@ def _color(arm: Arm) -> str:
     return COLORS.get(arm.runs[0].config()["algorithm"]["name"], OTHERS)
 
 
-def _cost(row: Row, name: str) -> float:
-    return row["uplink_bits"] + row["downlink_bits"] if name == "total_bits" else row[name]
+def _cost(row: Row, name: str, density: float) -> float:
+    """What an evaluation had cost by then. Some costs no history holds as such."""
+    made = {
+        "total_bits": lambda: row["uplink_bits"] + row["downlink_bits"],
+        "dense_passes": lambda: row["data_passes"] * density,
+        "measured_ms": lambda: 1e3 * row["measured_s"],
+    }
+    return made[name]() if name in made else row[name]
 
 
 def save(drawing: Figure, folder: Path, source: str) -> None:

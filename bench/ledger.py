@@ -71,6 +71,12 @@ class Ledger:
         """Add one round."""
         self.downlink = downlink
         self.rounds += 1
+        self.charge(report, downlink_bits, control_bits, modelled_s, measured_s)
+
+    def charge(
+        self, report: Report, downlink_bits: int, control_bits: int, modelled_s: float, measured_s: float
+    ) -> None:
+        """Add what one exchange cost, of a round or outside of any."""
         self.uploads += int(report.uploaded.sum())
         self.uplink_bits += int(report.num_bits.sum())
         self.uplink_bits_paper += int(report.num_bits_paper.sum())

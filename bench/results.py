@@ -34,12 +34,19 @@ COLUMNS = (
     "downlink_bits",
     "control_bits",
     "num_backwards",
+    "data_passes",
     "modelled_s",
     "measured_s",
     "train_loss",
     "test_accuracy",
     "test_top5_accuracy",
+    "suboptimality",
 )
+METRICS = COLUMNS[-3:]
+"""What an evaluation may find; None where the problem has no such thing."""
+
+FALLING = ("train_loss", "suboptimality")
+"""Metrics that are the better the smaller."""
 TARGET_COLUMNS = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s")
 PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
 
@@ -111,7 +118,7 @@ class RunFolder:
 
     def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str, **facts: Any) -> None:
         """Mark the run complete: the last row's figures, further facts about it, and what the target took."""
-        last: Row = rows[-1] if rows else dict.fromkeys(COLUMNS)
+        last: Row = dict.fromkeys(COLUMNS) | (rows[-1] if rows else {})
         summary = {
             **last,
             **facts,
@@ -127,9 +134,16 @@ class RunFolder:
 
 
 def target_reached(rows: Sequence[Row], metric: str, value: float) -> dict[str, Any]:
-    """The target, and the figures of the first row whose metric exceeds it; None each where it was missed."""
-    first = next((row for row in rows if row[metric] > value), None)
-    figures = {name: None if first is None else first[name] for name in TARGET_COLUMNS}
+    """The target, and the figures of the first row whose metric is better; None each where it was missed.
+
+    Raises:
+        InputError: no such metric.
+    """
+    if metric not in {*METRICS, *FALLING}:
+        raise InputError(f"target.metric: {metric!r}; one of {', '.join(sorted({*METRICS, *FALLING}))} is needed")
+    sign = -1 if metric in FALLING else 1
+    first = next((row for row in rows if row.get(metric) is not None and sign * row[metric] > sign * value), None)
+    figures = {name: None if first is None else first.get(name) for name in TARGET_COLUMNS}
     return {"metric": metric, "value": value, **figures}
 
 

@@ -15,7 +15,7 @@ from bench.errors import InputError, NonFiniteError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
 from bench.link import LinkModel
-from bench.message import GradientMessage, Message, concatenate
+from bench.message import DenseMessage, GradientMessage, Message, concatenate
 from bench.noise import Noise
 from bench.rules import LaggedRate, View
 from bench.server import Server
@@ -90,7 +90,7 @@ class Cohort:
         """
         algorithm, workers, ledger = self.algorithm, self.workers, self.ledger
         rate = float(learning_rate[0]) if isinstance(learning_rate, Tensor) else learning_rate
-        num_backwards = torch.ones(len(workers.ranks), dtype=torch.int64)
+        num_backwards = torch.full((len(workers.ranks),), gradients.num_backwards)
         share = algorithm.aggregator.weight(self.world.size)
         view = View(
             round=ledger.rounds,
@@ -136,6 +136,29 @@ class Cohort:
         measured_s = arrived.measured_s + agreement_s
         ledger.record(report, broadcast.kind, downlink_bits, control_bits, modelled_s, measured_s)
         return broadcast.dense()[0], report
+
+    def average(self, rows: Tensor, num_backwards: int) -> Tensor:
+        """Gradients (L, d) of the local workers -> the mean (d,) of all M, sent dense and accounted for.
+
+        Args:
+            num_backwards: passes that each worker took for its own.
+
+        Raises:
+            NonFiniteError: a worker's gradient is NaN or infinite. In every process alike.
+        """
+        message, num_rows, ledger = DenseMessage(rows), len(rows), self.ledger
+        (num_bits,), everyone = message.num_bits[:1].tolist(), np.ones(num_rows, bool)
+        bits, broken = np.full(num_rows, num_bits), ~message.finite().cpu().numpy()
+        passes = np.full(num_rows, num_backwards)
+        report = Report(everyone, bits, bits, np.zeros(num_rows, np.int64), passes, broken, np.zeros(num_rows))
+        arrived = self.world.exchange(report, message, message, ledger.rounds)
+        if arrived.report.broken.any():
+            ranks = ", ".join(map(str, np.flatnonzero(arrived.report.broken)))
+            raise NonFiniteError(f"round {ledger.rounds}: worker {ranks}: its full gradient is not finite")
+        assert arrived.messages is not None
+        modelled_s = self.link.seconds(arrived.report.num_bits.tolist(), num_bits)
+        ledger.charge(arrived.report, num_bits, 0, modelled_s, arrived.measured_s)
+        return arrived.messages.sum() / self.world.size
 
     def _compress(
         self, gradients: WorkerGradients, rows: Tensor, learning_rate: float | Tensor

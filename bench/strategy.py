@@ -22,9 +22,10 @@ from torch import Tensor
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
-from bench.batches import deal, pick
+from bench.batches import WholeEpoch, deal, pick
 from bench.buffers import WorkerBuffers
 from bench.engines import Engine, EngineName, RowGradients, Trial, make_engine
+from bench.engines.base import Step
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
@@ -32,6 +33,7 @@ from bench.link import LinkModel, StarLink
 from bench.noise import Noise
 from bench.recipes import load_recipe
 from bench.round import Cohort
+from bench.svrg import SVRG, Anchor, SVRGEngine
 from bench.world import ProcessWorld, SimulatedWorld, World
 
 CHECKPOINT_KEY = "bitbudget"
@@ -52,6 +54,7 @@ class _Compressed(_Base):
         seed: int = 0,
         engine: EngineName = "auto",
         adversary: Adversary | None = None,
+        estimator: SVRG | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -60,6 +63,8 @@ class _Compressed(_Base):
         self.seed = seed
         self.engine_name = engine
         self.adversary = adversary
+        self.estimator = estimator
+        self._anchor: Anchor | None = None
         self._engine: Engine | None = None
         self._engine_used: str = engine
         self._cohort: Cohort | None = None
@@ -107,7 +112,7 @@ class _Compressed(_Base):
         super().setup_optimizers(trainer)
         if len(self.optimizers) != 1:
             raise InputError(f"optimizers: {len(self.optimizers)}; exactly 1 is needed")
-        self._engine, self._engine_used = None, self.engine_name
+        self._engine, self._engine_used, self._anchor = None, self.engine_name, None
         self._cohort = Cohort(self.algorithm, self.world, self.link, self._layout, self.seed, self.adversary)
 
     def _share_initial_state(self, module: lightning.LightningModule) -> None:
@@ -130,9 +135,25 @@ class _Compressed(_Base):
                 trial = Trial(module, self._layout, self._buffers, step, shards, noise, exact)
                 self._engine_used = self.broadcast(trial.choose())  # the same in every process
             self._engine = make_engine(self._engine_used, module, self._layout, self._buffers, exact)
+            if self.estimator is not None:
+                self._engine = SVRGEngine(self._engine)
+        if isinstance(self._engine, SVRGEngine):
+            self._engine.anchor = self._anchor = self._moved_anchor(self._engine, step, noise)
         gradients = self._engine.gradients(step, shards, noise)
         self._pass = (step, shards, noise, gradients)
         return gradients.losses.mean()
+
+    def _moved_anchor(self, engine: SVRGEngine, step: Step, noise: Sequence[Noise]) -> Anchor:
+        """SVRG's anchor in this round: the last one, or a new one here, paid for by all workers."""
+        assert self.estimator is not None
+        trainer, anchor = self.lightning_module.trainer, self._anchor  # pyright: ignore[reportOptionalMemberAccess]
+        if anchor is not None and trainer.current_epoch < anchor.epoch + self.estimator.interval:
+            return anchor
+        loader = trainer.train_dataloader
+        batches: Any = loader.whole_epoch() if isinstance(loader, WholeEpoch) else loader
+        shards = (deal(batch, len(noise)) for batch in batches)
+        rows, num_batches = engine.full_gradients(step, shards, noise)
+        return Anchor(self._layout.vector.clone(), self.cohort.average(rows, num_batches), trainer.current_epoch)
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Play the round and write the direction to `p.grad`."""
@@ -199,6 +220,7 @@ class _Compressed(_Base):
             checkpoint[CHECKPOINT_KEY] = {
                 "buffers": self._average_buffers(),  # in place, and so in the weights that the checkpoint refers to
                 "cohort": self.cohort.state_dict(),
+                "anchor": None if self._anchor is None else vars(self._anchor),
                 "engine": self._engine_used,
                 "generators": self.world.gather(torch.get_rng_state()),
             }
@@ -215,6 +237,10 @@ class _Compressed(_Base):
             return  # trained by another strategy: weights and optimizer go on, the cohort starts afresh
         self.cohort.load_state_dict(state["cohort"])
         self._buffers.load_state_dict(state["buffers"], self.world.local_ranks)
+        if (anchor := state.get("anchor")) is not None:
+            device = self._layout.vector.device
+            vectors = {name: anchor[name].to(device) for name in ("parameters", "gradient")}
+            self._anchor = Anchor(**vectors, epoch=anchor["epoch"])
         if self._engine_used == "auto":  # what was the fastest goes on, whatever is now
             self._engine_used = state.get("engine", "auto")
         if len(generators := state["generators"]) > (rank := self.world.local_ranks[0]):
@@ -231,6 +257,7 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
         seed: of the workers' noise (dropout and the like), together with round and rank.
         engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers do, if there are any.
+        estimator: SVRG, if gradients are to be corrected by an anchor's.
         device: where; the Trainer's if None.
 
     Raises:
@@ -245,10 +272,11 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
         seed: int = 0,
         engine: EngineName = "auto",
         adversary: Adversary | None = None,
+        estimator: SVRG | None = None,
         device: str | torch.device | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(algorithm, link, seed, engine, adversary, device=device or "cpu", **kwargs)
+        super().__init__(algorithm, link, seed, engine, adversary, estimator, device=device or "cpu", **kwargs)
         if workers < 1:
             raise InputError(f"workers: {workers}; at least 1 is needed")
         self._world = SimulatedWorld(workers)
@@ -278,6 +306,7 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         seed: of the workers' noise, together with round and rank.
         engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers do, if there are any.
+        estimator: SVRG, if gradients are to be corrected by an anchor's.
         timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
         kwargs: as of Lightning's `DDPStrategy`, such as `start_method`.
     """
@@ -289,10 +318,11 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         seed: int = 0,
         engine: EngineName = "auto",
         adversary: Adversary | None = None,
+        estimator: SVRG | None = None,
         timeout: timedelta = timedelta(minutes=5),
         **kwargs: Any,
     ) -> None:
-        super().__init__(algorithm, link, seed, engine, adversary, timeout=timeout, **kwargs)
+        super().__init__(algorithm, link, seed, engine, adversary, estimator, timeout=timeout, **kwargs)
         self.timeout = timeout
 
     @property

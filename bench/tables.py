@@ -14,7 +14,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from bench.arms import Arm, complete_runs
-from bench.results import RunFolder, write_whole
+from bench.results import FALLING, RunFolder, write_whole
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,20 @@ class Sample:
         return self.num_runs - len(self.values)
 
 
+FINAL = {
+    "test_accuracy": "final accuracy %",
+    "test_top5_accuracy": "final top-5 accuracy %",
+    "train_loss": "final training loss",
+    "suboptimality": "final suboptimality",
+}
+
 Cell = Sample | float | str | None
 """A figure over seeds, one of the paper's, a name, or nothing."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """`style`: "name", "count" (1,234), "bits" (powers of ten), "percent", "number", "seconds" or "factor"."""
+    """`style`: "name", "count" (1,234), "power" (of ten), "percent", "number", "seconds" or "factor"."""
 
     key: str
     title: str
@@ -126,14 +133,14 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
     target = next(iter(runs.values()))[0].summary()["target"]
     columns = [
         Column("recipe", "recipe", "name"),
-        Column("accuracy", f"final {'top-5 ' if 'top5' in target['metric'] else ''}accuracy %", "percent"),
+        Column("final", FINAL[target["metric"]], "percent" if target["metric"].endswith("accuracy") else "power"),
         Column("round", "rounds", "count"),
         Column("uploads", "uploads", "count"),
         Column("uploads_theirs", "paper's", "count"),
-        Column("uplink_bits_paper", "uplink bits, paper's count", "bits"),
-        Column("uplink_bits_paper_theirs", "paper's", "bits"),
-        Column("uplink_bits", "uplink bits on the wire", "bits"),
-        Column("downlink_bits", "downlink bits", "bits"),
+        Column("uplink_bits_paper", "uplink bits, paper's count", "power"),
+        Column("uplink_bits_paper_theirs", "paper's", "power"),
+        Column("uplink_bits", "uplink bits on the wire", "power"),
+        Column("downlink_bits", "downlink bits", "power"),
         Column("downlink", "downlink code", "name"),
         Column("uplink_bits_paper_saving", "saving, paper's count", "factor"),
         Column("uplink_bits_paper_saving_theirs", "paper's", "factor"),
@@ -143,7 +150,8 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
     ]
     columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
     caption = (
-        f"{name}: cost at first exceeding {target['metric']} {target['value']:g}; mean ± standard deviation over"
+        f"{name}: cost at first {'falling below' if target['metric'] in FALLING else 'exceeding'} {target['metric']}"
+        f" {target['value']:g}; mean ± standard deviation over"
         f" n = {_num_seeds(runs)} seeds."
     )
     if "sgd" in runs:
@@ -175,7 +183,8 @@ def sweep_table(name: str, folder: Path, order: Sequence[str], across: str, metr
         rows.setdefault(where, {"recipe": where})[value] = figure
         num_held_out |= {run.config().get("data", {}).get("num_held_out", 0) for run in runs}
     values = sorted({key for row in rows.values() for key in row if key != "recipe"}, key=float)
-    columns = [Column(value, f"{across} {float(value):g}", "percent" if percent else "number") for value in values]
+    style = "percent" if percent else "power" if metric == "suboptimality" else "number"
+    columns = [Column(value, f"{across} {float(value):g}", style) for value in values]
     caption = (
         f"{name}: {metric} after the last round{', %' if percent else ''}; mean ± standard deviation over"
         f" n = {_num_seeds(found)} seeds."
@@ -196,8 +205,9 @@ def _figures(folders: Sequence[RunFolder]) -> dict[str, Sample]:
     summaries, num_runs = [folder.summary() for folder in folders], len(folders)
     reached = {folder: summary["target"]["round"] for folder, summary in zip(folders, summaries, strict=True)}
     rows = [row for folder, round in reached.items() for row in folder.history() if row["round"] == round]
-    accuracies = tuple(100 * s[s["target"]["metric"]] for s in summaries if "diverged" not in s)
-    figures = {"accuracy": Sample(accuracies, num_runs, "diverged")}
+    metric = summaries[0]["target"]["metric"]
+    unit = 100 if metric.endswith("accuracy") else 1
+    figures = {"final": Sample(tuple(unit * s[metric] for s in summaries if "diverged" not in s), num_runs, "diverged")}
     for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "modelled_s"):
         figures[column] = Sample(tuple(row[column] for row in rows), num_runs)
     figures["both_ways"] = Sample(tuple(row["uplink_bits"] + row["downlink_bits"] for row in rows), num_runs)
@@ -236,7 +246,7 @@ def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
         spread = "" if std is None else marks.plus_minus + format(std / scale, form)
         return (format(value / scale, form) + spread).replace(",", marks.thousands)
 
-    if style == "bits":
+    if style == "power":
         exponent = math.floor(math.log10(value)) if value else 0
         inner = joined(".2f", 10**exponent)
         return (f"({inner})" if std is not None else inner) + marks.power.format(exponent=exponent)

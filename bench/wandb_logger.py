@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-METRICS = ("test_accuracy", "train_loss")
+METRICS = ("test_accuracy", "train_loss", "suboptimality")
 AXES = {"round": "rounds", "uploads": "uploads", "uplink_bits": "uplink_bits", "modelled_s": "communication_s"}
 """Column of the history -> the axis it makes. A W&B metric has one x axis, so each metric is logged once an axis."""
 

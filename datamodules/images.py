@@ -3,20 +3,20 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from bench.callbacks import going_on
 from bench.errors import InputError
-from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 from datamodules.arrays import ImageArrays
 from datamodules.augmentation import Augmentation, augment
-from datamodules.sharding import RoundLoader, RoundSampler
-from datamodules.splits import IID, Sources, Split, picture
+from datamodules.sharding import ShardedData
+from datamodules.splits import Sources, picture
 
 
 class ImageSet(Dataset):
@@ -59,17 +59,14 @@ class ImageSet(Dataset):
         return images.unflatten(0, indices.shape), self.labels.index_select(0, flat).view(indices.shape)
 
 
-class ImageData(lightning.LightningDataModule):
+class ImageData(ShardedData):
     """An image data set, dealt to the workers of a compressed strategy.
 
     Args:
-        batch_size: of one worker.
-        seed: of the split, and of the augmentations.
-        split: who holds which samples; IID if None.
         num_held_out: so many training images, the last ones, are kept from training and evaluated on in place of the
             test set: to choose learning rates by.
-        eval_batch_size: images in one forward pass of an evaluation.
         augmentations: what is done to training images, one after another; the data set's usual ones if None.
+        kwargs: as of `ShardedData`, whose seed is that of the augmentations, too.
     """
 
     mean: Sequence[float]
@@ -80,49 +77,30 @@ class ImageData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        batch_size: int = 10,
-        seed: int = 0,
-        split: Split | None = None,
         num_held_out: int = 0,
-        eval_batch_size: int = 2500,
         augmentations: Sequence[Augmentation] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        self.augmentations = self.usual if augmentations is None else augmentations
-        self.split = split or IID()
+        super().__init__(**kwargs)
         self.num_held_out = num_held_out
-        self.batch_size = batch_size
-        self.seed = seed
-        self.eval_batch_size = eval_batch_size
+        self.augmentations = self.usual if augmentations is None else augmentations
 
     @abstractmethod
     def load(self) -> ImageArrays:
         """The arrays; called in every process."""
 
     def setup(self, stage: str) -> None:
-        assert self.trainer is not None
-        strategy = self.trainer.strategy
-        assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
-        arrays, device = self.load(), strategy.root_device
+        arrays, device = self.load(), self.strategy.root_device
         if isinstance(self.split, Sources) and arrays.sources is None:
             raise InputError("split: sources; the data set has one source, data=mixed is needed")
         if self.num_held_out:
             arrays = arrays.hold_out(self.num_held_out)
-        self.train = ImageSet(arrays.x_train, arrays.y_train, self.mean, self.std, device, self.augment)
-        self.test = ImageSet(arrays.x_test, arrays.y_test, self.mean, self.std, device)
-        world = strategy.world
-        self.sampler = RoundSampler(arrays.kinds, self.split, world.size, world.local_ranks, self.batch_size, self.seed)
+        train = ImageSet(arrays.x_train, arrays.y_train, self.mean, self.std, device, self.augment)
+        self.deal(train, ImageSet(arrays.x_test, arrays.y_test, self.mean, self.std, device), arrays.kinds)
 
     def augment(self, images: Tensor) -> Tensor:
         """The images of a round, (L, B, C, H, W) uint8, as workers train on them."""
         return augment(images, self.augmentations, self.sampler.noise())
-
-    def train_dataloader(self) -> RoundLoader:
-        return RoundLoader(self.train, self.sampler)
-
-    def val_dataloader(self) -> DataLoader:
-        chunks = torch.arange(len(self.test)).split(self.eval_batch_size)
-        return DataLoader(self.test, batch_size=None, sampler=chunks)
 
 
 class SplitPicture(lightning.Callback):

@@ -1,8 +1,9 @@
-"""Which samples each worker sees in each round."""
+"""Which samples each worker sees in each round, and the data module that deals them out."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import lightning
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from bench.batches import Dealt
 from bench.errors import InputError
 from bench.noise import Noise
-from datamodules.splits import Split
+from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+from datamodules.splits import IID, Split
 
 
 class RoundSampler(Sampler[Tensor]):
@@ -101,3 +103,47 @@ class RoundLoader(DataLoader):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rounds.done_before = state
+
+    def whole_epoch(self) -> Iterator[Dealt]:
+        """All batches of this epoch, from its beginning; where in it training is does not change."""
+        for indices in self.rounds.shards().split(self.rounds.batch_size, dim=1):
+            yield Dealt(self.dataset[indices])
+
+
+class ShardedData(lightning.LightningDataModule):
+    """Data held as tensors on the device, dealt to the workers of a compressed strategy and batched there.
+
+    Args:
+        batch_size: of one worker.
+        seed: of the split.
+        split: who holds which samples; IID if None.
+        eval_batch_size: samples in one forward pass of an evaluation.
+    """
+
+    def __init__(
+        self, batch_size: int = 10, seed: int = 0, split: Split | None = None, eval_batch_size: int = 2500
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.seed = seed
+        self.split = split or IID()
+        self.eval_batch_size = eval_batch_size
+
+    @property
+    def strategy(self) -> CompressedStrategy | CompressedDDPStrategy:
+        assert self.trainer is not None
+        strategy = self.trainer.strategy
+        assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
+        return strategy
+
+    def deal(self, train: Dataset, test: Dataset, kinds: np.ndarray) -> None:
+        """Take the data, indexed by tensors. `kinds`: (N,) what a split tells training samples apart by."""
+        self.train, self.test, world = train, test, self.strategy.world
+        self.sampler = RoundSampler(kinds, self.split, world.size, world.local_ranks, self.batch_size, self.seed)
+
+    def train_dataloader(self) -> RoundLoader:
+        return RoundLoader(self.train, self.sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        chunks = torch.arange(len(self.test)).split(self.eval_batch_size)  # pyright: ignore[reportArgumentType]
+        return DataLoader(self.test, batch_size=None, sampler=chunks)

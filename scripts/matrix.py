@@ -61,7 +61,8 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         given = [o for o in overrides if not o.lstrip("+").startswith(("matrix.", "jobs="))]
         named = [] if {"algorithm", "arms"} & axes.keys() else [shared.algorithm.name]
         grid = []
-        for picks in itertools.product(*(_axis(str(key), values) for key, values in axes.items())):
+        given_axes = {str(key): values for key, values in axes.items() if values is not None}  # null: one left out
+        for picks in itertools.product(*(_axis(key, values) for key, values in given_axes.items())):
             chosen = [override for pick in picks for override in pick.overrides]
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
             seed = dict(o.split("=", 1) for o in chosen).get("seed", shared.seed)
@@ -74,15 +75,19 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
 def _axis(key: str, values: Any) -> list[Pick]:
     """The choices along one key of a matrix."""
     if key == "arms":
-        return [pick for name, changes in values.items() for pick in _arm(name, changes)]
+        return [pick for name, changes in values.items() if changes is not None for pick in _arm(name, changes)]
     labels = {"algorithm": "{value}", "seed": ""}  # the folder's name and the run's in it; others say what they are
     form = labels.get(key, f"{key.rpartition('.')[2]}={{value}}")
-    return [Pick(form.format(value=value), [f"{key}={value}"]) for value in values]
+    return [Pick(form.format(value=value), [_override(key, value)]) for value in values]
+
+
+def _override(key: str, value: Any) -> str:
+    return f"{key}={'null' if value is None else value}"
 
 
 def _arm(name: str, changes: dict[str, Any]) -> list[Pick]:
     """An arm of the grid; where it lists values, one for each combination."""
-    fixed = [f"{key}={value}" for key, value in changes.items() if not isinstance(value, list)]
+    fixed = [_override(key, value) for key, value in changes.items() if not isinstance(value, list)]
     axes = [_axis(key, values) for key, values in changes.items() if isinstance(values, list)]
     return [
         Pick(

@@ -8,6 +8,7 @@ Writes results/<name>/<label>/seed=<n>/ and goes on there if it was interrupted.
 """
 
 import logging
+import os
 import sys
 import warnings
 from datetime import timedelta
@@ -75,15 +76,20 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         diverged = folder.summary().get("diverged")
         print(f"{folder.path}: complete already" + (f", diverged: {diverged}" if diverged else ""))
         return
+    command = " ".join(["python scripts/train.py", *overrides])
+    if "asynchronous" in cfg:
+        return train_asynchronously(cfg, folder, config, command)
     strategy = instantiate(cfg.strategy, _partial_=True)(
         algorithm=instantiate(cfg.algorithm),
         link=instantiate(cfg.link),
         adversary=instantiate(cfg.get("adversary")),
+        estimator=instantiate(cfg.get("estimator")),
         seed=cfg.seed,
         engine=cfg.engine,
     )
     lightning.seed_everything(cfg.seed, verbose=False)
-    module = Classifier(instantiate(cfg.model), instantiate(cfg.optimizer), instantiate(cfg.get("schedule")))
+    objective = instantiate(cfg.get("objective")) or Classifier
+    module = objective(instantiate(cfg.model), instantiate(cfg.optimizer), instantiate(cfg.get("schedule")))
     history = History(folder, config)
     trainer = lightning.Trainer(
         strategy=strategy,
@@ -104,7 +110,6 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     resume = folder.checkpoint if folder.checkpoint.exists() else None
     if resume and trainer.is_global_zero:
         print(f"{folder.path}: going on from its last checkpoint")
-    command = " ".join(["python scripts/train.py", *overrides])
     try:
         trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=True if resume else None)
     except SystemExit:  # Lightning's answer to Ctrl-C
@@ -118,7 +123,30 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         raise
     if trainer.is_global_zero:
         folder.write_summary(history.rows, cfg.target, command, downlink=history.downlink)
-        print(f"{folder.path}: complete, test_accuracy {history.rows[-1]['test_accuracy']:.4f}")
+        metric = cfg.target.metric
+        print(f"{folder.path}: complete, {metric} {history.rows[-1][metric]:.4g}")
+
+
+def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
+    """Run threads on shared memory, which know no rounds, and so neither Lightning nor checkpoints."""
+    import numpy as np
+    from hydra.utils import instantiate
+
+    from bench.errors import InputError
+    from datamodules.synthetic import Synthetic
+    from models.linear import Hinge
+
+    data, objective = instantiate(cfg.data), instantiate(cfg.get("objective"))
+    if not isinstance(data, Synthetic) or objective is None or not isinstance(objective.keywords["loss"], Hinge):
+        raise InputError("world: threads; data=gspar_svm and objective=hinge are needed, or another world")
+    features, labels = data.draw()
+    signed = np.ascontiguousarray(features * labels[:, None], np.float32)
+    algorithm, ridge = instantiate(cfg.algorithm), objective.keywords["ridge"]
+    rows, facts = instantiate(cfg.asynchronous).train(algorithm, signed, ridge, cfg.optimizer.lr, cfg.seed)
+    folder.write_config(config)
+    folder.write_history(rows)
+    folder.write_summary(rows, cfg.target, command, downlink="", num_cores=os.cpu_count(), **facts)
+    print(f"{folder.path}: complete, train_loss {rows[-1]['train_loss']:.4g}")
 
 
 def start_logger(cfg: DictConfig) -> Any:

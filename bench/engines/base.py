@@ -64,9 +64,11 @@ class WorkerGradients(RowGradients):
 
     Attributes:
         losses: (R,) each worker's loss, detached.
+        num_backwards: backward passes that each worker took.
     """
 
     losses: Tensor
+    num_backwards: int = 1
 
     @abstractmethod
     def sum(self, rows: Tensor) -> Tensor:

@@ -35,12 +35,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return call
 
 
+CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorithm=sgd"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["algorithm=sagd"], ["algorithm", "'sagd'", "sasg, sgd, signsgd, signsgd_mv"]),
-        (["data=imagenet"], ["data", "'imagenet'", "cifar10, cifar100, digits, mixed, mnist"]),
-        (["model=vgg"], ["model", "'vgg'", "cnn, mlp, resnet18, resnet20"]),
+        (["data=imagenet"], ["data", "'imagenet'", "cifar10, cifar100, digits", "mixed, mnist"]),
+        (["model=vgg"], ["model", "'vgg'", "cnn, gspar_cnn, linear, mlp, resnet18, resnet20"]),
         (["experiment=none"], ["experiment", "quickstart", "sasg_mnist"]),
         (["algorithm.compressor.density=0"], ["density: 0", "(0, 1]"]),
         (["algorithm.compressor.density=1.5"], ["density: 1.5", "(0, 1]"]),
@@ -95,6 +98,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (["data=cifar10", "model=mlp"], ["model", "3 × 32 × 32"]),
         (["data=cifar10", "model=resnet20", "model.num_classes=100"], ["num_classes: 100", "10 classes"]),
         (["data=cifar100", "model=resnet20"], ["num_classes: 10;", "100 classes"]),
+        (["estimator=svrg", "estimator.interval=0"], ["interval: 0", "at least 1"]),
+        (["target.metric=test_loss"], ["target.metric: 'test_loss'", "suboptimality"]),
+        (["world=threads"], ["world: threads", "data=gspar_svm"]),
+        ([*CONVEX, "objective.ridge=0"], ["ridge: 0", "above 0"]),
+        ([*CONVEX, "data.threshold=1.5"], ["threshold: 1.5", "[0, 1]"]),
+        ([*CONVEX, "data.num_samples=0"], ["num_samples: 0", "at least 1"]),
+        ([*CONVEX, "model.num_features=7"], ["num_features: 7", "2048"]),
         (["split=sources"], ["split: sources", "data=mixed"]),
         (
             ["+data.augmentations=[{_target_: datamodules.augmentation.Crop, padding: -4}]"],

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+from bench.svrg import SVRG
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -115,13 +116,14 @@ def train(
     checkpoint: Path | None = None,
     engine: Any = "auto",
     adversary: Adversary | None = None,
+    estimator: SVRG | None = None,
     **trainer_options: Any,
 ) -> Trained:
     """Simulated training for some rounds, from seed 3."""
     data = data or toy_data()
     lightning.seed_everything(3, verbose=False)
     model = module()
-    strategy = CompressedStrategy(algorithm, workers=workers, engine=engine, adversary=adversary)
+    strategy = CompressedStrategy(algorithm, workers=workers, engine=engine, adversary=adversary, estimator=estimator)
     options = {**QUIET, "max_steps": rounds, **trainer_options}
     trainer = Trainer(strategy=strategy, callbacks=list(callbacks), **options)
     batches = loader(data, workers, range(workers))

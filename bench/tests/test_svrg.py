@@ -1,0 +1,114 @@
+"""Corrected gradients: right on average, exact at the anchor, the same in both worlds, and paid for."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+
+from bench.aggregators import Mean
+from bench.rules import LASGWK2
+from bench.strategy import CompressedStrategy
+from bench.svrg import SVRG
+from bench.tests.found import RECIPES
+from bench.tests.test_parity import M, Normed, run_processes
+from bench.tests.test_resume import Killed, RoundData, SaveAndDie
+from bench.tests.toys import QUIET, Recorder, Toy, flat, train
+
+NUM_PARAMETERS = 387
+ROUNDS = 30  # of an epoch, of 4 workers × 4 of 480 samples
+
+
+def full_gradient(module: Toy) -> torch.Tensor:
+    """Of all samples, in one batch."""
+    data = RoundData().train_dataloader().dataset
+    loss = module.training_step(data[torch.arange(480)])
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(module.parameters()))])
+
+
+class Probe(Callback):
+    """Keeps the full gradient before every round, beside the direction that the round took."""
+
+    def __init__(self) -> None:
+        self.full: list[torch.Tensor] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.full.append(full_gradient(pl_module))
+
+
+def test_at_the_anchor_it_is_the_full_gradient() -> None:
+    """In an epoch's first round every worker's correction is all there is; in others the direction is nearer to it than
+    a plain one."""
+    probe, corrected, plain = Probe(), Recorder(), Recorder()
+    mean = replace(RECIPES["sgd"], aggregator=Mean())
+    train(mean, rounds=60, callbacks=[probe, corrected], estimator=SVRG())
+    train(mean, rounds=60, callbacks=[plain])
+    for first in (0, ROUNDS):
+        torch.testing.assert_close(corrected.directions[first], probe.full[first], rtol=1e-4, atol=1e-6)
+    errors = [
+        sum(float((d - full).norm()) for d, full in zip(run.directions, probe.full, strict=True))
+        for run in (corrected, plain)
+    ]
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_it_is_paid_for() -> None:
+    """An anchor is a dense upload of every worker, a broadcast and a pass over the epoch; a round, two passes."""
+    with_svrg, without = train("sgd", rounds=45, estimator=SVRG()).ledger, train("sgd", rounds=45).ledger
+    anchors, dense = 2, 32 * NUM_PARAMETERS
+    assert with_svrg["rounds"] == without["rounds"]
+    assert with_svrg["uploads"] - without["uploads"] == anchors * 4
+    assert with_svrg["uplink_bits"] - without["uplink_bits"] == anchors * 4 * dense
+    assert with_svrg["downlink_bits"] - without["downlink_bits"] == anchors * dense
+    assert with_svrg["num_backwards"] == 2 * without["num_backwards"] + anchors * 4 * ROUNDS
+    assert with_svrg["modelled_s"] > without["modelled_s"]
+    rare = train("sgd", rounds=45, estimator=SVRG(interval=2)).ledger
+    assert rare["uploads"] - without["uploads"] == 4
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_any_recipe_takes_it(name: str) -> None:
+    assert not torch.equal(train(name, rounds=14, estimator=SVRG()).weights, train(name, rounds=14).weights)
+
+
+def test_a_correction_cancels_where_gradients_are_compared() -> None:
+    """A lazy rule that looks at change sees the same with it as without, in the first epoch's first decisions."""
+    recipe = replace(RECIPES["lasg"], rule=LASGWK2(coefficient=0.0, max_age=3))
+    watched, plain = Recorder(), Recorder()
+    train(recipe, rounds=20, callbacks=[watched], estimator=SVRG())
+    train(recipe, rounds=20, callbacks=[plain])
+    assert watched.uploads == plain.uploads
+
+
+@pytest.mark.parametrize("name", ["sgd", "gspar", "sasg"])
+def test_simulated_equals_real(name: str, tmp_path: Path) -> None:
+    simulated = train(name, workers=M, estimator=SVRG())
+    for process in run_processes(tmp_path, RECIPES[name], estimator=SVRG()):
+        assert torch.equal(process["weights"], simulated.weights)
+        assert {**process["ledger"], "measured_s": 0.0} == simulated.ledger
+
+
+def test_batch_norm_goes_on_undisturbed(tmp_path: Path) -> None:
+    run = train("sgd", Normed, workers=M, estimator=SVRG())
+    assert run.module.network[1].num_batches_tracked == 30
+
+
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    """In the middle of an epoch, with the suite's own loader, which an anchor's pass must not move on."""
+
+    def fit(callbacks: list[Callback], checkpoint: Path | None = None) -> torch.Tensor:
+        torch.manual_seed(3)
+        module = Toy()
+        strategy = CompressedStrategy("gspar", workers=4, estimator=SVRG())
+        trainer = Trainer(strategy=strategy, callbacks=callbacks, **{**QUIET, "max_epochs": 3})
+        trainer.fit(module, datamodule=RoundData(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+        return flat(module)
+
+    whole = fit([])
+    for after in (1, 30, 31, 47):
+        path = tmp_path / f"{after}.ckpt"
+        with pytest.raises(Killed):
+            fit([SaveAndDie(path, after)])
+        assert torch.equal(fit([], path), whole)
