@@ -67,7 +67,7 @@ def chosen(x: Tensor, scale: float, key: Key, start: int = 0) -> Tensor:
         magnitudes = x.abs()
         numbers = uniforms(key, start + len(x), x.device)[start:]
         return ((magnitudes >= numbers * scale) & (magnitudes > 0)).nonzero()[:, 0]
-    positions = np.empty(len(x), np.int64)  # of which only the pages that are written come to exist
+    positions = np.empty(len(x) + 1, np.int64)  # of which only the pages that are written come to exist
     count = _choose(x.numpy(), np.float32(scale), *_as_arguments(key), start, positions)
     return torch.from_numpy(positions[:count].copy())
 
@@ -100,7 +100,7 @@ def _as_arguments(key: Key) -> tuple[np.uint32, np.uint32]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _choose(x: np.ndarray, scale: Any, low: Any, high: Any, start: int, positions: np.ndarray) -> int:
+def _choose(x: np.ndarray, scale: Any, low: Any, high: Any, start: int, positions: np.ndarray) -> Any:
     flags = np.zeros(BLOCK, np.uint8)
     eights = flags.view(np.uint64)  # most of them zero, and passed over at once
     count = 0
@@ -112,10 +112,9 @@ def _choose(x: np.ndarray, scale: Any, low: Any, high: Any, start: int, position
         flags[part.size :] = 0
         for e in range(eights.size):
             if eights[e]:
-                for i in range(8 * e, 8 * e + 8):
-                    if flags[i]:
-                        positions[count] = first + i
-                        count += 1
+                for i in range(8 * e, 8 * e + 8):  # written whether or not it counts, which a processor need not guess
+                    positions[count] = first + i
+                    count += np.int64(flags[i])
     return count
 
 

@@ -6,6 +6,7 @@ Wangni, Wang, Liu, Zhang: Gradient Sparsification for Communication-Efficient Di
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numba
@@ -108,20 +109,21 @@ class Drawn(Compressor):
     """
 
     @abstractmethod
-    def scale(self, tail: Callable[[float], Tail], num_entries: int) -> float:
-        """1/λ of a finite segment of n entries, by way of its tails below thresholds."""
+    def scale(self, every: Tail, tail: Callable[[float], Tail], num_entries: int) -> float:
+        """1/λ of a finite segment of n entries, by way of its tails: below infinity, and below thresholds."""
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> HybridMessage:
         scales, rows = x.new_empty(len(x), len(segments)), []
         for row, origin, own in zip(x, noise, scales, strict=True):
             key, start, found = origin.key("compression"), 0, []
             for s, part in enumerate(row.split(segments)):
-                broken = tail_of(part, torch.inf).num_above > 0
-                own[s] = torch.nan if broken else self.scale(lambda at, part=part: tail_of(part, at), len(part))
+                every = tail_of(part, torch.inf)
+                broken = every.num_above > 0
+                own[s] = torch.nan if broken else self.scale(every, partial(tail_of, part), len(part))
                 found.append(draws.chosen(part, float(own[s]), key, start) + start)
                 start += len(part)
             indices = torch.cat(found)
-            values, scale = row[indices], own[segment_of(indices, segments)]
+            values, scale = row.index_select(0, indices), own[segment_of(indices, segments)]
             rows.append((indices, torch.where(values.abs() >= scale, values, scale.copysign(values))))
         intact = scales.isfinite().all(dim=1)
         return HybridMessage(**ragged(rows, x.device), intact=intact, dim=x.shape[1], scales=scales, segments=segments)
@@ -168,8 +170,8 @@ class GSpar(Drawn):
         if self.iterations < 0:
             raise InputError(f"iterations: {self.iterations}; at least 0 is needed")
 
-    def scale(self, tail: Callable[[float], Tail], num_entries: int) -> float:
-        budget, every = self.density * num_entries, tail(torch.inf)
+    def scale(self, every: Tail, tail: Callable[[float], Tail], num_entries: int) -> float:
+        budget = self.density * num_entries
         if num_entries - every.num_zeros <= budget:
             return 0.0
         scale = every.sum / budget
@@ -203,9 +205,8 @@ class GSparClosed(Drawn):
         if not 0 < self.epsilon < float("inf"):
             raise InputError(f"epsilon: {self.epsilon}; a finite number above 0 is needed")
 
-    def scale(self, tail: Callable[[float], Tail], num_entries: int) -> float:
-        every = rest = tail(torch.inf)
-        num_above, scale = -1, 0.0
+    def scale(self, every: Tail, tail: Callable[[float], Tail], num_entries: int) -> float:
+        rest, num_above, scale = every, -1, 0.0
         while rest.num_above > num_above and rest.sum > 0:
             num_above = rest.num_above
             scale = (self.epsilon * every.squares + rest.squares) / rest.sum

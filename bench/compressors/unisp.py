@@ -63,7 +63,7 @@ class UniSp(Compressor):
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> KeyedMessage:
         keys = [origin.key("compression") for origin in noise]
         drawn = [_positions(x.shape[1], self.density, key, x.device) for key in keys]
-        rows = [(indices, row[indices] / self.density) for row, indices in zip(x, drawn, strict=True)]
+        rows = [(indices, row.index_select(0, indices) / self.density) for row, indices in zip(x, drawn, strict=True)]
         return KeyedMessage(
             **ragged(rows, x.device),
             intact=finite_rows(x),

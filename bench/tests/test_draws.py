@@ -6,6 +6,7 @@ operator would fail a check with other draws less than once in a million times.
 
 import itertools
 from dataclasses import replace
+from functools import partial
 from math import log2, sqrt
 
 import numpy as np
@@ -133,7 +134,7 @@ def greedy(x: np.ndarray, density: float, iterations: int) -> np.ndarray:
 
 def probabilities(compressor: GSpar | GSparClosed, x: np.ndarray) -> np.ndarray:
     row = torch.from_numpy(x)
-    scale = compressor.scale(lambda at: tail_of(row, at), len(x))
+    scale = compressor.scale(tail_of(row, torch.inf), partial(tail_of, row), len(x))
     return np.minimum(np.abs(x) / scale, 1) if scale else (x != 0).astype(float)
 
 
