@@ -5,10 +5,17 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from bench.errors import InputError
 from bench.message import Message
 from bench.noise import Noise
 
 Segments = tuple[int, ...]
+
+
+def require_density(given: float) -> None:
+    """Raise InputError unless a density is a fraction in (0, 1]."""
+    if not 0 < given <= 1:
+        raise InputError(f"density: {given}; a fraction in (0, 1] is needed")
 
 
 class Compressor(ABC):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench import draws, trits
-from bench.compressors.base import Compressor, Segments
+from bench.compressors.base import Compressor, Segments, require_density
 from bench.errors import InputError
 from bench.kernels import is_compiled
 from bench.message import Message, RaggedMessage, as_bytes, from_bytes, ragged
@@ -165,8 +165,7 @@ class GSpar(Drawn):
     iterations: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.density <= 1:
-            raise InputError(f"density: {self.density}; a fraction in (0, 1] is needed")
+        require_density(self.density)
         if self.iterations < 0:
             raise InputError(f"iterations: {self.iterations}; at least 0 is needed")
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.compressors.base import Compressor, Segments
-from bench.errors import InputError
+from bench.compressors.base import Compressor, Segments, require_density
+from bench.compressors.topk import kept_counts
 from bench.message import Message, SparseMessage, as_bytes, finite_rows, from_bytes
 from bench.noise import Noise
 from bench.positions import position_code
@@ -63,15 +63,10 @@ class RandomK(Compressor):
     density: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.density <= 1:
-            raise InputError(f"density: {self.density}; a fraction in (0, 1] is needed")
-
-    def counts(self, segments: Segments) -> tuple[int, ...]:
-        """k of each segment; 0.29 · 100 = 28.999999999999996 means 29."""
-        return tuple(max(1, int(round(self.density * n, 6))) for n in segments)
+        require_density(self.density)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SeededMessage:
-        seeds, counts = [origin.entropy("compression") for origin in noise], self.counts(segments)
+        seeds, counts = [origin.entropy("compression") for origin in noise], kept_counts(self.density, segments)
         indices = _draw(seeds, segments, counts).to(x.device)
         factors = [n / k for n, k in zip(segments, counts, strict=True)]
         scale = torch.repeat_interleave(x.new_tensor(factors), torch.tensor(counts, device=x.device))
@@ -96,7 +91,7 @@ class RandomK(Compressor):
         return 1.0 if self.variance(segments) == 0 else None  # an entry that is drawn is sent the larger
 
     def variance(self, segments: Segments) -> float:
-        return max(n / k for n, k in zip(segments, self.counts(segments), strict=True)) - 1
+        return max(n / k for n, k in zip(segments, kept_counts(self.density, segments), strict=True)) - 1
 
 
 def _draw(seeds: Sequence[int], segments: Segments, counts: tuple[int, ...]) -> Tensor:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from bench import kernels
-from bench.compressors.base import Compressor, Segments
-from bench.errors import InputError
+from bench.compressors.base import Compressor, Segments, require_density
 from bench.message import Message, SparseMessage
 from bench.noise import Noise
 from bench.positions import position_code
@@ -33,12 +32,11 @@ class TopK(Compressor):
     density: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.density <= 1:
-            raise InputError(f"density: {self.density}; a fraction in (0, 1] is needed")
+        require_density(self.density)
 
     def counts(self, segments: Segments) -> tuple[int, ...]:
-        """k of each segment; 0.29 · 100 = 28.999999999999996 means 29."""
-        return tuple(max(1, int(round(self.density * n, 6))) for n in segments)
+        """k of each segment."""
+        return kept_counts(self.density, segments)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseMessage:
         indices = top_k(x, segments, self.counts(segments))
@@ -58,6 +56,11 @@ class TopK(Compressor):
 
     def _message(self, indices: Tensor, values: Tensor, segments: Segments) -> SparseMessage:
         return SparseMessage(indices, values, position_code(segments, self.counts(segments)), sum(segments))
+
+
+def kept_counts(density: float, segments: Segments) -> tuple[int, ...]:
+    """max(1, ⌊density · n⌋) of each segment; 0.29 · 100 = 28.999999999999996 means 29."""
+    return tuple(max(1, int(round(density * n, 6))) for n in segments)
 
 
 def top_k(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:

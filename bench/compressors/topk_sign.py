@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from bench import signs
-from bench.compressors.base import Compressor, Segments
+from bench.compressors.base import Compressor, Segments, require_density
 from bench.compressors.topk import first_positions, top_k
-from bench.errors import InputError
 from bench.message import Message, SparseMessage
 from bench.noise import Noise
 from bench.positions import position_code
@@ -54,8 +53,7 @@ class TopKSign(Compressor):
     density: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.density <= 1:
-            raise InputError(f"density: {self.density}; a fraction in (0, 1] is needed")
+        require_density(self.density)
 
     def counts(self, segments: Segments) -> tuple[int, ...]:
         """K of each segment; 0.07 · 100 = 7.000000000000001 means 7."""

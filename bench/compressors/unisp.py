@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from bench import draws
-from bench.compressors.base import Compressor, Segments
-from bench.errors import InputError
+from bench.compressors.base import Compressor, Segments, require_density
 from bench.message import Message, RaggedMessage, as_bytes, finite_rows, from_bytes, ragged
 from bench.noise import Noise
 
@@ -57,8 +56,7 @@ class UniSp(Compressor):
     density: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.density <= 1:
-            raise InputError(f"density: {self.density}; a fraction in (0, 1] is needed")
+        require_density(self.density)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> KeyedMessage:
         keys = [origin.key("compression") for origin in noise]
