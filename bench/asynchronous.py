@@ -90,10 +90,13 @@ class SharedMemory:
         with ThreadPoolExecutor(self.num_threads) as pool:
             started = time.perf_counter()
             running = [pool.submit(work, thread) for thread in range(self.num_threads)]
-            for i in range(1, self.num_evaluations + 1):
-                time.sleep(max(0, started + i * self.milliseconds / 1e3 / self.num_evaluations - time.perf_counter()))
-                seen.append((time.perf_counter() - started, int(counts[:, 0].sum()), w.copy()))
-            stop[0] = 1
+            try:
+                for i in range(1, self.num_evaluations + 1):
+                    due = started + i * self.milliseconds / 1e3 / self.num_evaluations
+                    time.sleep(max(0, due - time.perf_counter()))
+                    seen.append((time.perf_counter() - started, int(counts[:, 0].sum()), w.copy()))
+            finally:  # an interrupt, too, has to end them
+                stop[0] = 1
             for thread in running:
                 thread.result()
         rows = [{"round": n, "measured_s": s, "train_loss": objective(signed, v, ridge)} for s, n, v in seen]
@@ -110,7 +113,8 @@ def objective(signed: np.ndarray, w: np.ndarray, ridge: float) -> float:
 def _method(algorithm: Algorithm) -> tuple[int, float, int]:
     """Which updates, their density, and the iterations that find them."""
     compressor = algorithm.compressor
-    if not algorithm.feedback.keeps_vector and algorithm.rule == Always() and algorithm.units == "gradient":
+    plain = algorithm.rule == Always() and algorithm.units == "gradient" and algorithm.downlink is None
+    if plain and not algorithm.feedback.keeps_vector:
         if isinstance(compressor, Identity):
             return DENSE, 1.0, 0
         if isinstance(compressor, GSpar):
@@ -137,7 +141,7 @@ _yield.restype, _yield.argtypes = ctypes.c_int, []
 
 
 @numba.njit(nogil=True)
-def _add(w: np.ndarray, locks: np.ndarray, i: int, change: float, counts: np.ndarray) -> None:
+def _add(w: np.ndarray, locks: np.ndarray, i: int, change: Any, counts: np.ndarray) -> None:
     """Add to a coordinate under its lock."""
     spins = 0
     while _exchange(locks, i, 1):  # pyright: ignore[reportCallIssue]: a compiled function's typing is its own
@@ -153,9 +157,12 @@ def _add(w: np.ndarray, locks: np.ndarray, i: int, change: float, counts: np.nda
 @numba.njit(nogil=True)
 def _scale(g: np.ndarray, density: float, iterations: int) -> float:
     """1/λ of GSpar's greedy algorithm, as in bench.compressors.gspar."""
-    budget, total = density * g.size, 0.0
+    budget, total, num_entries = density * g.size, 0.0, 0
     for i in range(g.size):
         total += abs(g[i])
+        num_entries += g[i] != 0
+    if num_entries <= budget:
+        return 0.0
     scale = total / budget
     for _ in range(iterations):
         rest, num_above = 0.0, 0

@@ -13,7 +13,7 @@ from lightning import Callback, Trainer
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
-from bench.results import METRICS, Row, RunFolder
+from bench.results import METRICS, Row, RunFolder, refuse_target
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 
 
@@ -74,6 +74,8 @@ class History(Callback):
         row["data_passes"] = row["num_backwards"] * data.batch_size / len(data.train)
         found = {name: value.item() for name, value in trainer.callback_metrics.items()}
         row |= {metric: found.get(metric) for metric in METRICS}
+        if not self.rows:
+            refuse_target(self.config["target"]["metric"], row)
         self.rows.append(row)
         self.loss_sum, self.num_losses = 0.0, 0
         if trainer.is_global_zero:

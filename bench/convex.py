@@ -36,8 +36,8 @@ class ConvexProblem(lightning.LightningModule):
         ridge: float,
     ) -> None:
         super().__init__()
-        if not ridge > 0:
-            raise InputError(f"ridge: {ridge}; above 0 is needed")
+        if not 0 < ridge < float("inf"):
+            raise InputError(f"ridge: {ridge}; a finite number above 0 is needed")
         self.network = network
         self.optimizer = optimizer
         self.schedule = schedule
@@ -52,6 +52,10 @@ class ConvexProblem(lightning.LightningModule):
         """
         data: Any = getattr(self.trainer, "datamodule", None)
         features, labels = data.train[torch.arange(len(data.train))]
+        if not (labels.abs() == 1).all():
+            raise InputError(
+                "objective: the data have other labels than ±1; data=gspar_logistic or gspar_svm is needed"
+            )
         if features.shape[1:] != (given := next(self.parameters()).shape[1:]):
             raise InputError(f"model.num_features: {given.numel()}; the data have {features[0].numel()}")
         signed = (features * labels[:, None]).double().cpu().numpy()

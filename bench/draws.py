@@ -42,10 +42,10 @@ def uniform(position: Any, low: Any, high: Any) -> Any:
     return (np.float32(np.int32(x >> _32(1))) + np.float32(0.5)) * np.float32(STEP)
 
 
-def uniforms(key: Key, num_entries: int, device: torch.device) -> Tensor:
-    """(n,) float32: `uniform` of the first n entries, in torch operations."""
+def uniforms(key: Key, num_entries: int, device: torch.device, start: int = 0) -> Tensor:
+    """(n,) float32: `uniform` of n entries from `start` on, in torch operations."""
     low, high = key
-    x = torch.arange(num_entries, device=device) ^ low
+    x = torch.arange(start, start + num_entries, device=device) ^ low
     x = _times(x ^ (x >> 16), FIRST)
     x = x ^ (x >> 15) ^ high
     x = _times(x ^ (x >> 16), SECOND)
@@ -65,7 +65,7 @@ def chosen(x: Tensor, scale: float, key: Key, start: int = 0) -> Tensor:
     """
     if not is_compiled(x):
         magnitudes = x.abs()
-        numbers = uniforms(key, start + len(x), x.device)[start:]
+        numbers = uniforms(key, len(x), x.device, start)
         return ((magnitudes >= numbers * scale) & (magnitudes > 0)).nonzero()[:, 0]
     positions = np.empty(len(x) + 1, np.int64)  # of which only the pages that are written come to exist
     count = _choose(x.numpy(), np.float32(scale), *_as_arguments(key), start, positions)
@@ -91,7 +91,7 @@ def quantized(x: Tensor, norms: Tensor, bucket: int, num_levels: int, key: Key, 
     norm = norms.where(norms > 0, 1).repeat_interleave(bucket)[: len(x)]
     ratio = torch.minimum(x.abs(), norm) / norm * num_levels
     level = ratio.floor()
-    level += uniforms(key, start + len(x), x.device)[start:] <= ratio - level
+    level += uniforms(key, len(x), x.device, start) <= ratio - level
     out.copy_(level.copysign(x))
 
 

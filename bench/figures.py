@@ -113,15 +113,15 @@ def curves(
     places = [(value, cost) for value in across for cost in ([""] if columns else x)]
     drawing = Figure(figsize=(2.6 * len(places) + 1.5, 2.3 * len(lines) + 0.6), layout="constrained")
     grid = drawing.subplots(len(lines), len(places), sharey="row", squeeze=False)
+    told = {key for key in arms[0].settings if len(_values(arms, key)) > 1} - {rows, columns, best}
     shown: dict[str, Any] = {}
     for (down_value, line_cost), panels in zip(lines, grid, strict=True):
         for (across_value, place_cost), axes in zip(places, panels, strict=True):
             cost = line_cost or place_cost
             wanted = {rows: down_value, columns: across_value}
             picked = [arm for arm in arms if all(arm.settings[key] == v for key, v in wanted.items() if key)]
-            swept = {rows, columns, best}  # which titles and the caption say
-            shown |= _draw(axes, picked, cost, y, swept)
-            titles = [f"{TITLES.get(key, key)} {float(value):g}" for key, value in wanted.items() if key]
+            shown |= _draw(axes, picked, cost, y, told)
+            titles = [f"{TITLES.get(key, key)} {float(value):.3g}" for key, value in wanted.items() if key]
             axes.set(xlabel=TITLES[cost], title=", ".join(titles))
         panels[0].set_ylabel(TITLES[y])
         if y_limits:
@@ -150,8 +150,8 @@ def _values(arms: Sequence[Arm], setting: str | None) -> list[str]:
     return list(dict.fromkeys(arm.settings[setting] for arm in arms)) if setting else [""]
 
 
-def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, swept: set[str | None]) -> dict[str, Any]:
-    """A panel of `curves`; its lines by label."""
+def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, told: set[str]) -> dict[str, Any]:
+    """A panel of `curves`; its lines by label, which has those settings that are to be told."""
     lines: dict[str, Any] = {}
     num_of_color: dict[str, int] = {}
     for arm in arms:
@@ -165,7 +165,7 @@ def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, swept: set[str | N
         across = np.mean([[_cost(row, cost, density) for row in history] for history in histories], axis=0)
         values = np.array([[row[y] for row in history] for history in histories])
         lost = len(arm.runs) - len(histories)
-        label = ",".join([arm.name, *(f"{k}={v}" for k, v in arm.settings.items() if k not in swept)])
+        label = ",".join([arm.name, *(f"{k}={v}" for k, v in arm.settings.items() if k in told)])
         label = f"{label} ({lost} of {len(arm.runs)} diverged)" if lost else label
         (lines[label],) = axes.plot(across, values.mean(axis=0), linestyle=style, color=color)
         axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)

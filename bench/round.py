@@ -180,11 +180,12 @@ class Cohort:
         for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
             x = vectors(row)
             noise = Noise(self.seed, self.ledger.rounds, self.workers.ranks[row])
-            message = compress(x, self.segments, [noise])
-            algorithm.feedback.settle(x, message)
+            message = sent = compress(x, self.segments, [noise])
             if self.adversary is not None and self.adversary.controls(noise.rank, self.world.size):
-                message = compress(self.adversary.corrupt(message.dense(), noise), self.segments, [noise])
-            messages.append(message)
+                honest = message.dense() if compressor.repeats else x
+                sent = compress(self.adversary.corrupt(honest, noise), self.segments, [noise])
+            algorithm.feedback.settle(x, message)
+            messages.append(sent)
         return (concatenate(messages) if messages else None), agreement_s
 
     def _vector(self, gradients: WorkerGradients, learning_rate: float | Tensor, row: int) -> Tensor:

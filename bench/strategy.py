@@ -63,6 +63,8 @@ class _Compressed(_Base):
         self.seed = seed
         self.engine_name = engine
         self.adversary = adversary
+        if estimator is not None and adversary is not None:
+            raise InputError(f"adversary: {adversary}; not with an estimator, whose full gradients nobody lies about")
         self.estimator = estimator
         self._anchor: Anchor | None = None
         self._engine: Engine | None = None
@@ -146,12 +148,17 @@ class _Compressed(_Base):
     def _moved_anchor(self, engine: SVRGEngine, step: Step, noise: Sequence[Noise]) -> Anchor:
         """SVRG's anchor in this round: the last one, or a new one here, paid for by all workers."""
         assert self.estimator is not None
-        trainer, anchor = self.lightning_module.trainer, self._anchor  # pyright: ignore[reportOptionalMemberAccess]
+        module, anchor = self.lightning_module, self._anchor
+        assert module is not None
+        trainer = module.trainer
         if anchor is not None and trainer.current_epoch < anchor.epoch + self.estimator.interval:
             return anchor
         loader = trainer.train_dataloader
         batches: Any = loader.whole_epoch() if isinstance(loader, WholeEpoch) else loader
-        shards = (deal(batch, len(noise)) for batch in batches)
+        arrived = (
+            module._apply_batch_transfer_handler(batch, self.root_device, 0) for batch in batches
+        )  # as in training
+        shards = (deal(batch, len(noise)) for batch in arrived)
         rows, num_batches = engine.full_gradients(step, shards, noise)
         return Anchor(self._layout.vector.clone(), self.cohort.average(rows, num_batches), trainer.current_epoch)
 
@@ -222,6 +229,7 @@ class _Compressed(_Base):
                 "cohort": self.cohort.state_dict(),
                 "anchor": None if self._anchor is None else vars(self._anchor),
                 "engine": self._engine_used,
+                "estimator": repr(self.estimator),
                 "generators": self.world.gather(torch.get_rng_state()),
             }
         super().save_checkpoint(checkpoint, filepath, storage_options)
@@ -235,6 +243,8 @@ class _Compressed(_Base):
         super().load_optimizer_state_dict(checkpoint)
         if (state := checkpoint.get(CHECKPOINT_KEY)) is None:
             return  # trained by another strategy: weights and optimizer go on, the cohort starts afresh
+        if (given := state.get("estimator", repr(None))) != repr(self.estimator):
+            raise InputError(f"estimator: {self.estimator}; the checkpoint holds {given}")
         self.cohort.load_state_dict(state["cohort"])
         self._buffers.load_state_dict(state["buffers"], self.world.local_ranks)
         if (anchor := state.get("anchor")) is not None:

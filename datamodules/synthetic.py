@@ -58,6 +58,8 @@ class Synthetic(ShardedData):
         for name, given in (("num_samples", num_samples), ("num_features", num_features)):
             if given < 1:
                 raise InputError(f"{name}: {given}; at least 1 is needed")
+        if problem_seed < 0:
+            raise InputError(f"problem_seed: {problem_seed}; at least 0 is needed")
         for name, given in (("threshold", threshold), ("factor", factor)):
             if not 0 <= given <= 1:
                 raise InputError(f"{name}: {given}; a number in [0, 1] is needed")

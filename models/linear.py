@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from bench.errors import InputError
+
 PRECISION = 1e-10  # of an optimum
 POLISH = 30  # steps to it, where a general solver ends near by
 
@@ -56,7 +58,8 @@ class Logistic(Loss):
         enough = np.sqrt(4 * ridge * PRECISION)
         options = {"maxiter": 100_000, "maxfun": 200_000, "ftol": 0.0, "gtol": enough / signed.shape[1]}
         found = minimize(objective, np.zeros(signed.shape[1]), jac=True, method="L-BFGS-B", options=options)
-        assert np.linalg.norm(found.jac) <= enough, found.message
+        if not np.linalg.norm(found.jac) <= enough:
+            raise InputError(f"ridge: {ridge}; no optimum to {PRECISION:g} was found, a larger one is needed")
         return float(found.fun)
 
 
@@ -93,4 +96,4 @@ class Hinge(Loss):
             rest = weights(np.where(free, 0, alpha))
             gram = signed[free] @ signed[free].T / (2 * ridge * num_samples)
             alpha[free] = np.linalg.lstsq(gram, 1 - signed[free] @ rest)[0].clip(0, 1)
-        raise AssertionError(f"no optimum to {PRECISION:g}: {found.message}")
+        raise InputError(f"ridge: {ridge}; no optimum to {PRECISION:g} was found, a larger one is needed")

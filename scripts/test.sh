@@ -4,4 +4,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ruff check .
 ruff format --check .
 pyright
-python -m pytest "$@"
+python -m pytest -n auto "$@" # a process a core

@@ -57,7 +57,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     from bench.callbacks import Autosave, History, Progress
     from bench.errors import InputError, NonFiniteError
     from bench.module import Classifier
-    from bench.results import RunFolder
+    from bench.results import RunFolder, refuse_target
     from datamodules.images import SplitPicture
 
     torch.set_num_threads(cfg.threads)
@@ -70,6 +70,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         raise InputError(f"seed: {cfg.seed}; at least 0 is needed")
     if cfg.trainer.accelerator in ("cuda", "gpu") and not torch.accelerator.is_available():
         raise InputError(f"trainer.accelerator: {cfg.trainer.accelerator}; there is none here, cpu is allowed")
+    refuse_target(cfg.target.metric)
     folder = RunFolder.of(cfg)
     folder.check(config := described(cfg))
     if folder.is_complete:
@@ -133,12 +134,19 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
     from hydra.utils import instantiate
 
     from bench.errors import InputError
-    from datamodules.synthetic import Synthetic
+    from bench.results import refuse_target
+    from datamodules.synthetic import SVMData
     from models.linear import Hinge
 
     data, objective = instantiate(cfg.data), instantiate(cfg.get("objective"))
-    if not isinstance(data, Synthetic) or objective is None or not isinstance(objective.keywords["loss"], Hinge):
+    if not isinstance(data, SVMData) or objective is None or not isinstance(objective.keywords["loss"], Hinge):
         raise InputError("world: threads; data=gspar_svm and objective=hinge are needed, or another world")
+    for group in ("adversary", "estimator", "schedule"):
+        if cfg.get(group) is not None:
+            raise InputError(f"{group}: {cfg[group]._target_}; threads on shared memory have none, null is needed")
+    if set(cfg.optimizer) - {"_target_", "_partial_", "lr"} or not cfg.optimizer._target_.endswith(".SGD"):
+        raise InputError(f"optimizer: {cfg.optimizer._target_}; threads on shared memory take plain sgd")
+    refuse_target(cfg.target.metric, {"train_loss": 0})
     features, labels = data.draw()
     signed = np.ascontiguousarray(features * labels[:, None], np.float32)
     algorithm, ridge = instantiate(cfg.algorithm), objective.keywords["ridge"]

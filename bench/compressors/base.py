@@ -27,6 +27,9 @@ class Compressor(ABC):
     all_reducible: bool = False
     """Whether messages can be added up on their way, which a ring all-reduce needs."""
 
+    repeats: bool = True
+    """Whether compressing what was sent sends the same again; not so where entries are drawn and scaled."""
+
     @abstractmethod
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> Message:
         """(R, d) vectors -> R messages. A NaN or infinity must show in `Message.finite`.

@@ -108,6 +108,8 @@ class Drawn(Compressor):
     That keeps E C(x) = x. Of all such probabilities with one sum these have the least variance, for the right scale.
     """
 
+    repeats = False
+
     @abstractmethod
     def scale(self, every: Tail, tail: Callable[[float], Tail], num_entries: int) -> float:
         """1/λ of a finite segment of n entries, by way of its tails: below infinity, and below thresholds."""

@@ -6,7 +6,7 @@ NeurIPS 2017.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from math import sqrt
 from typing import get_args
 
@@ -41,7 +41,7 @@ class LevelMessage(Message):
     def num_bits(self) -> Tensor:
         return self.num_bits_of_code + elias.HEADER_BITS
 
-    @cached_property
+    @property
     def num_bits_of_code(self) -> Tensor:
         """(R,) bits of norms and levels, without the header that tells one code from the other."""
         bits_of_norms = self.norms.shape[1] * 8 * self.norms.element_size()
@@ -73,6 +73,8 @@ class QSGD(Compressor):
         norm: "l2" as in the paper's theory, or "max" as in its experiments.
         bucket: entries that share a norm, from 1; if None, those of a segment do.
     """
+
+    repeats = False
 
     levels: int
     norm: Norm = "l2"

@@ -60,6 +60,8 @@ class RandomK(Compressor):
         density: the fraction kept, in (0, 1].
     """
 
+    repeats = False
+
     density: float
 
     def __post_init__(self) -> None:
@@ -88,7 +90,7 @@ class RandomK(Compressor):
         return torch.full((len(values),), values.shape[1] * 8 * values.element_size())
 
     def contraction(self, segments: Segments) -> float | None:
-        return 1.0 if self.variance(segments) == 0 else None  # an entry that is drawn is sent the larger
+        return 1.0 if self.density == 1 else None  # an entry that is drawn is sent the larger
 
     def variance(self, segments: Segments) -> float:
         return max(n / k for n, k in zip(segments, kept_counts(self.density, segments), strict=True)) - 1

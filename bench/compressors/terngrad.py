@@ -68,6 +68,8 @@ class TernGrad(Agreeing):
         shared: workers tell each other their s before they compress, and all take the largest.
     """
 
+    repeats = False
+
     clip: float | None = 2.5
     shared: bool = True
 
@@ -97,14 +99,15 @@ class TernGrad(Agreeing):
     def num_bits_paper(self, message: Message) -> Tensor:
         """Two bits an entry and a float a segment."""
         assert isinstance(message, ScaledTernaryMessage)
-        return torch.full((message.num_rows,), 2 * message.values.shape[1] + 32 * message.scales.shape[1])
+        floats = 8 * message.scales.element_size()
+        return torch.full((message.num_rows,), 2 * message.values.shape[1] + floats * message.scales.shape[1])
 
     def contraction(self, segments: Segments) -> None:
         return None  # a small entry that is drawn is sent the larger
 
     def variance(self, segments: Segments) -> float | None:
-        """E‖C(x)‖² = s‖x‖₁ ≤ √n‖x‖²; clipping is biased."""
-        return sqrt(max(segments)) - 1 if self.clip is None else None
+        """E‖C(x)‖² = s‖x‖₁ ≤ √n‖x‖² for one's own s; clipping is biased, and another's s may be of any size."""
+        return sqrt(max(segments)) - 1 if self.clip is None and not self.shared else None
 
     def _largest(self, x: Tensor) -> Tensor:
         """(n,) -> (1,)."""

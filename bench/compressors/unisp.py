@@ -53,6 +53,8 @@ class UniSp(Compressor):
         density: ρ, in (0, 1].
     """
 
+    repeats = False
+
     density: float
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return call
 
 
+THREADS = ["world=threads", "algorithm=sgd", "data=gspar_svm", "model=linear", "objective=hinge"]
 CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorithm=sgd"]
 
 
@@ -101,6 +102,16 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["estimator=svrg", "estimator.interval=0"], ["interval: 0", "at least 1"]),
         (["target.metric=test_loss"], ["target.metric: 'test_loss'", "suboptimality"]),
         (["world=threads"], ["world: threads", "data=gspar_svm"]),
+        ([*THREADS, "optimizer=adam"], ["optimizer: torch.optim.Adam", "plain sgd"]),
+        ([*THREADS, "estimator=svrg"], ["estimator: bench.svrg.SVRG", "null"]),
+        ([*CONVEX, "target.metric=test_accuracy"], ["target.metric: 'test_accuracy'", "suboptimality"]),
+        (["algorithm=sgd", "target.metric=suboptimality"], ["target.metric: 'suboptimality'", "test_accuracy"]),
+        ([*CONVEX, "data=digits", "model=mlp"], ["objective: ", "±1"]),
+        ([*CONVEX, "+data.problem_seed=-1"], ["problem_seed: -1", "at least 0"]),
+        (
+            ["algorithm=random_k", "algorithm.feedback._target_=bench.feedback.ErrorFeedback"],
+            ["ErrorFeedback", "RandomK"],
+        ),
         ([*CONVEX, "objective.ridge=0"], ["ridge: 0", "above 0"]),
         ([*CONVEX, "data.threshold=1.5"], ["threshold: 1.5", "[0, 1]"]),
         ([*CONVEX, "data.num_samples=0"], ["num_samples: 0", "at least 1"]),

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from bench import draws, elias, trits
+from bench.adversary import Scale
+from bench.asynchronous import _scale
 from bench.compressors import QSGD, Compressor, GSpar, GSparClosed, RandomK, TernGrad, UniSp
 from bench.compressors.gspar import COUNT_BITS, tail_of
 from bench.errors import NonFiniteError
 from bench.noise import Noise
+from bench.norms import Norm, norms
 from bench.positions import LENGTH_BITS
 from bench.tests.found import COMPRESSORS, RECIPES
 from bench.tests.test_conformance import inputs
@@ -35,7 +38,7 @@ UNBIASED: dict[str, Compressor] = {
         *(QSGD(levels, norm, bucket) for levels in (1, 17, 300) for norm in ("l2", "max") for bucket in (None, 64)),
         UniSp(0.3),
         RandomK(0.3),
-        TernGrad(clip=None),
+        TernGrad(clip=None, shared=False),
     )
     if c.variance(SEGMENTS) is not None
 }
@@ -221,11 +224,10 @@ def test_elias_code() -> None:
     """Elias 1975, and back again."""
     words = {1: "0", 2: "100", 3: "110", 4: "101000", 8: "1110000", 16: "10100100000", 100: "1011011001000"}
     for n, word in words.items():
-        assert elias.length(n) == len(word)
-        levels = np.array([n - 1], np.int32)  # every entry's level plus one, and a sign if not zero
-        bits = np.unpackbits(elias.encode(levels)[elias.HEADER_BITS // 8 :])
-        if elias.encode(levels)[0] == elias.ALL:
-            assert "".join(map(str, bits[: len(word)])) == word
+        bits = np.zeros(len(word), np.uint8)
+        assert elias.length(n) == elias._put(n, bits, 0) == len(word)
+        assert "".join(map(str, bits)) == word
+        assert elias._take(bits, 0) == (n, len(word))
     rng = np.random.default_rng(2)
     for density in (0.0, 0.001, 0.1, 1.0):
         levels = (rng.integers(-3000, 3001, 70_000) * (rng.random(70_000) < density)).astype(np.int16)
@@ -280,3 +282,61 @@ def test_a_broken_gradient_names_its_worker(name: str) -> None:
     data.tensors[0][4 * 4 * 5 + 4 * 1] = torch.nan  # round 5, worker 1
     with pytest.raises(NonFiniteError, match="round 5: worker 1: "):
         train(name, Toy, data)
+
+
+@pytest.mark.parametrize("largest", [1.0, 1.7, 30.0])
+def test_an_agreed_scale_loses_nothing_on_average(largest: float) -> None:
+    """To five deviations, for one's own scale and for larger ones; clipped to one's own deviations all the same."""
+    x = torch.randn(400, generator=torch.Generator().manual_seed(7))
+    for clip in (None, 1.5):
+        compressor = TernGrad(clip)
+        own = float(compressor.offer(x[None], (400,)))
+        rows, noise = x.expand(NUM_DRAWS, -1).contiguous(), [Noise(0, 0, rank) for rank in range(NUM_DRAWS)]
+        sent = compressor.compress_agreed(rows, (400,), noise, torch.tensor([largest * own])).dense().double()
+        along = (sent - x.clamp(-own, own).double()) @ x.double()
+        assert abs(float(along.mean())) < 5 * float(along.std()) / sqrt(NUM_DRAWS)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("factor", [-1.0, -10.0])
+def test_a_liar_sends_a_multiple_of_what_it_would_have(name: str, factor: float) -> None:
+    """Of the honest message where the compressor scales with its input; of signs, the other signs."""
+    compressor, x = RECIPES[name].compressor, torch.randn(1, 346, generator=torch.Generator().manual_seed(3))
+    lie, noise = Scale(num_byzantine=1, factor=factor), [Noise(0, 0, 0)]
+    honest = compressor.compress(x, SEGMENTS, noise).dense()
+    lied = lie.corrupt(honest if compressor.repeats else x, noise[0])
+    sent = compressor.compress(lied, SEGMENTS, noise).dense()
+    scales = float(sent.abs().max()) > 1.5 * float(honest.abs().max()) or factor == -1
+    torch.testing.assert_close(sent, honest * (factor if scales else -1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("compressor", [c for c in COMPRESSORS.values() if not c.repeats], ids=str)
+def test_other_tensors_go_the_same_way(compressor: Compressor) -> None:
+    """In double precision, on the path of accelerators: the same entries, and bytes that carry them."""
+    x, noise = inputs(SEGMENTS)["normal"], [Noise(0, 0, rank) for rank in range(3)]
+    single, double = compressor.compress(x, SEGMENTS, noise), compressor.compress(x.double(), SEGMENTS, noise)
+    torch.testing.assert_close(double.dense().float(), single.dense(), rtol=1e-5, atol=1e-6)
+    decoded = compressor.blank(1, SEGMENTS, x.double()).decode([double.encode(row) for row in range(3)])
+    assert torch.equal(decoded.dense(), double.dense())
+
+
+@pytest.mark.parametrize("kind", ["l2", "max"])
+def test_norms(kind: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled and plain are the same, broken entries show."""
+    for x in inputs((5_003,)).values():
+        compiled = norms(x[0], 512, kind)
+        with monkeypatch.context() as patched:
+            patched.setattr("bench.norms.is_compiled", lambda x: False)
+            torch.testing.assert_close(norms(x[0], 512, kind), compiled, rtol=1e-6, atol=0)
+    for bad in (torch.nan, torch.inf):
+        x = torch.ones(1000)
+        x[700] = bad
+        assert norms(x, 512, kind).isfinite().tolist() == [True, False]
+
+
+def test_threads_choose_as_gspar_does() -> None:
+    for x in inputs((256,)).values():
+        for density in (0.01, 0.1, 0.9):
+            row = x[0]
+            expected = GSpar(density).scale(tail_of(row, torch.inf), partial(tail_of, row), 256)
+            assert _scale(row.numpy(), density, 2) == pytest.approx(expected, rel=1e-5, abs=1e-45)

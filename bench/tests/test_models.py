@@ -9,6 +9,7 @@ from torch import nn
 
 from bench.layout import Layout
 from models.cnn import cnn
+from models.gspar_cnn import gspar_cnn
 from models.mlp import mlp
 from models.resnet import resnet18, resnet20
 
@@ -21,6 +22,7 @@ from models.resnet import resnet18, resnet20
         (resnet18, (3, 32, 32), 10, 11_173_962),
         (resnet18, (3, 32, 32), 100, 11_220_132),
         (resnet20, (3, 32, 32), 10, 269_722),
+        (gspar_cnn, (3, 32, 32), 10, 407_202),
     ],
 )
 def test_sizes(

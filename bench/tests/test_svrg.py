@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
+from torch.utils.data import TensorDataset
 
+from bench.adversary import Scale
 from bench.aggregators import Mean
-from bench.rules import LASGWK2
+from bench.engines.loop import DenseGradients
+from bench.errors import InputError
 from bench.strategy import CompressedStrategy
-from bench.svrg import SVRG
+from bench.svrg import SVRG, CorrectedGradients, CorrectedRows
 from bench.tests.found import RECIPES
 from bench.tests.test_parity import M, Normed, run_processes
 from bench.tests.test_resume import Killed, RoundData, SaveAndDie
-from bench.tests.toys import QUIET, Recorder, Toy, flat, train
+from bench.tests.toys import QUIET, Recorder, Toy, flat, toy_data, train
 
 NUM_PARAMETERS = 387
 ROUNDS = 30  # of an epoch, of 4 workers × 4 of 480 samples
@@ -74,12 +77,37 @@ def test_any_recipe_takes_it(name: str) -> None:
 
 
 def test_a_correction_cancels_where_gradients_are_compared() -> None:
-    """A lazy rule that looks at change sees the same with it as without, in the first epoch's first decisions."""
-    recipe = replace(RECIPES["lasg"], rule=LASGWK2(coefficient=0.0, max_age=3))
-    watched, plain = Recorder(), Recorder()
-    train(recipe, rounds=20, callbacks=[watched], estimator=SVRG())
-    train(recipe, rounds=20, callbacks=[plain])
-    assert watched.uploads == plain.uploads
+    """The distance to corrected gradients elsewhere is that of the corrected rows, written out."""
+    generator = torch.Generator().manual_seed(0)
+    here, there, correction = (torch.randn(4, 50, generator=generator) for _ in range(3))
+    rows = torch.tensor([2, 0])
+    corrected = CorrectedGradients(DenseGradients(torch.zeros(4), here), correction)
+    other = CorrectedRows(DenseGradients(torch.zeros(2), there[rows]), correction[rows])
+    expected = (corrected.dense(rows) - other.dense(torch.arange(2))).square().sum(dim=1)
+    torch.testing.assert_close(corrected.squared_distance(rows, other), expected)
+
+
+def test_the_anchor_sees_what_training_sees() -> None:
+    """Batches go through the module's hooks, such as one that scales its inputs."""
+
+    class Scaling(Toy):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            x, y = batch
+            return 3 * x, y
+
+    data = toy_data()
+    scaled = TensorDataset(3 * data.tensors[0], data.tensors[1])
+    hooked = train("sgd", Scaling, data, rounds=8, estimator=SVRG())
+    assert torch.equal(hooked.weights, train("sgd", Toy, scaled, rounds=8, estimator=SVRG()).weights)
+
+
+def test_a_checkpoint_knows_its_estimator(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train("sgd", callbacks=[SaveAndDie(tmp_path / "a.ckpt", 5)], estimator=SVRG(2))
+    with pytest.raises(InputError, match=r"estimator: None; the checkpoint holds SVRG\(interval=2\)"):
+        train("sgd", checkpoint=tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="adversary: "):
+        train("sgd", adversary=Scale(num_byzantine=1, factor=-1.0), estimator=SVRG())
 
 
 @pytest.mark.parametrize("name", ["sgd", "gspar", "sasg"])
