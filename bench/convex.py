@@ -1,19 +1,19 @@
 """The LightningModule of the convex problems, which knows how far from the optimum it is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from bench.errors import InputError
+from bench.module import Problem
 from models.linear import Loss
 
 
-class ConvexProblem(lightning.LightningModule):
+class ConvexProblem(Problem):
     """A linear model; f(w) − min f over all samples is logged as `suboptimality`.
 
     Args:
@@ -35,12 +35,9 @@ class ConvexProblem(lightning.LightningModule):
         loss: Loss,
         ridge: float,
     ) -> None:
-        super().__init__()
+        super().__init__(network, optimizer, schedule)
         if not 0 < ridge < float("inf"):
             raise InputError(f"ridge: {ridge}; a finite number above 0 is needed")
-        self.network = network
-        self.optimizer = optimizer
-        self.schedule = schedule
         self.loss = loss
         self.ridge = ridge
 
@@ -62,22 +59,16 @@ class ConvexProblem(lightning.LightningModule):
         self.lowest = self.loss.lowest(np.ascontiguousarray(signed), self.ridge)
 
     def training_step(self, batch: Any) -> Tensor:
-        return self._objective(batch)
+        features, labels = batch
+        return self._objective(self.network(features), labels, list(self.network.parameters()))
 
     def validation_step(self, batch: Any) -> None:
-        double = [t.double() for t in batch]
+        features, labels = (t.double() for t in batch)
         weights = {name: p.double() for name, p in self.network.named_parameters()}
-        features, labels = double
         scores = torch.func.functional_call(self.network, weights, (features,))
-        squares = torch.stack([p.square().sum() for p in weights.values()]).sum()
-        objective = self.loss(scores * labels).mean() + self.ridge * squares
+        objective = self._objective(scores, labels, list(weights.values()))
         self.log("suboptimality", objective - self.lowest, batch_size=len(labels), logger=False)
 
-    def _objective(self, batch: Any) -> Tensor:
-        features, labels = batch
-        squares = torch.stack([p.square().sum() for p in self.network.parameters()]).sum()
-        return self.loss(self.network(features) * labels).mean() + self.ridge * squares
-
-    def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
-        return optimizer if self.schedule is None else ([optimizer], [self.schedule(optimizer)])
+    def _objective(self, scores: Tensor, labels: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        squares = torch.stack([p.square().sum() for p in parameters]).sum()
+        return self.loss(scores * labels).mean() + self.ridge * squares

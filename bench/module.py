@@ -12,11 +12,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from bench.errors import InputError
 
 
-class Classifier(lightning.LightningModule):
-    """A network under cross-entropy, its accuracy logged as `test_accuracy` and `test_top5_accuracy`.
+class Problem(lightning.LightningModule):
+    """A network, and what steps it.
 
     Args:
-        network: (B, …) images -> (B, C) logits.
+        network: whose parameters are trained.
         optimizer: parameters -> an optimizer.
         schedule: an optimizer -> its learning rate's schedule, stepped every epoch; constant if None.
     """
@@ -31,6 +31,20 @@ class Classifier(lightning.LightningModule):
         self.network = network
         self.optimizer = optimizer
         self.schedule = schedule
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        return optimizer if self.schedule is None else ([optimizer], [self.schedule(optimizer)])
+
+
+class Classifier(Problem):
+    """A network under cross-entropy, its accuracy logged as `test_accuracy` and `test_top5_accuracy`.
+
+    Args:
+        network: (B, …) images -> (B, C) logits.
+        optimizer: parameters -> an optimizer.
+        schedule: an optimizer -> its learning rate's schedule, stepped every epoch; constant if None.
+    """
 
     def on_fit_start(self) -> None:
         """Make sure that the network reads the data's images, and that its head has as many classes as they.
@@ -70,7 +84,3 @@ class Classifier(lightning.LightningModule):
         }
         means = {name: flags.double().mean() for name, flags in right.items()}
         self.log_dict(means, batch_size=len(labels), logger=False)  # History logs, with every cost
-
-    def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
-        return optimizer if self.schedule is None else ([optimizer], [self.schedule(optimizer)])

@@ -37,9 +37,9 @@ class Compressor(ABC):
         A random compressor draws for row r from `noise[r]`, and from nothing else.
         """
 
-    @abstractmethod
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> Message:
         """Messages of any content, for vectors of `like`'s dtype and device: the schema, to decode and keep others."""
+        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
 
     @abstractmethod
     def num_bits_paper(self, message: Message) -> Tensor:

@@ -130,9 +130,6 @@ class Drawn(Compressor):
         intact = scales.isfinite().all(dim=1)
         return HybridMessage(**ragged(rows, x.device), intact=intact, dim=x.shape[1], scales=scales, segments=segments)
 
-    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> HybridMessage:
-        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
-
     def num_bits_paper(self, message: Message) -> Tensor:
         """Σ over segments of n entries: b + log₂ n for each sent as it is, the lesser of 1 + log₂ n for each other and
         2n for all of them, and b for the scale (section 3.3)."""

@@ -101,9 +101,6 @@ class QSGD(Compressor):
                 start, first = end, last
         return LevelMessage(levels, lengths, sizes, self.levels)
 
-    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> LevelMessage:
-        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
-
     def num_bits_paper(self, message: Message) -> Tensor:
         assert isinstance(message, LevelMessage)
         return message.num_bits_of_code

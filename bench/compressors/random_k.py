@@ -81,9 +81,6 @@ class RandomK(Compressor):
             intact=finite_rows(x),
         )
 
-    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SeededMessage:
-        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
-
     def num_bits_paper(self, message: Message) -> Tensor:
         """32 bits a kept value: who shares a seed sends no positions."""
         values = message.tensors["values"]

@@ -55,9 +55,6 @@ class ScaledSign(Compressor):
         scales = torch.stack([torch.stack([part.abs().mean() for part in row]) for row in parts])
         return ScaledSignMessage(signs.pack(x)[0], scales, segments)
 
-    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> ScaledSignMessage:
-        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, ())
-
     def num_bits_paper(self, message: Message) -> Tensor:
         return message.num_bits
 

@@ -48,9 +48,6 @@ class Ternary(Compressor):
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> TernaryMessage:
         return TernaryMessage(x.sign().to(torch.int8), x.isfinite().all(dim=1), x.dtype)
 
-    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> TernaryMessage:
-        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, ())
-
     def num_bits_paper(self, message: Message) -> Tensor:
         return message.num_bits
 

@@ -93,9 +93,6 @@ class TernGrad(Agreeing):
             x = x.clamp(-bounds, bounds)
         return _ternary(x, segments, noise, agreed.expand(len(x), -1))
 
-    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> ScaledTernaryMessage:
-        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
-
     def num_bits_paper(self, message: Message) -> Tensor:
         """Two bits an entry and a float a segment."""
         assert isinstance(message, ScaledTernaryMessage)

@@ -72,9 +72,6 @@ class UniSp(Compressor):
             density=self.density,
         )
 
-    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> KeyedMessage:
-        return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
-
     def num_bits_paper(self, message: Message) -> Tensor:
         """b + log₂ d for each entry, as the GSpar paper counts those it sends as they are."""
         assert isinstance(message, KeyedMessage)
