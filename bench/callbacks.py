@@ -1,6 +1,7 @@
 """What the suite hangs on a Trainer: the history of a run, its checkpoints, its progress bar."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from lightning import Callback, Trainer
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
-from bench.results import METRICS, Row, RunFolder, refuse_target
+from bench.results import METRICS, Row, RunFolder, refuse_target, total_bits
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 
 
@@ -58,6 +59,11 @@ class History(Callback):
             for logger in trainer.loggers:
                 logger.log_hyperparams(dict(self.config))
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        strategy, interval = _strategy(trainer), trainer.val_check_batch
+        assert interval is not None
+        strategy.gauged = (strategy.ledger.rounds + 1) % interval == 0  # an evaluation follows
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.loss_sum += float(_strategy(trainer).last_report.loss.mean())
         self.num_losses += 1
@@ -69,6 +75,13 @@ class History(Callback):
         row: Row = {"round": ledger.pop("rounds"), "epoch": trainer.current_epoch, **ledger}
         if isinstance(strategy, CompressedStrategy):
             row["measured_s"] = None  # a simulation has no link to measure
+        row["total_bits"] = total_bits(row)
+        before = self.rows[-1] if self.rows else dict.fromkeys(row, 0)
+        num_uploads = row["uploads"] - before["uploads"]
+        row["message_bits"] = (row["uplink_bits"] - before["uplink_bits"]) / num_uploads if num_uploads else None
+        for name in ("gradient_norm", "compression_error"):
+            gauged = getattr(strategy.last_report, name)
+            row[name] = None if math.isnan(gauged) else gauged
         row["train_loss"] = self.loss_sum / self.num_losses  # over the rounds since the last evaluation
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         row["data_passes"] = row["num_backwards"] * data.batch_size / len(data.train)

@@ -49,7 +49,7 @@ TITLES = {
     "data_passes": "data passes",
     "dense_passes": "data passes × density",
     "measured_ms": "milliseconds",
-    "total_bits": "uplink + downlink bits",
+    "total_bits": "bits both ways",
     "modelled_s": "modelled seconds",
     "test_accuracy": "test accuracy",
     "test_top5_accuracy": "top-5 test accuracy",
@@ -225,7 +225,6 @@ def _color(arm: Arm) -> str:
 def _cost(row: Row, name: str, density: float) -> float:
     """What an evaluation had cost by then. Some costs no history holds as such."""
     made = {
-        "total_bits": lambda: row["uplink_bits"] + row["downlink_bits"],
         "dense_passes": lambda: row["data_passes"] * density,
         "measured_ms": lambda: 1e3 * row["measured_s"],
     }

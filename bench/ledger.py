@@ -1,6 +1,6 @@
 """The account of a run. What one round cost comes in a `Report`; the `Ledger` adds them up."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -9,7 +9,8 @@ import numpy as np
 class Report(NamedTuple):
     """What each worker says of its round; every field has shape (L,), or (M,) once exchanged.
 
-    `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once.
+    `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once. The last
+    three are those of `Gauges`: NaN in a round that nobody gauges.
     """
 
     uploaded: np.ndarray
@@ -19,16 +20,31 @@ class Report(NamedTuple):
     num_backwards: np.ndarray
     broken: np.ndarray
     loss: np.ndarray
+    gradient_square: np.ndarray
+    input_square: np.ndarray
+    error_square: np.ndarray
 
     def pack(self) -> np.ndarray:
-        """(L, 7) float64, in which integers are exact up to 2^53."""
+        """(L, 10) float64, in which integers are exact up to 2^53."""
         return np.stack(self, axis=1, dtype=np.float64, casting="unsafe")
 
     @classmethod
     def unpack(cls, table: np.ndarray) -> Self:
         """The inverse of `pack`."""
-        kinds = [bool if name in ("uploaded", "broken") else int for name in cls._fields[:-1]]
-        return cls(*(column.astype(kind) for column, kind in zip(table.T, [*kinds, float], strict=True)))
+        flags, floats = ("uploaded", "broken"), cls._fields[-4:]
+        kinds = [bool if name in flags else float if name in floats else int for name in cls._fields]
+        return cls(*(column.astype(kind) for column, kind in zip(table.T, kinds, strict=True)))
+
+    @property
+    def gradient_norm(self) -> float:
+        """The mean length of the workers' gradients; NaN where it was not gauged."""
+        return float(np.sqrt(self.gradient_square).mean())
+
+    @property
+    def compression_error(self) -> float:
+        """Σ‖x − C(x)‖² / Σ‖x‖² over those who uploaded; NaN where nobody did, or where it was not gauged."""
+        total = self.input_square[self.uploaded].sum()
+        return float(self.error_square[self.uploaded].sum() / total) if total else float("nan")
 
 
 @dataclass
@@ -38,6 +54,7 @@ class Ledger:
     Attributes:
         rounds: server updates.
         uploads: workers sending once.
+        skips: of each worker, rounds in which it sent nothing.
         uplink_bits: what crossed from workers: values, positions, lengths.
         uplink_bits_paper: the same as the method's own paper counts it.
         downlink_bits: the server's broadcasts, counted once a round however many listen.
@@ -50,6 +67,7 @@ class Ledger:
 
     rounds: int = 0
     uploads: int = 0
+    skips: list[int] = field(default_factory=list)
     uplink_bits: int = 0
     uplink_bits_paper: int = 0
     downlink_bits: int = 0
@@ -71,6 +89,8 @@ class Ledger:
         """Add one round."""
         self.downlink = downlink
         self.rounds += 1
+        so_far = self.skips or [0] * len(report.uploaded)
+        self.skips = [n + (not sent) for n, sent in zip(so_far, report.uploaded.tolist(), strict=True)]
         self.charge(report, downlink_bits, control_bits, modelled_s, measured_s)
 
     def charge(

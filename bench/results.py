@@ -33,15 +33,24 @@ COLUMNS = (
     "uplink_bits_paper",
     "downlink_bits",
     "control_bits",
+    "total_bits",
+    "message_bits",
+    "skips",
     "num_backwards",
     "data_passes",
     "modelled_s",
     "measured_s",
+    "gradient_norm",
+    "compression_error",
     "train_loss",
     "test_accuracy",
     "test_top5_accuracy",
     "suboptimality",
 )
+"""Totals since the first round, and at that evaluation: `message_bits`, the mean size of an upload since the last
+evaluation; `skips`, of each worker; `gradient_norm` and `compression_error` of that round (`bench.ledger.Report`);
+`train_loss`, the mean since the last evaluation. Empty where there is no such thing."""
+
 METRICS = COLUMNS[-3:]
 """What an evaluation may find; None where the problem has no such thing."""
 
@@ -105,16 +114,27 @@ class RunFolder:
         text = io.StringIO()
         writer = csv.DictWriter(text, list[str](COLUMNS), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({**row, "skips": " ".join(map(str, row.get("skips") or ()))} for row in rows)
         write_whole(self.path / "history.csv", text.getvalue())
 
     def history(self) -> list[Row]:
-        """The rows so far; none before the first evaluation."""
+        """The rows so far, none before the first evaluation. What an older version did not write is None.
+
+        Raises:
+            InputError: a newer version wrote columns that this one does not know.
+        """
         file = self.path / "history.csv"
         if not file.exists():
             return []
         with file.open(encoding="utf-8", newline="") as lines:
-            return [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(lines)]
+            found = csv.DictReader(lines)
+            if unknown := set(found.fieldnames or ()) - set(COLUMNS):
+                raise InputError(f"{file}: unknown column {', '.join(sorted(unknown))}; a newer version wrote it")
+            rows = [dict.fromkeys(COLUMNS) | {name: _cell(name, text) for name, text in row.items()} for row in found]
+        for row in rows:
+            if row["total_bits"] is None and row["uplink_bits"] is not None:
+                row["total_bits"] = total_bits(row)
+        return rows
 
     def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str, **facts: Any) -> None:
         """Mark the run complete: the last row's figures, further facts about it, and what the target took."""
@@ -123,7 +143,7 @@ class RunFolder:
             **last,
             **facts,
             "target": target_reached(rows, target["metric"], target["value"]),
-            "versions": {package: version(package) for package in PACKAGES},
+            "versions": versions(),
             "command": command,
         }
         write_whole(self.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
@@ -131,6 +151,16 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         return json.loads((self.path / "summary.json").read_text("utf-8"))
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on besides its config."""
+    return {package: version(package) for package in PACKAGES}
+
+
+def total_bits(row: Row) -> int:
+    """All that crossed, both ways."""
+    return row["uplink_bits"] + row["downlink_bits"] + row["control_bits"]
 
 
 def refuse_target(metric: str, row: Row | None = None) -> None:
@@ -165,8 +195,10 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
 
 
-def _number(text: str) -> float | int | None:
-    """A cell of history.csv: an integer, a float, or None where empty."""
+def _cell(name: str, text: str) -> Any:
+    """A cell of history.csv: an integer, a float, None where empty; of skips a list."""
     if not text:
         return None
+    if name == "skips":
+        return [int(part) for part in text.split()]
     return int(text) if text.lstrip("-").isdigit() else float(text)

@@ -12,6 +12,7 @@ from bench.algorithm import Algorithm
 from bench.compressors import Agreeing, Identity
 from bench.engines import RowGradients, WorkerGradients
 from bench.errors import InputError, NonFiniteError
+from bench.gauges import Gauges
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
 from bench.link import LinkModel
@@ -75,6 +76,7 @@ class Cohort:
         gradients_at: Callable[[Tensor, Sequence[Tensor]], RowGradients],
         learning_rate: float | Tensor,
         epoch: int,
+        gauged: bool = False,
     ) -> tuple[Tensor, Report]:
         """Gradients of the local workers -> the direction (d,) for every worker, and all M reports.
 
@@ -84,6 +86,7 @@ class Cohort:
             gradients_at: (rows, parameters) -> gradients of those rows' batches at other parameters.
             learning_rate: γ, one or a vector (d,), of which the first counts where one is needed.
             epoch: from 0; thresholds follow the learning rate an epoch late.
+            gauged: whether the reports tell how long gradients and compression errors are; that takes further passes.
 
         Raises:
             NonFiniteError: a worker's loss or message is NaN or infinite. In every process alike.
@@ -106,10 +109,11 @@ class Cohort:
         # 1. Who uploads?
         uploaded = algorithm.rule.should_upload(view)
         # 2. What do they send? Those who skip stand still.
-        message, agreement_s = self._compress(gradients, uploaded.nonzero()[:, 0], learning_rate)
+        gauges = Gauges(gradients) if gauged else None
+        message, agreement_s = self._compress(gradients, uploaded.nonzero()[:, 0], learning_rate, gauges)
         algorithm.rule.finish_round(view, uploaded)
         # 3. The messages of all workers, in rank order.
-        report = self._report(uploaded, message, gradients.losses, num_backwards)
+        report = self._report(uploaded, message, gradients.losses, num_backwards, gauges)
         arrived = self.world.exchange(report, message, self.server.schema, ledger.rounds)
         report = arrived.report
         if report.broken.any():
@@ -150,7 +154,10 @@ class Cohort:
         (num_bits,), everyone = message.num_bits[:1].tolist(), np.ones(num_rows, bool)
         bits, broken = np.full(num_rows, num_bits), ~message.finite().cpu().numpy()
         passes = np.full(num_rows, num_backwards)
-        report = Report(everyone, bits, bits, np.zeros(num_rows, np.int64), passes, broken, np.zeros(num_rows))
+        unknown = np.full(num_rows, np.nan)
+        report = Report(
+            everyone, bits, bits, np.zeros(num_rows, np.int64), passes, broken, unknown, unknown, unknown, unknown
+        )
         arrived = self.world.exchange(report, message, message, ledger.rounds)
         if arrived.report.broken.any():
             ranks = ", ".join(map(str, np.flatnonzero(arrived.report.broken)))
@@ -161,11 +168,13 @@ class Cohort:
         return arrived.messages.sum() / self.world.size
 
     def _compress(
-        self, gradients: WorkerGradients, rows: Tensor, learning_rate: float | Tensor
+        self, gradients: WorkerGradients, rows: Tensor, learning_rate: float | Tensor, gauges: Gauges | None
     ) -> tuple[Message | None, float]:
         """The uploaders' messages, and the seconds it took workers to agree; what they keep moves on."""
         algorithm, compressor, kept = self.algorithm, self.algorithm.compressor, self.workers.kept
         if algorithm.sends_gradients and self.adversary is None:
+            if gauges:
+                gauges.sent_as_they_are(rows)
             return (GradientMessage(gradients, rows, self.vector) if len(rows) else None), 0.0
         vectors = partial(self._vector, gradients, learning_rate)
         compress, agreement_s = compressor.compress, 0.0
@@ -184,6 +193,8 @@ class Cohort:
             if self.adversary is not None and self.adversary.controls(noise.rank, self.world.size):
                 honest = message.dense() if compressor.repeats else x
                 sent = compress(self.adversary.corrupt(honest, noise), self.segments, [noise])
+            if gauges:
+                gauges.compressed(row, x, message)
             algorithm.feedback.settle(x, message)
             messages.append(sent)
         return (concatenate(messages) if messages else None), agreement_s
@@ -197,7 +208,9 @@ class Cohort:
             update.mul_(learning_rate)
         return self.algorithm.feedback.compensate(update, kept)
 
-    def _report(self, uploaded: Tensor, message: Message | None, losses: Tensor, num_backwards: Tensor) -> Report:
+    def _report(
+        self, uploaded: Tensor, message: Message | None, losses: Tensor, num_backwards: Tensor, gauges: Gauges | None
+    ) -> Report:
         rows = uploaded.numpy()
         num_bits, num_bits_paper, num_bytes = np.zeros((3, len(rows)), np.int64)
         broken = ~np.isfinite(loss := losses.double().cpu().numpy())
@@ -205,7 +218,9 @@ class Cohort:
             num_bits[rows] = message.num_bits.cpu() + self.offer_bits
             num_bits_paper[rows] = self.algorithm.compressor.num_bits_paper(message).cpu() + self.offer_bits
             broken[rows] |= ~message.finite().cpu().numpy()
-        return Report(rows, num_bits, num_bits_paper, num_bytes, num_backwards.numpy(), broken, loss)
+        unknown = np.full(len(rows), np.nan)
+        lengths = (gauges.gradients, gauges.inputs, gauges.errors) if gauges else (unknown,) * 3
+        return Report(rows, num_bits, num_bits_paper, num_bytes, num_backwards.numpy(), broken, loss, *lengths)
 
     def state_dict(self) -> dict[str, object]:
         """The state of all M workers, the same in every process and every world. Tensors and numbers only."""

@@ -45,7 +45,11 @@ else:
 
 
 class _Compressed(_Base):
-    """What both worlds share, which is everything but where the workers live."""
+    """What both worlds share, which is everything but where the workers live.
+
+    Attributes:
+        gauged: whether the next round's report shall tell how long gradients and compression errors are.
+    """
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class _Compressed(_Base):
         if estimator is not None and adversary is not None:
             raise InputError(f"adversary: {adversary}; not with an estimator, whose full gradients nobody lies about")
         self.estimator = estimator
+        self.gauged = False
         self._anchor: Anchor | None = None
         self._engine: Engine | None = None
         self._engine_used: str = engine
@@ -178,7 +183,7 @@ class _Compressed(_Base):
 
         learning_rate = self._learning_rate(optimizer)
         direction, self._report = self.cohort.round(
-            self._layout.vector, gradients, gradients_at, learning_rate, trainer.current_epoch
+            self._layout.vector, gradients, gradients_at, learning_rate, trainer.current_epoch, self.gauged
         )
         if self.algorithm.units == "update":
             direction = direction / learning_rate  # the optimizer multiplies by γ, which is inside already

@@ -18,15 +18,16 @@ from bench.adversary import Random
 from bench.aggregators import MajorityVote
 from bench.algorithm import Algorithm
 from bench.errors import NonFiniteError, WorkerLostError
+from bench.ledger import Report
 from bench.rules import Always
 from bench.strategy import CompressedDDPStrategy
 from bench.tests.found import RANDOM, RECIPES, RULES
-from bench.tests.toys import QUIET, Toy, flat, loader, toy_data, train
+from bench.tests.toys import QUIET, Gauged, Toy, flat, loader, toy_data, train
 
 M = 3
 
 
-class Report(Callback):
+class Ending(Callback):
     """Writes what a process ends with to a file of its own."""
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +39,7 @@ class Report(Callback):
         state = {
             "weights": flat(pl_module),
             "ledger": strategy.ledger.state_dict(),
-            "losses": strategy.last_report.loss.tolist(),
+            "report": torch.from_numpy(strategy.last_report.pack()),
             "buffers": dict(pl_module.named_buffers()),
             "frozen": pl_module.get_submodule("network.0").bias,
         }
@@ -65,7 +66,7 @@ def run_processes(
     lightning.seed_everything(3, verbose=False)
     model = module()
     strategy = CompressedDDPStrategy(algorithm, start_method="fork", **strategy_options)
-    trainer = Trainer(strategy=strategy, devices=M, callbacks=[Report(folder), *(callbacks or [])],
+    trainer = Trainer(strategy=strategy, devices=M, callbacks=[Ending(folder), *(callbacks or [])],
                       **{**QUIET, "max_steps": rounds, "precision": precision})  # fmt: skip
     trainer.fit(model, datamodule=Data(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return [torch.load(folder / f"{rank}.pt") for rank in range(M)]
@@ -89,14 +90,19 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_simulated_equals_real(name: str, tmp_path: Path) -> None:
-    simulated = train(CASES[name], workers=M)
-    real = run_processes(tmp_path, CASES[name])
+    simulated = train(CASES[name], workers=M, callbacks=[Gauged()])
+    real = run_processes(tmp_path, CASES[name], callbacks=[Gauged()])
+    reported = simulated.strategy.last_report
     for process in real:
         assert torch.equal(process["weights"], simulated.weights)
         ledger = {**process["ledger"], "measured_s": 0.0}
         assert ledger == simulated.ledger
         assert process["ledger"]["measured_s"] > 0
-        assert process["losses"] == simulated.strategy.last_report.loss.tolist()
+        sent = Report.unpack(process["report"].numpy())._replace(
+            num_bytes=reported.num_bytes
+        )  # a simulation sends none
+        assert np.array_equal(sent.pack(), reported.pack(), equal_nan=True)
+        assert np.isfinite(sent.gradient_norm)
 
 
 def test_noise_is_the_same_in_both_worlds(tmp_path: Path) -> None:

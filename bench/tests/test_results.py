@@ -24,7 +24,7 @@ COMMITTED = sorted({path.parts[-4] for path in (ROOT / "results").glob("*/*/*/su
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    return {**dict.fromkeys(COLUMNS, 1), "measured_s": None, "test_accuracy": 0.5, **changes}
+    return {**dict.fromkeys(COLUMNS, 1), "measured_s": None, "skips": [0, 3], "test_accuracy": 0.5, **changes}
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +70,7 @@ def make_run(path: Path, reached: int | None) -> None:
     rows = []
     for r in (100, 200, 300):
         bits = {"uplink_bits": 3000 * r, "uplink_bits_paper": 2000 * r, "downlink_bits": 1000 * r}
+        bits |= {"control_bits": 0, "total_bits": 4000 * r}
         accuracy = 0.99 if reached is not None and r >= reached else 0.9
         rows.append(row(round=r, uploads=10 * r, **bits, test_accuracy=accuracy))
     folder = RunFolder(path)
@@ -189,7 +190,9 @@ def test_committed_summaries_are_those_of_their_histories(experiment: str) -> No
         folder, summary = RunFolder(file.parent), json.loads(file.read_text())
         rows = folder.history()
         last = rows[-1] if rows else dict.fromkeys(name for name in COLUMNS if name in summary)
-        assert {name: summary[name] for name in last} == last
+        assert {name: last[name] for name in COLUMNS if name in summary} == {
+            name: summary[name] for name in COLUMNS if name in summary
+        }
         target = summary["target"]
         assert target == target_reached(rows, target["metric"], target["value"])
         for earlier, later in pairwise(rows):

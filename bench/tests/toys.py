@@ -135,6 +135,14 @@ def flat(module: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
+class Gauged(Callback):
+    """Has every round gauged."""
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        assert isinstance(trainer.strategy, CompressedStrategy | CompressedDDPStrategy)
+        trainer.strategy.gauged = True
+
+
 class Recorder(Callback):
     """Keeps the uploads of every round and a copy of the ledger after it."""
 

@@ -1,0 +1,40 @@
+"""What one round was like: the lengths of gradients, and of what compression left out. Read when somebody asks."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.engines import WorkerGradients
+from bench.message import Message
+
+
+class Gauges:
+    """Squared lengths of the L local workers.
+
+    Args:
+        gradients: theirs.
+
+    Attributes:
+        gradients: (L,) ‖g_m‖².
+        inputs: (L,) ‖x_m‖², of what an uploader compressed; NaN for the others.
+        errors: (L,) ‖x_m − C(x_m)‖²; NaN for the others.
+    """
+
+    def __init__(self, gradients: WorkerGradients) -> None:
+        rows = range(len(gradients.losses))
+        self.gradients = np.array([_square(gradients.dense(torch.tensor([row]))) for row in rows])
+        self.inputs, self.errors = np.full((2, len(rows)), np.nan)
+
+    def sent_as_they_are(self, rows: Tensor) -> None:
+        """These rows sent their gradients uncompressed."""
+        self.inputs[rows] = self.gradients[rows]
+        self.errors[rows] = 0
+
+    def compressed(self, row: int, x: Tensor, message: Message) -> None:
+        """A row made its vector (1, d) a message."""
+        self.inputs[row] = _square(x)
+        self.errors[row] = _square(message.subtract_from(x.clone()))
+
+
+def _square(x: Tensor) -> float:
+    return torch.linalg.vector_norm(x, dtype=torch.float64).item() ** 2
