@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
-from bench.arms import Arm, complete_runs
+from scipy.stats import t as student_t
+
+from bench.errors import InputError
+from bench.experiments import Arm, Experiment
 from bench.results import FALLING, RunFolder, write_whole
 
 
@@ -38,6 +41,34 @@ class Sample:
     def missed(self) -> int:
         return self.num_runs - len(self.values)
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Where the mean lies with 95 % confidence, by Student's t; None below two values."""
+        if (std := self.std) is None:
+            return None
+        half = float(student_t.ppf(0.975, len(self.values) - 1)) * std / math.sqrt(len(self.values))
+        return mean(self.values) - half, mean(self.values) + half
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A paper's figure, beside ours."""
+
+    value: float
+    ours: "Sample | float | None"
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less theirs, as a share of theirs; None where we have none."""
+        ours = self.ours.mean if isinstance(self.ours, Sample) else self.ours
+        return None if ours is None else ours / self.value - 1
+
+    @property
+    def is_outside(self) -> bool | None:
+        """Whether it lies outside of our 95 % interval; None where we have none."""
+        interval = self.ours.interval if isinstance(self.ours, Sample) else None
+        return None if interval is None else not interval[0] <= self.value <= interval[1]
+
 
 FINAL = {
     "test_accuracy": "final accuracy %",
@@ -46,8 +77,8 @@ FINAL = {
     "suboptimality": "final suboptimality",
 }
 
-Cell = Sample | float | str | None
-"""A figure over seeds, one of the paper's, a name, or nothing."""
+Cell = Sample | Theirs | float | str | None
+"""A figure over seeds, one of the paper's, a ratio, a name, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,24 +113,18 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """Unrounded; a figure over seeds takes four columns: mean, std, n and missed."""
+        """Unrounded. A figure over seeds takes columns for mean, std, n and missed, a paper's for how ours differs."""
+        names: dict[str, None] = {}
+        records: list[dict[str, Any]] = [{} for _ in self.rows]
+        for column in self.columns:
+            for row, record in zip(self.rows, records, strict=True):
+                parts = _parts(column.key, row.get(column.key))
+                names |= dict.fromkeys(parts)
+                record |= parts
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        spread = {c.key for c in self.columns if any(isinstance(row.get(c.key), Sample) for row in self.rows)}
-        parts = ("mean", "std", "n", "missed")
-        writer.writerow([name for c in self.columns for name in
-                         ([f"{c.key}_{part}" for part in parts] if c.key in spread else [c.key])])  # fmt: skip
-        for row in self.rows:
-            cells: list[Any] = []
-            for c in self.columns:
-                cell = row.get(c.key)
-                if c.key not in spread:
-                    cells.append(cell)
-                elif isinstance(cell, Sample):
-                    cells += [cell.mean, cell.std, len(cell.values), cell.missed]
-                else:
-                    cells += [None] * len(parts)
-            writer.writerow(cells)
+        writer = csv.DictWriter(text, list(names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
         return text.getvalue()
 
     def write(self, folder: Path) -> None:
@@ -108,29 +133,42 @@ class Table:
             write_whole(folder / f"table.{suffix}", text)
 
 
-def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order: Sequence[str]) -> Table:
-    """The cost of reaching the target, a row a recipe.
+def table(experiment: Experiment) -> Table:
+    """The table of an experiment: of the kind that its file's `table:` asks for, else of costs at the target.
+
+    Raises:
+        InputError: no such kind of table.
+    """
+    kinds = {"costs": cost_table, "sweep": sweep_table}
+    options = dict(experiment.spec.get("table") or {"kind": "costs"})
+    if (kind := options.pop("kind", None)) not in kinds:
+        raise InputError(f"table.kind: {kind!r}; one of {', '.join(kinds)} is needed")
+    return kinds[kind](experiment, **options)
+
+
+def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") -> Table:
+    """What each recipe paid, a row each, beside what the paper says it did.
 
     Args:
-        name: of the experiment.
-        folder: its results, with one complete run at least.
-        paper: `source`, and by column of this table {recipe: value}.
-        order: of the recipes; others follow by name.
+        experiment: with one complete run at least.
+        at: the first evaluation that reached the target, or the last one.
     """
-    runs = complete_runs(folder, order)
-    figures = {recipe: _figures(folders) for recipe, folders in runs.items()}
-    paper = paper or {}
+    arms, paper = experiment.complete, experiment.spec.get("paper") or {}
+    figures = {arm.label: _figures(arm.runs, at) for arm in arms}
     rows: list[dict[str, Cell]] = []
-    for recipe, own in figures.items():
-        row: dict[str, Cell] = {"recipe": recipe, **own}
-        row |= {f"{column}_theirs": numbers.get(recipe) for column, numbers in paper.items() if column != "source"}
-        base = figures.get("sgd", {})
-        row["downlink"] = runs[recipe][0].summary()["downlink"]
-        for column in ("uplink_bits_paper", "uplink_bits", "both_ways"):
+    for arm in arms:
+        own, base = figures[arm.label], figures.get("sgd")
+        row: dict[str, Cell] = {"recipe": arm.label, **own, "downlink": arm.runs[0].summary()["downlink"]}
+        for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
             ours, dense = own[column].mean, base[column].mean if base else None
             row[f"{column}_saving"] = dense / ours if ours and dense else None
+        for column, numbers in paper.items():
+            if column != "source" and arm.label in numbers:
+                ours = row[column]
+                assert not isinstance(ours, str | Theirs)
+                row[f"{column}_theirs"] = Theirs(numbers[arm.label], ours)
         rows.append(row)
-    target = next(iter(runs.values()))[0].summary()["target"]
+    target = arms[0].runs[0].summary()["target"]
     columns = [
         Column("recipe", "recipe", "name"),
         Column("final", FINAL[target["metric"]], "percent" if target["metric"].endswith("accuracy") else "power"),
@@ -145,73 +183,84 @@ def target_table(name: str, folder: Path, paper: Mapping[str, Any] | None, order
         Column("uplink_bits_paper_saving", "saving, paper's count", "factor"),
         Column("uplink_bits_paper_saving_theirs", "paper's", "factor"),
         Column("uplink_bits_saving", "saving, wire", "factor"),
-        Column("both_ways_saving", "saving, both ways", "factor"),
+        Column("total_bits_saving", "saving, both ways", "factor"),
         Column("modelled_s", "modelled s", "seconds"),
+        Column("modelled_s_theirs", "paper's", "seconds"),
     ]
     columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
-    caption = (
-        f"{name}: cost at first {'falling below' if target['metric'] in FALLING else 'exceeding'} {target['metric']}"
-        f" {target['value']:g}; mean ± standard deviation over"
-        f" n = {_num_seeds(runs)} seeds."
-    )
-    if "sgd" in runs:
+    reached = f"first {'falling below' if target['metric'] in FALLING else 'exceeding'} {target['metric']}"
+    when = f"at {reached} {target['value']:g}" if at == "target" else "after the last round"
+    caption = f"{experiment.name}: cost {when}; mean ± standard deviation over n = {_num_seeds(arms)} seeds."
+    if "sgd" in figures:
         caption += " Savings are factors to sgd; both ways adds the downlink."
     if "source" in paper:
-        caption += f" Paper: {paper['source']}."
+        caption += f" Paper: {paper['source']}; in brackets what ours differs by"
+        flagged = any(isinstance(cell, Theirs) and cell.is_outside for row in rows for cell in row.values())
+        caption += ", outside: the paper's lies outside our 95 % interval (Student's t)." if flagged else "."
     return Table(caption, columns, rows)
 
 
-def sweep_table(name: str, folder: Path, order: Sequence[str], across: str, metric: str = "test_accuracy") -> Table:
+def sweep_table(experiment: Experiment, across: str, metric: str = "test_accuracy") -> Table:
     """A metric at the end of each run: a row a recipe, a column a value of one of the matrix's keys.
 
     Args:
-        name: of the experiment.
-        folder: its results, with one complete run at least.
-        order: of the labels; others follow by name.
+        experiment: with one complete run at least.
         across: the last part of that key, as labels have it: "lr" in "sgd,lr=0.1".
         metric: a column of the history. Accuracies are shown in percent.
     """
     rows: dict[str, dict[str, Cell]] = {}
     percent, num_held_out = metric.endswith("accuracy"), set[int]()
-    found = complete_runs(folder, order)
-    for label, runs in found.items():
-        arm = Arm(label, runs)
+    arms = experiment.complete
+    for arm in arms:
         value = arm.settings[across]
         where = " ".join([arm.name, *(f"{key}={setting}" for key, setting in arm.settings.items() if key != across)])
-        final = [s[metric] for s in (run.summary() for run in runs) if "diverged" not in s]
-        figure = Sample(tuple(100 * v if percent else v for v in final), len(runs), "diverged")
+        final = [s[metric] for s in (run.summary() for run in arm.runs) if "diverged" not in s]
+        figure = Sample(tuple(100 * v if percent else v for v in final), len(arm.runs), "diverged")
         rows.setdefault(where, {"recipe": where})[value] = figure
-        num_held_out |= {run.config().get("data", {}).get("num_held_out", 0) for run in runs}
+        num_held_out |= {run.config().get("data", {}).get("num_held_out", 0) for run in arm.runs}
     values = sorted({key for row in rows.values() for key in row if key != "recipe"}, key=float)
     style = "percent" if percent else "power" if metric == "suboptimality" else "number"
     columns = [Column(value, f"{across} {float(value):g}", style) for value in values]
     caption = (
-        f"{name}: {metric} after the last round{', %' if percent else ''}; mean ± standard deviation over"
-        f" n = {_num_seeds(found)} seeds."
+        f"{experiment.name}: {metric} after the last round{', %' if percent else ''}; mean ± standard deviation over"
+        f" n = {_num_seeds(arms)} seeds."
     )
     if num_held_out - {0}:
         caption += f" Evaluated on {max(num_held_out):,} training images held out, not on the test set."
     return Table(caption, [Column("recipe", "recipe", "name"), *columns], list(rows.values()))
 
 
-def _num_seeds(runs: Mapping[str, Sequence[RunFolder]]) -> str:
+def _num_seeds(arms: Sequence[Arm]) -> str:
     """How many runs the recipes have, from the fewest to the most."""
-    counts = sorted({len(folders) for folders in runs.values()})
+    counts = sorted({len(arm.runs) for arm in arms})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 
-def _figures(folders: Sequence[RunFolder]) -> dict[str, Sample]:
-    """Final accuracy, and each cost at first reaching the target, over the runs of a recipe."""
-    summaries, num_runs = [folder.summary() for folder in folders], len(folders)
-    reached = {folder: summary["target"]["round"] for folder, summary in zip(folders, summaries, strict=True)}
-    rows = [row for folder, round in reached.items() for row in folder.history() if row["round"] == round]
+def _figures(runs: Sequence[RunFolder], at: Literal["target", "end"]) -> dict[str, Sample]:
+    """The metric at the end, and each cost at the target or at the end, over the runs of a recipe."""
+    summaries, rows = [run.summary() for run in runs], []
+    for run, summary in zip(runs, summaries, strict=True):
+        round = summary["target"]["round"] if at == "target" else None if "diverged" in summary else summary["round"]
+        rows += [row for row in run.history() if row["round"] == round]
     metric = summaries[0]["target"]["metric"]
     unit = 100 if metric.endswith("accuracy") else 1
-    figures = {"final": Sample(tuple(unit * s[metric] for s in summaries if "diverged" not in s), num_runs, "diverged")}
-    for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "modelled_s"):
-        figures[column] = Sample(tuple(row[column] for row in rows), num_runs)
-    figures["both_ways"] = Sample(tuple(row["uplink_bits"] + row["downlink_bits"] for row in rows), num_runs)
+    ends = tuple(unit * s[metric] for s in summaries if "diverged" not in s)
+    figures = {"final": Sample(ends, len(runs), "diverged")}
+    for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s"):
+        figures[column] = Sample(tuple(row[column] for row in rows), len(runs))
     return figures
+
+
+def _parts(key: str, cell: Cell) -> dict[str, Any]:
+    """A cell's columns in a CSV file; none where there is nothing."""
+    if cell is None:
+        return {}
+    if isinstance(cell, Sample):
+        n = len(cell.values)
+        return {f"{key}_mean": cell.mean, f"{key}_std": cell.std, f"{key}_n": n, f"{key}_missed": cell.missed}
+    if isinstance(cell, Theirs):
+        return {key: cell.value, f"{key}_difference": cell.difference, f"{key}_outside": cell.is_outside}
+    return {key: cell}
 
 
 @dataclass(frozen=True)
@@ -233,6 +282,13 @@ def _text(cell: Cell, style: str, marks: _Marks) -> str:
         return marks.nothing
     if isinstance(cell, str):
         return _escape(cell) if marks is _LATEX else cell
+    if isinstance(cell, Theirs):
+        number, difference = _number(cell.value, style, marks, None), cell.difference
+        if difference is None:
+            return number
+        percent = f"{100 * difference:+.1f} %".replace("-", "−")
+        flag = ", outside" if cell.is_outside else ""
+        return f"{number} ({_escape(percent) if marks is _LATEX else percent}{flag})"
     if not isinstance(cell, Sample):
         return _number(cell, style, marks, None)
     if cell.mean is None:
@@ -256,6 +312,14 @@ def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
 
 
 def _escape(text: str) -> str:
-    for plain, latex in (("%", "\\%"), ("_", "\\_"), ("&", "\\&"), ("±", "$\\pm$"), ("–", "--")):
+    for plain, latex in (
+        ("%", "\\%"),
+        ("_", "\\_"),
+        ("&", "\\&"),
+        ("±", "$\\pm$"),
+        ("–", "--"),
+        ("×", "$\\times$"),
+        ("−", "$-$"),
+    ):
         text = text.replace(plain, latex)
     return text

@@ -9,26 +9,16 @@ Writes results/<experiment>/figure.{png,pdf}.
 import argparse
 from pathlib import Path
 
-from bench.arms import Arm, complete_runs
-from bench.errors import InputError
+from bench.experiments import read_experiments
 from bench.figures import digest, figure, save
 from scripts.cli import guarded
-from scripts.tables import experiments_in, specified
 
 
-def draw(experiment: str, results: Path) -> None:
-    """Draw the figure of one experiment.
-
-    Raises:
-        InputError: it has none, or no results.
-    """
-    config, order = specified(experiment)
-    if not config.get("figure"):
-        raise InputError(f"experiment: {experiment!r}; its file has no figure:")
-    if experiment not in (there := experiments_in(results)):
-        raise InputError(f"experiment: {experiment!r} has no complete run in {results}; there is {', '.join(there)}")
-    arms = [Arm(label, runs) for label, runs in complete_runs(results / experiment, order).items()]
-    save(figure(config["figure"], arms), results / experiment, digest(config["figure"], arms))
+def draw(names: list[str], results: Path) -> None:
+    """Draw the figures of these experiments; of all that have one if none is named."""
+    for experiment in read_experiments(names, results):
+        if names or experiment.spec.get("figure"):
+            save(figure(experiment), experiment.folder, digest(experiment))
 
 
 def main() -> None:
@@ -36,13 +26,7 @@ def main() -> None:
     parser.add_argument("experiments", nargs="*", help="default: all with results")
     parser.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
-
-    def redraw() -> None:
-        for experiment in args.experiments or experiments_in(args.results):
-            if args.experiments or specified(experiment)[0].get("figure"):
-                draw(experiment, args.results)
-
-    guarded(redraw)
+    guarded(lambda: draw(args.experiments, args.results))
 
 
 if __name__ == "__main__":

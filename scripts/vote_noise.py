@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import lightning
-import matplotlib
+import matplotlib.style
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -28,8 +28,9 @@ from bench.aggregators import MajorityVote
 from bench.buffers import WorkerBuffers
 from bench.compressors import Sign
 from bench.engines import LoopEngine
-from bench.figures import COLORS, RC, save
+from bench.figures import LOOK, save
 from bench.layout import Layout
+from bench.look import COLORS
 from bench.module import Classifier
 from bench.noise import Noise
 from bench.results import write_whole
@@ -84,7 +85,7 @@ def measure(module: Classifier, images: ImageSet, repeats: int, progress: tqdm) 
 
 def drawing(measured: dict[int, Measured]) -> Figure:
     """A line for the measurements after each number of rounds, beside the slope that theory has."""
-    with matplotlib.rc_context(RC):
+    with matplotlib.style.context(LOOK):
         figure = Figure(figsize=(3.6, 2.7), layout="constrained")
         axes = figure.subplots()
         last = float(measured[0].shares[VOTERS[-1]].mean())

@@ -13,10 +13,11 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 import bench
+from bench.experiments import specified
+from bench.grid import _axis, cells
 from bench.results import COLUMNS, RunFolder
 from bench.tests.toys import QUIET
-from scripts.matrix import _axis, cells, matrix
-from scripts.tables import specified
+from scripts.matrix import matrix
 from scripts.train import train
 
 EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (files("configs") / "experiment").iterdir())

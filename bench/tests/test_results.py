@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.arms import Arm, complete_runs
 from bench.errors import InputError
-from bench.figures import COLORS, digest, figure, save
+from bench.experiments import Experiment, read_experiments, specified
+from bench.figures import digest, figure, save
+from bench.look import COLORS
 from bench.results import COLUMNS, RunFolder, target_reached, write_whole
-from bench.tables import Sample, sweep_table, target_table
+from bench.tables import Sample, Theirs, table
 from bench.tests.test_configs import composed
-from scripts.tables import into_readme, specified, table_of
+from scripts.tables import into_page
 from scripts.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -79,43 +81,65 @@ def make_run(path: Path, reached: int | None) -> None:
     folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.98}, "python", downlink="dense")
 
 
+def experiment(folder: Path, **spec: Any) -> Experiment:
+    """The runs there, as an experiment whose file says this."""
+    return replace(Experiment.read(folder.name, folder.parent), spec=spec)
+
+
 def test_tables(tmp_path: Path) -> None:
     """Means over those that reached the target, misses said, half-written runs left out, ratios to sgd."""
+    toy = tmp_path / "toy"
     for recipe, rounds in {"sgd": (300, 300, 300), "sparse": (100, 200, None), "lasg": (None, None, None)}.items():
         for seed, reached in enumerate(rounds):
-            make_run(tmp_path / recipe / f"seed={seed}", reached)
-    (tmp_path / "sasg" / "seed=1").mkdir(parents=True)
-    table = target_table("toy", tmp_path, {"source": "a paper", "uploads": {"sgd": 5}}, ["sgd", "sparse", "lasg"])
-    assert [r["recipe"] for r in table.rows] == ["sgd", "sparse", "lasg"]
-    sgd, sparse, lasg = table.rows
+            make_run(toy / recipe / f"seed={seed}", reached)
+    RunFolder(toy / "sasg" / "seed=1").write_config({})
+    made = table(experiment(toy, paper={"source": "a paper", "uploads": {"sgd": 3600, "sparse": 5, "lasg": 7}}))
+    lasg, sgd, sparse = made.rows
+    assert [r["recipe"] for r in made.rows] == ["lasg", "sgd", "sparse"]
     assert sparse["round"] == Sample((100, 200), 3)
-    assert (sgd["uploads_theirs"], sparse["uploads_theirs"]) == (5, None)
-    assert sparse["uplink_bits_saving"] == sparse["both_ways_saving"] == 2
+    assert sgd["uploads_theirs"] == Theirs(3600, Sample((3000, 3000, 3000), 3))
+    assert sparse["uplink_bits_saving"] == sparse["total_bits_saving"] == 2
     assert lasg["uplink_bits_saving"] is None
-    text = table.markdown()
+    text = made.markdown()
     assert "150 ± 71 (1 of 3 missed)" in text
-    assert "| lasg | 90.00 ± 0.00 | missed |" in text
+    assert "| lasg | 90.00 ± 0.00 | missed | missed | 7 |" in text
+    assert "3,600 (−16.7 %, outside)" in text
     assert "sasg" not in text
-    assert "(4.50 $\\pm$ 2.12)$\\cdot 10^{5}$" in table.latex()
-    assert table.latex().count("&") == 4 * (len(table.columns) - 1)
-    lines = list(csv.DictReader(table.csv().splitlines()))
-    assert float(lines[1]["uplink_bits_mean"]) == 450_000
-    assert (lines[1]["round_n"], lines[1]["round_missed"]) == ("2", "1")
-    assert lines[2]["round_mean"] == ""
+    assert "(4.50 $\\pm$ 2.12)$\\cdot 10^{5}$" in made.latex()
+    assert made.latex().count("&") == 4 * (len(made.columns) - 1)
+    lines = list(csv.DictReader(made.csv().splitlines()))
+    assert float(lines[2]["uplink_bits_mean"]) == 450_000
+    assert (lines[2]["round_n"], lines[2]["round_missed"]) == ("2", "1")
+    assert lines[0]["round_mean"] == ""
+    assert (lines[1]["uploads_theirs"], lines[1]["uploads_theirs_outside"]) == ("3600", "True")
+    at_end = table(experiment(toy, table={"kind": "costs", "at": "end"}))
+    assert at_end.rows[0]["uploads"] == Sample((3000, 3000, 3000), 3)
+    with pytest.raises(InputError, match=r"table\.kind: 'pivot'; one of costs, sweep is needed"):
+        table(experiment(toy, table={"kind": "pivot"}))
+
+
+def test_intervals() -> None:
+    """Mean ± t s/√n; the paper's figure is inside or outside of it."""
+    ours = Sample((1.0, 2.0, 3.0, 4.0, 5.0), 5)
+    low, high = ours.interval or (0, 0)
+    assert (low, high) == pytest.approx((3 - 1.963243, 3 + 1.963243))
+    assert (Theirs(1.04, ours).is_outside, Theirs(1.03, ours).is_outside) == (False, True)
+    assert Theirs(4.0, ours).difference == pytest.approx(-0.25)
+    assert Theirs(1.0, Sample((2.0,), 1)).is_outside is None
 
 
 def test_sweeps(tmp_path: Path) -> None:
     """A row a recipe and other settings, a column a value in its order; what diverged is said to have."""
     for lr, accuracy in {"1.0": None, "0.03": 0.75, "0.2": 0.5}.items():
-        folder = RunFolder(tmp_path / f"sgd,data=x,lr={lr}" / "seed=1")
+        folder = RunFolder(tmp_path / "toy" / f"sgd,data=x,lr={lr}" / "seed=1")
         folder.write_config({"algorithm": {"name": "sgd"}})
         rows = [] if accuracy is None else [row(test_accuracy=accuracy)]
         facts = {"diverged": "round 3"} if accuracy is None else {}
         folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.9}, "python", **facts)
-    table = sweep_table("toy", tmp_path, [], across="lr")
-    assert [c.title for c in table.columns] == ["recipe", "lr 0.03", "lr 0.2", "lr 1"]
-    assert "| sgd data=x | 75.00 | 50.00 | diverged |" in table.markdown()
-    assert "test_accuracy after the last round, %" in table.caption
+    made = table(experiment(tmp_path / "toy", table={"kind": "sweep", "across": "lr"}))
+    assert [c.title for c in made.columns] == ["recipe", "lr 0.03", "lr 0.2", "lr 1"]
+    assert "| sgd data=x | 75.00 | 50.00 | diverged |" in made.markdown()
+    assert "test_accuracy after the last round, %" in made.caption
 
 
 def test_figures(tmp_path: Path) -> None:
@@ -125,9 +149,9 @@ def test_figures(tmp_path: Path) -> None:
             folder = tmp_path / "runs" / recipe / f"seed={seed}"
             make_run(folder, first)
             RunFolder(folder).write_config({"algorithm": {"name": recipe}})
-    arms = [Arm(label, runs) for label, runs in complete_runs(tmp_path / "runs", []).items()]
-    drawing = figure({"kind": "curves", "x": ["round", "total_bits"]}, arms)
-    rounds, bits = drawing.axes
+    spec = {"kind": "curves", "x": ["round", "total_bits"]}
+    shown = experiment(tmp_path / "runs", figure=spec)
+    rounds, bits = figure(shown).axes
     (sgd, sparse) = rounds.get_lines()
     assert sgd.get_ydata() == pytest.approx([0.9, 0.945, 0.99])
     assert sparse.get_ydata() == pytest.approx([0.945, 0.945, 0.99])
@@ -135,52 +159,79 @@ def test_figures(tmp_path: Path) -> None:
     assert (sgd.get_color(), sparse.get_color()) == (COLORS["sgd"], COLORS["sparse"])
     saved = []
     for name in ("a", "b"):
-        save(figure({"kind": "curves", "x": ["round", "total_bits"]}, arms), tmp_path / name, "data")
+        save(figure(shown), tmp_path / name, "data")
         saved.append([(tmp_path / name / f"figure.{suffix}").read_bytes() for suffix in ("png", "pdf")])
     assert saved[0] == saved[1]
     with pytest.raises(InputError, match=r"figure\.kind: 'pie'; one of curves, sweep"):
-        figure({"kind": "pie"}, arms)
+        figure(experiment(tmp_path / "runs", figure={"kind": "pie"}))
 
 
 def test_figures_of_sweeps(tmp_path: Path) -> None:
     """A point a value, in order; a cross where a run diverged."""
     for workers, loss in {"9": 0.1, "1": 0.3, "16": None}.items():
-        folder = RunFolder(tmp_path / f"signsgd_mv,workers={workers}" / "seed=1")
+        folder = RunFolder(tmp_path / "toy" / f"signsgd_mv,workers={workers}" / "seed=1")
         folder.write_config({"algorithm": {"name": "signsgd_mv"}})
         rows = [] if loss is None else [row(train_loss=loss)]
         facts = {"diverged": "round 3"} if loss is None else {}
         folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.9}, "python", **facts)
-    arms = [Arm(label, runs) for label, runs in complete_runs(tmp_path, []).items()]
-    (axes,) = figure({"kind": "sweep", "x": "workers", "y": ["train_loss"]}, arms).axes
+    spec = {"kind": "sweep", "x": "workers", "y": ["train_loss"]}
+    (axes,) = figure(experiment(tmp_path / "toy", figure=spec)).axes
     line, crosses = axes.get_lines()
     assert np.asarray(line.get_xdata()).tolist() == [1, 9, 16]
     assert np.asarray(line.get_ydata())[:2] == pytest.approx([0.3, 0.1])
     assert np.asarray(crosses.get_xdata()).tolist() == [16]
 
 
-def test_no_results_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'none' has no complete run"):
-        table_of("none", tmp_path)
+def test_no_results_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """None at all; none of that name; none complete, which hides those that are from nobody."""
+    with pytest.raises(InputError, match=r"results: .* holds no run"):
+        read_experiments([], tmp_path)
+    RunFolder(tmp_path / "half" / "sgd" / "seed=1").write_config({})
+    make_run(tmp_path / "whole" / "sgd" / "seed=1", 100)
+    with pytest.raises(InputError, match=r"'none' has no run in .*; there is half, whole"):
+        read_experiments(["none"], tmp_path)
+    with pytest.raises(InputError, match=r"'half'; none of its runs in .* is complete"):
+        read_experiments(["half"], tmp_path)
+    assert [found.name for found in read_experiments([], tmp_path)] == ["whole"]
+    assert "half: no run is complete yet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("experiment", COMMITTED)
-def test_committed_tables_are_those_of_the_results(experiment: str, tmp_path: Path) -> None:
-    table, folder = table_of(experiment, ROOT / "results"), ROOT / "results" / experiment
-    for suffix, text in (("md", table.markdown()), ("tex", table.latex()), ("csv", table.csv())):
+def test_two_experiments_of_one_name_are_told(tmp_path: Path) -> None:
+    for folder in ("sasg", "copy"):
+        RunFolder(tmp_path / folder / "sgd" / "seed=1").write_config({"name": "sasg"})
+    with pytest.raises(InputError, match=r"name: 'sasg'; .*copy and .*sasg both hold runs of it"):
+        read_experiments([], tmp_path)
+
+
+def test_histories_of_other_versions(tmp_path: Path) -> None:
+    """An older one lacks what was not counted then; a newer one is named."""
+    (tmp_path / "history.csv").write_text("round,uplink_bits,downlink_bits,control_bits,test_accuracy\n1,5,7,2,0.5\n")
+    (old,) = RunFolder(tmp_path).history()
+    assert (old["total_bits"], old["test_accuracy"], old["skips"], old["data_passes"]) == (14, 0.5, None, None)
+    (tmp_path / "history.csv").write_text("round,joules\n1,2\n")
+    with pytest.raises(InputError, match=r"history\.csv: unknown column joules; a newer version wrote it"):
+        RunFolder(tmp_path).history()
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_tables_are_those_of_the_results(name: str, tmp_path: Path) -> None:
+    folder = ROOT / "results" / name
+    made = table(Experiment.read(name, ROOT / "results"))
+    for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
         assert (folder / f"table.{suffix}").read_text("utf-8") == text
-    readme = tmp_path / "README.md"
-    readme.write_text((ROOT / "README.md").read_text("utf-8"), "utf-8")
-    into_readme(readme, experiment, table)
-    assert readme.read_text("utf-8") == (ROOT / "README.md").read_text("utf-8")
+    for page in (ROOT / "README.md", ROOT / "results" / "README.md"):
+        copy = tmp_path / page.name
+        copy.write_text(page.read_text("utf-8"), "utf-8")
+        into_page(copy, name, made)
+        assert copy.read_text("utf-8") == page.read_text("utf-8")
 
 
-@pytest.mark.parametrize("experiment", [e for e in COMMITTED if specified(e)[0].get("figure")])
-def test_committed_figures_show_the_results(experiment: str) -> None:
+@pytest.mark.parametrize("name", [e for e in COMMITTED if specified(e)[0].get("figure")])
+def test_committed_figures_show_the_results(name: str) -> None:
     """The hash of what was drawn is that of what is there."""
-    (spec, labels), folder = specified(experiment), ROOT / "results" / experiment
-    arms = [Arm(label, runs) for label, runs in complete_runs(folder, labels).items()]
+    folder = ROOT / "results" / name
     with Image.open(folder / "figure.png") as image:
-        assert image.info["Source"] == digest(spec["figure"], arms)
+        assert image.info["Source"] == digest(Experiment.read(name, ROOT / "results"))
     assert (folder / "figure.pdf").read_bytes()[:4] == b"%PDF"
 
 

@@ -1,0 +1,139 @@
+"""The results store, read by experiment: what an experiment's file wishes to see, and its runs by label."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+from omegaconf import OmegaConf
+
+from bench.errors import InputError
+from bench.grid import cells
+from bench.results import RunFolder, differences
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs of one label of an experiment, such as "sgd" or "sgd,adversary=invert,num_byzantine=2", a seed each."""
+
+    label: str
+    runs: Sequence[RunFolder]
+
+    @property
+    def name(self) -> str:
+        """The label without what is swept."""
+        return self.label.split(",")[0]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What is swept, by name."""
+        return dict(part.split("=") for part in self.label.split(",")[1:])
+
+    @property
+    def algorithm(self) -> str:
+        """The recipe that its runs follow."""
+        return self.runs[0].config()["algorithm"]["name"]
+
+    @property
+    def complete(self) -> Self:
+        """Without the runs that have not come to their end."""
+        return type(self)(self.label, [run for run in self.runs if run.is_complete])
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What results/<name>/ holds.
+
+    Attributes:
+        name: of the folder, and of the file in configs/experiment that made it, if there is one.
+        folder: results/<name>.
+        spec: the config of that file; empty if there is none.
+        arms: every label that has a run, in the order of the file's grid, others by name.
+    """
+
+    name: str
+    folder: Path
+    spec: Mapping[str, Any]
+    arms: Sequence[Arm]
+
+    @classmethod
+    def read(cls, name: str, results: Path) -> Self:
+        """The experiment of this name.
+
+        Raises:
+            InputError: it has no run; two seeds of a label differ in more than the seed.
+        """
+        if name not in (there := experiments_in(results)):
+            raise InputError(f"experiment: {name!r} has no run in {results}; there is {', '.join(there) or 'none'}")
+        spec, order = specified(name)
+        rank = {label: place for place, label in enumerate(dict.fromkeys(order))}
+        folder = results / name
+        labels = sorted(
+            {p.parents[1] for p in folder.glob("*/*/config.yaml")}, key=lambda p: (rank.get(p.name, len(rank)), p.name)
+        )
+        arms = [Arm(p.name, [RunFolder(c.parent) for c in sorted(p.glob("*/config.yaml"))]) for p in labels]
+        for arm in arms:
+            _refuse_mixture(arm)
+        return cls(name, folder, spec, arms)
+
+    @property
+    def complete(self) -> list[Arm]:
+        """The arms that have runs which came to their end, and of them only those."""
+        return [arm for arm in (arm.complete for arm in self.arms) if arm.runs]
+
+
+def read_experiments(names: Sequence[str], results: Path) -> list[Experiment]:
+    """The experiments of these names; without names, all that have a complete run, and a word on the others.
+
+    Raises:
+        InputError: one has no complete run, or there is none at all.
+    """
+    if not (there := experiments_in(results)):
+        raise InputError(f"results: {results} holds no run; scripts/matrix.py experiment=quickstart makes some")
+    found = [Experiment.read(name, results) for name in names or there]
+    if not names:
+        for waiting in (experiment for experiment in found if not experiment.complete):
+            print(f"{waiting.name}: no run is complete yet", file=sys.stderr)
+        found = [experiment for experiment in found if experiment.complete]
+    for experiment in found:
+        if not experiment.complete:
+            raise InputError(f"experiment: {experiment.name!r}; none of its runs in {experiment.folder} is complete")
+    return found
+
+
+def experiments_in(results: Path) -> list[str]:
+    """The experiments that have a run.
+
+    Raises:
+        InputError: two folders hold runs of one name.
+    """
+    folders: dict[str, Path] = {}
+    named: dict[str, Path] = {}
+    for config in sorted(results.glob("*/*/*/config.yaml")):
+        folder = config.parents[2]
+        if folder.name in folders:
+            continue
+        folders[folder.name] = folder
+        name = RunFolder(config.parent).config().get("name", folder.name)
+        if (other := named.setdefault(name, folder)) != folder:
+            raise InputError(f"name: {name!r}; {other} and {folder} both hold runs of it, move one away")
+    return list(folders)
+
+
+def specified(name: str) -> tuple[dict[str, Any], list[str]]:
+    """What an experiment's file says, and the labels of its grid in order; nothing for runs without such a file."""
+    if not (files("configs") / "experiment" / f"{name}.yaml").is_file():
+        return {}, []
+    shared, grid = cells([f"experiment={name}"])
+    spec = OmegaConf.to_container(shared)
+    assert isinstance(spec, dict)
+    return {str(key): value for key, value in spec.items()}, [cell.folder.path.parent.name for cell in grid]
+
+
+def _refuse_mixture(arm: Arm) -> None:
+    first, *others = arm.runs
+    for other in others:
+        if differing := differences(first.config(), other.config()).keys() - {"seed", "data.seed"}:
+            raise InputError(f"{arm.label}: {first.path} and {other.path} differ in {', '.join(sorted(differing))}")

@@ -1,0 +1,51 @@
+"""How algorithms and quantities look, the same in every figure, table and dashboard."""
+
+COLORS = {  # after Okabe and Ito, and Paul Tol: told apart by the colour-blind, too
+    "sgd": "#555555",
+    "sparse": "#0072B2",
+    "lasg": "#56B4E9",
+    "sasg": "#332288",
+    "signsgd": "#AA4499",
+    "signsgd_mv": "#E69F00",
+    "signum": "#DDCC77",
+    "signum_mv": "#999933",
+    "ef_signsgd": "#CC79A7",
+    "sparse_signsgd": "#D55E00",
+    "gspar": "#009E73",
+    "gspar_closed": "#44BB99",
+    "unisp": "#BBBBBB",
+    "random_k": "#777777",
+    "qsgd": "#EE3377",
+    "terngrad": "#AA7700",
+}
+OTHERS = "#117733"
+
+TITLES = {
+    "round": "rounds",
+    "uploads": "uploads",
+    "uplink_bits": "uplink bits",
+    "uplink_bits_paper": "uplink bits, the papers' count",
+    "total_bits": "bits both ways",
+    "data_passes": "data passes",
+    "dense_passes": "data passes × density",
+    "modelled_s": "modelled seconds",
+    "measured_s": "measured seconds",
+    "measured_ms": "milliseconds",
+    "test_accuracy": "test accuracy",
+    "test_top5_accuracy": "top-5 test accuracy",
+    "train_loss": "training loss",
+    "suboptimality": "suboptimality",
+    "gradient_norm": "length of a gradient",
+    "compression_error": "compression error",
+    "message_bits": "bits a message",
+    "ridge": "λ₂ =",
+    "factor": "shrunk by",
+    "threshold": "shrunk below",
+    "num_byzantine": "Byzantine workers f",
+    "workers": "workers M",
+}
+
+
+def color(algorithm: str) -> str:
+    """Of a recipe, by its name; newcomers share one until they are given theirs."""
+    return COLORS.get(algorithm, OTHERS)
