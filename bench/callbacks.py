@@ -13,7 +13,7 @@ import lightning
 from lightning import Callback, Trainer
 from tqdm.auto import tqdm
 
-from bench.errors import InputError
+from bench.errors import InputError, NonFiniteError
 from bench.results import METRICS, Row, RunFolder, refuse_target, total_bits
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 
@@ -28,20 +28,21 @@ def going_on(what: str) -> Iterator[None]:
 
 
 class History(Callback):
-    """A row of the ledger at every evaluation: kept for the results, and logged through the Trainer's loggers.
+    """Keeps a run's results folder: a row of the ledger at every evaluation, a summary at the end.
 
-    `rows` has them, `downlink` names the code of the server's broadcasts.
-
-    Not with `self.log` a step, which costs 0.5 ms a round.
+    The rows go to the Trainer's loggers, too, but not with `self.log` a step, which costs 0.5 ms a round. A resumed run
+    tells its loggers what was before, for they may have begun anew.
 
     Args:
-        folder: where to write config.yaml and history.csv.
+        folder: where to write.
         config: what the folder is filed under, once all is well enough to start.
+        command: that makes this run, for the record.
     """
 
-    def __init__(self, folder: RunFolder, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any], command: str) -> None:
         self.folder = folder
         self.config = config
+        self.command = command
         self.rows: list[Row] = []
         self.downlink = ""
         self.loss_sum = 0.0
@@ -58,6 +59,8 @@ class History(Callback):
             self.folder.write_config(self.config)
             for logger in trainer.loggers:
                 logger.log_hyperparams(dict(self.config))
+            for row in self.rows:
+                self._log(trainer, row)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         strategy, interval = _strategy(trainer), trainer.val_check_batch
@@ -94,8 +97,22 @@ class History(Callback):
         if trainer.is_global_zero:
             with going_on("history.csv"):
                 self.folder.write_history(self.rows)
-            for logger in trainer.loggers:
-                logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
+            self._log(trainer, row)
+
+    def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._summarise()
+
+    def on_exception(self, trainer: Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero and isinstance(exception, NonFiniteError):  # to diverge is a result
+            self._summarise(diverged=str(exception))
+
+    def _summarise(self, **facts: Any) -> None:
+        self.folder.write_summary(self.rows, self.config["target"], self.command, downlink=self.downlink, **facts)
+
+    def _log(self, trainer: Trainer, row: Row) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
 
     def state_dict(self) -> dict[str, Any]:
         kept = ("rows", "downlink", "loss_sum", "num_losses")

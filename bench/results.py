@@ -7,6 +7,7 @@ unless a matrix tells several of its runs apart.
                     because it diverged, and then it says where
     split.png       who held which samples
     last.ckpt       where an interrupted run goes on; removed when it is complete
+    wandb.id        the W&B run that it is logged to, if it is
 
 Each file appears whole or not at all.
 """
@@ -91,6 +92,20 @@ class RunFolder:
     @property
     def is_complete(self) -> bool:
         return (self.path / "summary.json").exists()
+
+    @property
+    def wandb_id(self) -> str | None:
+        """The W&B run that this run began."""
+        file = self.path / "wandb.id"
+        return file.read_text("utf-8").strip() if file.exists() else None
+
+    def write_wandb_id(self, wandb_id: str) -> None:
+        write_whole(self.path / "wandb.id", f"{wandb_id}\n")
+
+    def files(self) -> list[Path]:
+        """What is worth keeping."""
+        names = ("config.yaml", "history.csv", "summary.json", "split.png")
+        return [file for name in names if (file := self.path / name).exists()]
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Make sure that this folder, if it holds a run, holds one under this config.

@@ -1,33 +1,141 @@
-"""Weights & Biases, with a chart for every cost: accuracy and loss against rounds, uploads, bits and seconds."""
+"""Weights & Biases: a run's history with a chart for every cost, and its results as an artifact.
 
-import os
-from collections.abc import Mapping
+A killed run that goes on continues the W&B run that it began. Offline, W&B writes another folder under the same id; the
+run so far is logged there again, so that the newest folder of an id holds the whole run, and alone has to be sent.
+"""
+
+import csv
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-METRICS = ("test_accuracy", "train_loss", "suboptimality")
-AXES = {"round": "rounds", "uploads": "uploads", "uplink_bits": "uplink_bits", "modelled_s": "communication_s"}
-"""Column of the history -> the axis it makes. A W&B metric has one x axis, so each metric is logged once an axis."""
+from bench.errors import InputError
+from bench.experiments import Experiment
+from bench.results import FALLING, METRICS, RunFolder, versions
+from bench.tables import Table
+
+CHARTED = tuple(dict.fromkeys((*METRICS, *FALLING)))
+AXES = ("round", "uploads", "uplink_bits", "total_bits", "modelled_s", "measured_s")
+"""Costs. A W&B metric has one x axis, so each of CHARTED is logged once more an axis: by_uploads/test_accuracy."""
+MODES = ("offline", "online")
+COMPLETE = "complete"
+"""Key of the summary: the run came to its end, and all of it is logged."""
 
 
 class BudgetLogger(WandbLogger):
-    """Lightning's logger, offline unless told otherwise. Arguments as of `WandbLogger`."""
+    """Lightning's logger, for a run of the suite.
 
-    def __init__(self, **kwargs: Any) -> None:
-        os.environ.setdefault("WANDB_SILENT", "true")  # its greeting would tear the progress bars
-        super().__init__(**kwargs)
-        self._wandb_init.pop("anonymous", None)  # Lightning passes it on; W&B warns that it means nothing now
-        self._axes_defined = False
+    Args:
+        folder: of the run's results, where the id of its W&B run is kept, too.
+        mode: "offline", or "online" to send while it runs.
+        kwargs: as of `WandbLogger`.
+
+    Raises:
+        InputError: no such mode.
+    """
+
+    def __init__(self, folder: Path | str, mode: str = "offline", **kwargs: Any) -> None:
+        import wandb
+
+        self.folder = RunFolder(Path(folder))
+        # Silent: its greeting would tear the progress bars.
+        settings = wandb.Settings(silent=True)
+        super().__init__(id=self.folder.wandb_id, mode=_known(mode), settings=settings, **kwargs)
+        del self._wandb_init["anonymous"]  # W&B warns that it means nothing now
+        # Offline it could not know what to resume: sent as new, a run's newest folder replaces what was sent before.
+        self._wandb_init["resume"] = "allow" if mode == "online" else None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run, begun at the first look."""
+        import wandb
+
+        if self._experiment is None:
+            self._experiment = wandb.init(**self._wandb_init)
+            self._experiment.define_metric("*", step_metric="round")
+            for axis in AXES:
+                self._experiment.define_metric(axis)
+                self._experiment.define_metric(f"by_{axis}/*", step_metric=axis)
+        return self._experiment
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if not self._axes_defined:
-            for axis in AXES.values():
-                self.experiment.define_metric(axis)
-                self.experiment.define_metric(f"by_{axis}/*", step_metric=axis)
-            self._axes_defined = True
-        axes = {axis: metrics[column] for column, axis in AXES.items() if column in metrics}
-        charts = {f"by_{axis}/{name}": metrics[name] for axis in axes for name in METRICS if name in metrics}
-        super().log_metrics({**metrics, **axes, **charts}, step)
+    def log_hyperparams(self, params: Any) -> None:
+        """The config, and what else a result may depend on. The run is under way: note its id."""
+        super().log_hyperparams({**params, "versions": versions()})
+        self.folder.write_wandb_id(self.experiment.id)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """A row of the history, at round `step`."""
+        assert step is not None
+        if step < self.experiment.starting_step:
+            return  # a resumed run that W&B has this far
+        plain = {name: value for name, value in metrics.items() if name != "skips"}
+        skips = {f"skips/worker_{rank}": number for rank, number in enumerate(metrics.get("skips", ()))}
+        charts = {
+            f"by_{axis}/{name}": metrics[name]
+            for axis in AXES
+            if axis in metrics
+            for name in CHARTED
+            if name in metrics
+        }
+        self.experiment.log({**plain, **skips, **charts}, step=step)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Keep what a run came to: the costs at its target in the summary, its folder as an artifact."""
+        if self._experiment is None or not self.folder.is_complete:
+            return
+        target = self.folder.summary()["target"]
+        try:
+            self.experiment.summary.update({f"target/{name}": value for name, value in target.items()})
+            _keep(self.experiment, str(self._name), self.folder.files())
+        except Exception as error:  # whatever W&B's trouble, the run is complete
+            print(f"logger: the results are not kept as an artifact: {error}", file=sys.stderr)
+
+    @classmethod
+    def log_experiment(cls, experiment: Experiment, table: Table, mode: str, **kwargs: Any) -> None:
+        """The table of an experiment, and its folder as an artifact, as a run of their own: <name>/table.
+
+        Args:
+            experiment: with one complete run at least.
+            table: of it.
+            mode: as of a run.
+            kwargs: of `wandb.init`, such as `project` and `dir`.
+        """
+        import wandb
+
+        settings, name = wandb.Settings(silent=True), f"{experiment.name}/table"
+        run = wandb.init(
+            group=experiment.name, name=name, job_type="table", tags=(experiment.name,),
+            mode=_known(mode), settings=settings, **kwargs,
+        )  # fmt: skip
+        titles, *records = csv.reader(table.csv().splitlines())
+        run.log({"table": wandb.Table(columns=list[str | int](titles), data=records)})
+        files = [file for arm in experiment.complete for folder in arm.runs for file in folder.files()]
+        _keep(run, name, [*files, *(file for file in experiment.folder.iterdir() if file.is_file())], experiment.folder)
+        run.finish()
+
+
+def _known(mode: str) -> Any:
+    if mode not in MODES:
+        raise InputError(f"wandb_mode: {mode!r}; one of {', '.join(MODES)} is needed")
+    return mode
+
+
+def _keep(run: Any, name: str, files: Sequence[Path], root: Path | None = None) -> None:
+    """Log files as an artifact of this name, by their places below `root`; and say that this is all."""
+    import wandb
+
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type="results")
+    for file in files:
+        artifact.add_file(str(file), name=str(file.relative_to(root)) if root else file.name)
+    run.log_artifact(artifact)
+    run.summary[COMPLETE] = True

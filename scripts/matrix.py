@@ -14,10 +14,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from hydra.utils import get_class
+from omegaconf import DictConfig
 from tqdm.auto import tqdm
 
+from bench.experiments import Experiment
 from bench.grid import Cell, cells
-from scripts.cli import guarded
+from bench.tables import table
+from scripts.cli import guarded, one_line
 
 TRAIN = Path(__file__).with_name("train.py")
 
@@ -69,11 +73,26 @@ def matrix(overrides: list[str]) -> None:
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)  # the running ones got the interrupt, too; the rest shall not start
             raise
+    if any(cell.folder.is_complete for cell in pending):
+        log_table(cfg)
     print(f"{cfg.name}: {len(grid) - len(failed)} of {len(grid)} runs complete")
     for told, reason in failed.items():
         print(f"failed: {told}: {reason}")
     if failed:
         sys.exit(1)
+
+
+def log_table(cfg: DictConfig) -> None:
+    """Log the table of the experiment where its runs are logged, if that is a place for tables."""
+    logger = get_class(cfg.logger._target_)
+    if not hasattr(logger, "log_experiment"):
+        return
+    experiment = Experiment.read(cfg.name, Path(cfg.results_dir))
+    place = {"mode": cfg.wandb_mode, "project": cfg.logger.project, "dir": cfg.logger.save_dir}
+    try:
+        logger.log_experiment(experiment, table(experiment), **place)
+    except Exception as error:  # the runs are worth more than a table that can be made again
+        print(f"logger: the table is not logged: {one_line(error)}", file=sys.stderr)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ NOT_RESULTS = (
     "data_dir",
     "label",
     "logger",
+    "wandb_mode",
     "autosave_minutes",
     "matrix",
     "jobs",
@@ -55,7 +56,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
 
     import bench  # noqa: F401  registers the strategies, in this process whoever launched it
     from bench.callbacks import Autosave, History, Progress
-    from bench.errors import InputError, NonFiniteError
+    from bench.errors import InputError
     from bench.module import Classifier
     from bench.results import RunFolder, refuse_target
     from datamodules.images import SplitPicture
@@ -91,10 +92,10 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     lightning.seed_everything(cfg.seed, verbose=False)
     objective = instantiate(cfg.get("objective")) or Classifier
     module = objective(instantiate(cfg.model), instantiate(cfg.optimizer), instantiate(cfg.get("schedule")))
-    history = History(folder, config)
+    history = History(folder, config, command)
     trainer = lightning.Trainer(
         strategy=strategy,
-        logger=start_logger(cfg),
+        logger=start_logger(cfg, folder),
         callbacks=[
             history,
             SplitPicture(folder.path / "split.png"),
@@ -118,12 +119,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
             print(f"{folder.path}: interrupted; the same command goes on", file=sys.stderr)
             sys.exit(130)
         raise
-    except NonFiniteError as error:
-        if trainer.is_global_zero:
-            folder.write_summary(history.rows, cfg.target, command, downlink=history.downlink, diverged=str(error))
-        raise
     if trainer.is_global_zero:
-        folder.write_summary(history.rows, cfg.target, command, downlink=history.downlink)
         metric = cfg.target.metric
         print(f"{folder.path}: complete, {metric} {history.rows[-1][metric]:.4g}")
 
@@ -154,18 +150,33 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
     folder.write_config(config)
     folder.write_history(rows)
     folder.write_summary(rows, cfg.target, command, downlink="", num_cores=os.cpu_count(), **facts)
+    if logger := start_logger(cfg, folder):
+        logger.log_hyperparams(config)
+        for row in rows:
+            logger.log_metrics(row, step=row["round"])
+        logger.finalize("success")
     print(f"{folder.path}: complete, train_loss {rows[-1]['train_loss']:.4g}")
 
 
-def start_logger(cfg: DictConfig) -> Any:
-    """The configured logger; a run goes on without one that does not start."""
+def start_logger(cfg: DictConfig, folder: Any) -> Any:
+    """The configured logger of a run; it goes on without one that does not start.
+
+    Raises:
+        InputError: the logger cannot be meant.
+    """
     from hydra.utils import instantiate
+
+    from bench.errors import InputError
 
     try:
         logger = instantiate(cfg.logger)
+        if callable(logger):  # partial: it wants to know where
+            logger: Any = logger(folder.path)
         if logger:
             _ = logger.experiment  # W&B starts here
         return logger
+    except InputError:
+        raise
     except Exception as error:
         print(f"logger: not started, the run goes on without it: {one_line(error)}", file=sys.stderr)
         return False

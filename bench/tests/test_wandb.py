@@ -1,45 +1,212 @@
-"""An offline W&B run holds the history, and a chart of every metric over every cost."""
+"""What W&B gets: offline and online, at once and after a kill, and sent later; the same numbers as history.csv."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.results import RunFolder
+from bench.callbacks import Autosave
+from bench.errors import InputError
+from bench.experiments import Experiment
+from bench.results import RunFolder, versions
+from bench.tables import table
 from bench.tests.test_configs import composed
-from bench.wandb_logger import AXES, METRICS
+from bench.tests.wandb_server import Server, wandb_server
+from bench.wandb_logger import AXES, CHARTED, BudgetLogger
+from scripts.matrix import matrix
+from scripts.sync import newest_by_id, sync
 from scripts.train import train
+
+OPTIONS = ["algorithm=sasg", "trainer.max_epochs=4", "trainer.val_check_interval=10", "autosave_minutes=0"]
+
+
+@pytest.fixture(autouse=True)
+def finished() -> Iterator[None]:
+    """No run reaches into the next test."""
+    import wandb
+
+    yield
+    wandb.teardown()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with wandb_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def run(folder: Path, *options: str) -> RunFolder:
+    """A run to its end, logged to W&B and ended there, too."""
+    import wandb
+
+    given = [*OPTIONS, f"results_dir={folder / 'results'}", f"logger.save_dir={folder}", *options]
+    try:
+        train(composed(given), given)
+    finally:
+        wandb.finish()
+    return RunFolder(folder / "results" / "local" / "sasg" / "seed=1")
+
+
+@contextmanager
+def dying_at_third(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is run here dies after its third evaluation, saved after its second."""
+    saved, count = Autosave.on_validation_end, []
+
+    def save_or_die(self: Autosave, *args: Any) -> None:
+        count.append(1)
+        if len(count) == 3:
+            raise RuntimeError("killed")
+        saved(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Autosave, "on_validation_end", save_or_die)
+        with pytest.raises(RuntimeError, match="killed"):
+            yield
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """An offline run, read by W&B's own tool."""
+    (file,) = folder.glob("*.wandb")
+    inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    said = subprocess.run(inspect, check=True, capture_output=True, text=True, timeout=60).stdout
+    return [json.loads(line) for line in said.splitlines()]
+
+
+def start(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(record["run"] for record in found if record["type"] == "run")
+
+
+def assert_same(logged: list[dict[str, Any]], folder: RunFolder) -> None:
+    """Every row of the history was logged at its round, with a chart of every metric over every cost."""
+    rows = folder.history()
+    assert [entry["_step"] for entry in logged] == [row["round"] for row in rows]
+    for entry, row in zip(logged, rows, strict=True):
+        plain = {name: value for name, value in row.items() if name != "skips" and value is not None}
+        assert {name: entry[name] for name in plain} == pytest.approx(plain, rel=1e-12)
+        assert [entry[f"skips/worker_{rank}"] for rank in range(10)] == row["skips"]
+        for axis in set(AXES) & plain.keys():
+            assert all(entry[f"by_{axis}/{name}"] == pytest.approx(plain[name]) for name in CHARTED if name in plain)
 
 
 def test_an_offline_run_holds_the_history(tmp_path: Path) -> None:
-    """Read back with W&B's own tool."""
-    import wandb
-
-    options = ["algorithm=sgd", "trainer.max_epochs=2", "trainer.val_check_interval=10"]
-    train(composed([*options, f"results_dir={tmp_path}", f"logger.save_dir={tmp_path}"]), options)
-    wandb.finish()
-    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    said = subprocess.run(inspect, check=True, capture_output=True, text=True, timeout=60).stdout
-    records = [json.loads(line) for line in said.splitlines()]
-    logged = [record["history"]["item"] for record in records if record["type"] == "history"]
-    rows = RunFolder(tmp_path / "local" / "sgd" / "seed=1").history()
-    assert len(logged) == len(rows) == 3
-    for entry, row in zip(logged, rows, strict=True):
-        assert all(entry[name] == pytest.approx(value) for name, value in row.items() if value is not None)
-        for column, axis in AXES.items():
-            assert entry[axis] == pytest.approx(row[column])
-            assert all(entry[f"by_{axis}/{name}"] == pytest.approx(row[name]) for name in METRICS if row[name])
-    metrics = [record["metric"] for record in records if record["type"] == "metric"]
+    folder = run(tmp_path)
+    (offline,) = tmp_path.glob("wandb/offline-run-*")
+    found = records(offline)
+    assert_same([record["history"]["item"] for record in found if record["type"] == "history"], folder)
+    metrics = [record["metric"] for record in found if record["type"] == "metric"]
     step_metrics = {metric.get("glob_name"): metric.get("step_metric") for metric in metrics}
-    assert {f"by_{axis}/*": axis for axis in AXES.values()}.items() <= step_metrics.items()
-    assert any("algorithm" in json.dumps(record) for record in records if record["type"] == "config")
+    assert {"*": "round", **{f"by_{axis}/*": axis for axis in AXES}}.items() <= step_metrics.items()
+    assert set(AXES) <= {metric.get("name") for metric in metrics}
+    (config,) = (record["config"]["update"] for record in found if record["type"] == "config")
+    assert config["algorithm"]["name"] == "sasg"
+    assert config["versions"] == versions()
+    assert start(found)["run_group"] == "local/sasg"
+    assert start(found)["tags"] == ["local", "sasg", "seed=1"]
+    (artifact,) = (record["artifact"] for record in found if record["type"] == "artifact")
+    names = [entry["path"] for entry in artifact["manifest"]["contents"]]
+    assert sorted(names) == ["config.yaml", "history.csv", "split.png", "summary.json"]
+
+
+def test_a_resumed_offline_run_holds_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the newest folder of its id."""
+    with dying_at_third(monkeypatch):
+        run(tmp_path)
+    folder = run(tmp_path)
+    first, second = sorted(tmp_path.glob("wandb/offline-run-*"))
+    assert newest_by_id(tmp_path / "wandb") == {folder.wandb_id: second}
+    assert first.name.rpartition("-")[2] == folder.wandb_id
+    logged = [record["history"]["item"] for record in records(second) if record["type"] == "history"]
+    assert len(logged) == 6
+    assert_same(logged, folder)
+
+
+def test_online(tmp_path: Path, server: Server) -> None:
+    folder = run(tmp_path, "wandb_mode=online")
+    assert list(server.history) == [folder.wandb_id]
+    assert_same(server.history[str(folder.wandb_id)], folder)
+    assert server.artifacts == ["local-sasg-seed-1"]
+
+
+def test_a_resumed_online_run_goes_on_with_its_own(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounds that were played twice are logged once."""
+    with dying_at_third(monkeypatch):
+        run(tmp_path, "wandb_mode=online")
+    folder = run(tmp_path, "wandb_mode=online")
+    assert list(server.history) == [folder.wandb_id]
+    assert_same(server.history[str(folder.wandb_id)], folder)
+
+
+def test_sync_sends_once(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is finished, all of it, and nothing when it is repeated."""
+    wandb_dir = tmp_path / "wandb"
+    with dying_at_third(monkeypatch):
+        run(tmp_path)
+    sync(wandb_dir, dry_run=False)
+    assert "0 runs sent, 1 not finished yet" in capsys.readouterr().out
+    folder = run(tmp_path)
+    sync(wandb_dir, dry_run=True)
+    assert not server.history
+    sync(wandb_dir, dry_run=False)
+    assert_same(server.history[str(folder.wandb_id)], folder)
+    requests = server.requests
+    sync(wandb_dir, dry_run=False)
+    assert "0 runs sent, 0 not finished yet" in capsys.readouterr().out
+    assert server.requests == requests
+
+
+def test_sync_says_what_could_not_be_sent(tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(tmp_path)
+    server.refusing = True
+    with pytest.raises(SystemExit):
+        sync(tmp_path / "wandb", dry_run=False)
+    assert "failed: " in capsys.readouterr().out
+    server.refusing = False
+    sync(tmp_path / "wandb", dry_run=False)
+    assert_same(server.history[str(folder.wandb_id)], folder)
+
+
+def test_the_matrix_logs_its_table(tmp_path: Path) -> None:
+    grid = ["experiment=quickstart", "matrix.algorithm=[sgd]", "matrix.seed=[1]", "trainer.max_epochs=1", "name=toy",
+            f"results_dir={tmp_path / 'results'}", f"logger.save_dir={tmp_path}"]  # fmt: skip
+    matrix(grid)
+    logged = {
+        start(records(folder))["display_name"]: records(folder) for folder in tmp_path.glob("wandb/offline-run-*")
+    }
+    assert set(logged) == {"toy/sgd/seed=1", "toy/table"}
+    found = logged["toy/table"]
+    (artifact,) = (r["artifact"] for r in found if r["type"] == "artifact" and r["artifact"]["type"] == "results")
+    names = {entry["path"] for entry in artifact["manifest"]["contents"]}
+    assert {"sgd/seed=1/history.csv", "sgd/seed=1/summary.json"} <= names
+    (shown,) = (tmp_path / "wandb").glob("offline-run-*/files/media/table/*.json")
+    expected = table(Experiment.read("toy", tmp_path / "results")).csv().splitlines()
+    assert json.loads(shown.read_text())["columns"] == expected[0].split(",")
 
 
 def test_a_logger_that_does_not_start_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["algorithm=sgd", "trainer.max_epochs=2", "trainer.val_check_interval=10", f"results_dir={tmp_path}"]
-    train(composed([*options, "logger._target_=bench.wandb_logger.Missing"]), options)
+    folder = run(tmp_path, "logger._target_=bench.wandb_logger.Missing")
     assert "logger: not started" in capsys.readouterr().err
-    assert RunFolder(tmp_path / "local" / "sgd" / "seed=1").is_complete
+    assert folder.is_complete
+
+
+def test_no_wandb_where_none_is_asked_for(tmp_path: Path) -> None:
+    """`logger=csv` imports none of it."""
+    code = "import sys; from scripts.train import main; main(); print('wandb' in sys.modules)"
+    options = [*OPTIONS, "logger=csv", f"results_dir={tmp_path}"]
+    said = subprocess.run([sys.executable, "-c", code, *options], check=True, capture_output=True, text=True).stdout
+    assert said.splitlines()[-1] == "False"
+
+
+def test_a_mode_that_there_is_not_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="wandb_mode: 'onlien'; one of offline, online is needed"):
+        BudgetLogger(tmp_path, mode="onlien", project="x")
