@@ -1,24 +1,24 @@
 """How algorithms and quantities look, the same in every figure, table and dashboard."""
 
-COLORS = {  # after Okabe and Ito, and Paul Tol: told apart by the colour-blind, too
+COLORS = {  # told apart by the colour-blind, too: after Okabe and Ito, and the farthest from these that a search found
     "sgd": "#555555",
     "sparse": "#0072B2",
     "lasg": "#56B4E9",
     "sasg": "#332288",
-    "signsgd": "#AA4499",
+    "signsgd": "#800AE6",
     "signsgd_mv": "#E69F00",
-    "signum": "#DDCC77",
-    "signum_mv": "#999933",
+    "signum": "#E6C4CF",
+    "signum_mv": "#A8D69E",
     "ef_signsgd": "#CC79A7",
     "sparse_signsgd": "#D55E00",
     "gspar": "#009E73",
-    "gspar_closed": "#44BB99",
-    "unisp": "#BBBBBB",
-    "random_k": "#777777",
-    "qsgd": "#EE3377",
-    "terngrad": "#AA7700",
+    "gspar_closed": "#0AE669",
+    "unisp": "#7E61E6",
+    "random_k": "#0A0A1E",
+    "qsgd": "#4D0A0A",
+    "terngrad": "#8C2C0A",
 }
-OTHERS = "#117733"
+OTHERS = "#56275F"
 
 TITLES = {
     "round": "rounds",

@@ -96,8 +96,17 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Cell]]
 
+    def text(self, row: Mapping[str, Cell], column: Column) -> str:
+        """A cell as people read it."""
+        return _text(row.get(column.key), column.style, _PLAIN)
+
+    def number(self, row: Mapping[str, Cell], column: Column) -> float | str | None:
+        """What a cell is sorted by."""
+        cell = row.get(column.key)
+        return cell.mean if isinstance(cell, Sample) else cell.value if isinstance(cell, Theirs) else cell
+
     def markdown(self) -> str:
-        body = [[_text(row.get(c.key), c.style, _PLAIN) for c in self.columns] for row in self.rows]
+        body = [[self.text(row, c) for c in self.columns] for row in self.rows]
         rule = [":--" if c.style == "name" else "--:" for c in self.columns]
         lines = ["| " + " | ".join(cells) + " |" for cells in ([c.title for c in self.columns], rule, *body)]
         return "\n".join([*lines, "", self.caption]) + "\n"
@@ -160,11 +169,12 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         own, base = figures[arm.label], figures.get("sgd")
         row: dict[str, Cell] = {"recipe": arm.label, **own, "downlink": arm.runs[0].summary()["downlink"]}
         for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
-            ours, dense = own[column].mean, base[column].mean if base else None
-            row[f"{column}_saving"] = dense / ours if ours and dense else None
+            if base and column in own and column in base:
+                ours, dense = own[column].mean, base[column].mean
+                row[f"{column}_saving"] = dense / ours if ours and dense else None
         for column, numbers in paper.items():
             if column != "source" and arm.label in numbers:
-                ours = row[column]
+                ours = row.get(column)
                 assert not isinstance(ours, str | Theirs)
                 row[f"{column}_theirs"] = Theirs(numbers[arm.label], ours)
         rows.append(row)
@@ -247,7 +257,8 @@ def _figures(runs: Sequence[RunFolder], at: Literal["target", "end"]) -> dict[st
     ends = tuple(unit * s[metric] for s in summaries if "diverged" not in s)
     figures = {"final": Sample(ends, len(runs), "diverged")}
     for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s"):
-        figures[column] = Sample(tuple(row[column] for row in rows), len(runs))
+        if all(row[column] is not None for row in rows):  # threads have no messages
+            figures[column] = Sample(tuple(row[column] for row in rows), len(runs))
     return figures
 
 

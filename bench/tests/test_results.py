@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -211,6 +212,13 @@ def test_histories_of_other_versions(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("round,joules\n1,2\n")
     with pytest.raises(InputError, match=r"history\.csv: unknown column joules; a newer version wrote it"):
         RunFolder(tmp_path).history()
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    file = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", file.read_text("utf-8")):
+        assert target.startswith("https://") or (file.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("name", COMMITTED)

@@ -1,0 +1,100 @@
+"""The results store as one tree of plain values, which the page shows."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from bench.errors import InputError
+from bench.experiments import Arm, Experiment, experiments_in
+from bench.look import TITLES, color
+from bench.results import FALLING, METRICS, RunFolder
+from bench.tables import cost_table
+
+COSTS = (
+    "round",
+    "uploads",
+    "uplink_bits",
+    "total_bits",
+    "modelled_s",
+    "measured_s",
+    "uplink_bits_paper",
+    "data_passes",
+)
+SHOWN = (*METRICS, "train_loss", "gradient_norm", "compression_error", "message_bits")
+
+
+class Store:
+    """A results folder, read again where it has changed.
+
+    Args:
+        results: the folder.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self._known: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def data(self) -> dict[str, Any]:
+        """All experiments, and what is wrong with those that cannot be shown.
+
+        Raises:
+            InputError: two folders hold runs of one name.
+        """
+        experiments, problems = [], []
+        for name in experiments_in(self.results):
+            fingerprint = self._fingerprint(name)
+            if self._known.get(name, ("",))[0] != fingerprint:
+                try:
+                    self._known[name] = fingerprint, _experiment(Experiment.read(name, self.results))
+                except InputError as error:
+                    problems.append(str(error))
+                    continue
+            experiments.append(self._known[name][1])
+        titles = {column: TITLES[column] for column in (*COSTS, *SHOWN)}
+        return {"titles": titles, "costs": COSTS, "metrics": SHOWN, "falling": FALLING,
+                "experiments": experiments, "problems": problems}  # fmt: skip
+
+    def _fingerprint(self, name: str) -> str:
+        """Changes with the files of an experiment's runs."""
+        files = sorted(f for kind in ("config.yaml", "history.csv", "summary.json")
+                       for f in (self.results / name).glob(f"*/*/{kind}"))  # fmt: skip
+        stats = [(str(file), (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files]
+        return hashlib.sha256(repr(stats).encode()).hexdigest()
+
+
+def _experiment(experiment: Experiment) -> dict[str, Any]:
+    results = experiment.folder.parent
+    return {
+        "name": experiment.name,
+        "target": experiment.arms[0].runs[0].config().get("target"),
+        "arms": [_arm(arm, results) for arm in experiment.arms],
+        "table": _table(experiment) if experiment.complete else None,
+    }
+
+
+def _arm(arm: Arm, results: Path) -> dict[str, Any]:
+    settings = arm.settings if "=" in arm.label else {}
+    runs = [_run(run, results) for run in arm.runs]
+    return {"label": arm.label, "name": arm.name, "settings": settings, "color": color(arm.algorithm), "runs": runs}
+
+
+def _run(run: RunFolder, results: Path) -> dict[str, Any]:
+    summary = run.summary() if run.is_complete else {}
+    rows = run.history()
+    columns = [name for name in (*COSTS, *SHOWN, "skips") if any(row[name] is not None for row in rows)]
+    return {
+        "seed": run.config()["seed"],
+        "status": "diverged" if "diverged" in summary else "complete" if summary else "running",
+        "told": summary.get("diverged", ""),
+        "path": run.path.relative_to(results).as_posix(),
+        "history": {name: [row[name] for row in rows] for name in columns},
+        "target_round": summary.get("target", {}).get("round"),
+    }
+
+
+def _table(experiment: Experiment) -> dict[str, Any]:
+    """The costs at the target, every cell as people read it and as a number to sort by."""
+    table = cost_table(experiment)
+    columns = [{"key": c.key, "title": c.title, "name": c.style == "name"} for c in table.columns]
+    rows = [[[table.text(row, c), table.number(row, c)] for c in table.columns] for row in table.rows]
+    return {"caption": table.caption, "columns": columns, "rows": rows}

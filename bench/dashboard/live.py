@@ -1,0 +1,79 @@
+"""The dashboard served on this machine, following runs as they go."""
+
+import hashlib
+import json
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from bench.dashboard.data import Store
+from bench.dashboard.page import page
+from bench.errors import InputError
+
+
+class LiveServer(ThreadingHTTPServer):
+    """Serves the page, its data, and the files of the results folder, to this machine only.
+
+    Args:
+        results: the folder.
+        port: to listen on; 0 for a free one.
+
+    Raises:
+        InputError: the port is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, results: Path, port: int) -> None:
+        self.store, self.lock = Store(results), Lock()
+        try:
+            super().__init__(("127.0.0.1", port), partial(_Handler, directory=str(results)))
+        except OSError as error:
+            raise InputError(f"--port: {port}; a free one is needed: {error.strerror}") from error
+
+    def data(self) -> bytes:
+        """What the page shows, as JSON; a problem with the folder is shown, not raised."""
+        with self.lock:
+            try:
+                found = self.store.data()
+            except InputError as error:
+                found = {"titles": {}, "costs": [], "metrics": [], "falling": [], "experiments": [],
+                         "problems": [str(error)]}  # fmt: skip
+        return json.dumps(found, ensure_ascii=False).encode()
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    server: LiveServer  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_GET(self) -> None:
+        if self.path == "/":
+            self._send(page(None).encode(), "text/html; charset=utf-8")
+        elif self.path == "/data.json":
+            self._send(self.server.data(), "application/json")
+        elif self.path == "/favicon.ico":
+            self.send_error(HTTPStatus.NO_CONTENT)
+        else:
+            super().do_GET()  # configs and histories
+
+    def _send(self, content: bytes, kind: str) -> None:
+        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        same = self.headers.get("If-None-Match") == tag
+        self.send_response(HTTPStatus.NOT_MODIFIED if same else HTTPStatus.OK)
+        self.send_header("ETag", tag)
+        self.send_header("Cache-Control", "no-cache")
+        if not same:
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if not same:
+            self.wfile.write(content)
+
+    def guess_type(self, path: Any) -> str:
+        """Shown in the browser rather than downloaded."""
+        return "text/plain; charset=utf-8" if str(path).endswith((".yaml", ".csv", ".md")) else super().guess_type(path)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing for every look."""

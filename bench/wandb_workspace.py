@@ -1,0 +1,91 @@
+"""A workspace and a report on Weights & Biases, as code: what each algorithm reached, against every cost.
+
+Both group runs by experiment and label, so that seeds make a mean and a band.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.workspaces as ws
+from wandb_workspaces import expr
+from wandb_workspaces.reports.v2.interface import Report, Runset
+
+from bench.look import TITLES
+from bench.results import TARGET_COLUMNS
+from bench.wandb_logger import AXES
+
+METRICS = ("test_accuracy", "train_loss")
+GROUP = wr.Metric("Group")
+GAUGES = ("message_bits", "compression_error", "gradient_norm")
+
+
+def workspace(entity: str, project: str) -> ws.Workspace:
+    """Sections of panels: each metric against every cost, what a round is like, costs at the target."""
+    sections = [
+        ws.Section(name=f"{TITLES[metric]} against its costs", panels=_curves(metric), is_open=True)
+        for metric in METRICS
+    ]
+    sections += [
+        ws.Section(name="costs at the target", panels=_targets(), is_open=True),
+        ws.Section(name="rounds", panels=_plots("round", GAUGES), is_open=False),
+    ]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name="bitbudget: accuracy against rounds, bits and seconds",
+        sections=sections,
+        settings=ws.WorkspaceSettings(x_axis="round", max_runs=100),
+        runset_settings=ws.RunsetSettings(groupby=[expr.Metric("group")], filters="JobType = 'train'"),
+    )
+
+
+def report(entity: str, project: str) -> Report:
+    """The same panels with words between them, and the tables that the matrix logs."""
+    runs = Runset(name="runs", filters="JobType = 'train'", groupby=["group"])
+    tables = Runset(name="tables", filters="JobType = 'table'")
+    blocks: list[Any] = [wr.TableOfContents()]
+    for metric in METRICS:
+        blocks += [
+            wr.H1(f"{TITLES[metric]} against its costs"),
+            wr.P("Lines are means over seeds, bands reach from the lowest seed to the highest."),
+            wr.PanelGrid(runsets=[runs], panels=_curves(metric)),
+        ]
+    blocks += [
+        wr.H1("Costs at the target"),
+        wr.P("What a run had spent when it first reached the target of its experiment."),
+        wr.PanelGrid(runsets=[runs], panels=_targets()),
+        wr.H1("Tables"),
+        wr.P("What scripts/matrix.py logs when its runs are complete."),
+        wr.PanelGrid(runsets=[tables], panels=[wr.WeavePanelSummaryTable(table_name="table")]),
+    ]
+    return Report(entity=entity, project=project, title="bitbudget", blocks=blocks, width="fluid",
+                     description="Accuracy against rounds, bits and seconds, by algorithm.")  # fmt: skip
+
+
+def _curves(metric: str) -> list[Any]:
+    """A panel for every cost."""
+    return [panel for axis in AXES for panel in _plots(axis, [metric])]
+
+
+def _plots(axis: str, columns: Sequence[str]) -> list[Any]:
+    """A panel for each of these against a cost: mean and band over seeds; bits and seconds in powers of ten."""
+    return [
+        wr.LinePlot(
+            title=f"{TITLES[column]} against {TITLES[axis]}", x=axis, y=[column], title_x=TITLES[axis],
+            title_y=TITLES[column], log_x=axis.endswith(("_bits", "_s")), groupby=GROUP, groupby_aggfunc="mean",
+            groupby_rangefunc="minmax", smoothing_factor=0, max_runs_to_show=100,
+        )
+        for column in columns
+    ]  # fmt: skip
+
+
+def _targets() -> list[Any]:
+    """A bar a group for each cost at the target."""
+    return [
+        wr.BarPlot(
+            title=f"{TITLES[column]} at the target", metrics=[wr.SummaryMetric(f"target/{column}")], groupby=GROUP,
+            groupby_aggfunc="mean", groupby_rangefunc="minmax", max_bars_to_show=30,
+        )
+        for column in TARGET_COLUMNS
+    ]  # fmt: skip

@@ -1,0 +1,75 @@
+"""What results/ holds, to be looked at.
+
+python scripts/dashboard.py                          # writes results/dashboard.html, which needs no network
+python scripts/dashboard.py --live                   # serves it on this machine, following runs as they go
+python scripts/dashboard.py --wandb ENTITY/PROJECT   # makes a workspace and a report on Weights & Biases
+"""
+
+import argparse
+from pathlib import Path
+
+from bench.dashboard import Store, page
+from bench.dashboard.live import LiveServer
+from bench.errors import InputError
+from bench.results import write_whole
+from scripts.cli import guarded
+
+
+def write(results: Path) -> None:
+    """Write the page.
+
+    Raises:
+        InputError: there is no run.
+    """
+    data = Store(results).data()
+    if not data["experiments"]:
+        told = "; ".join(data["problems"]) or "scripts/matrix.py experiment=quickstart makes some"
+        raise InputError(f"results: {results} holds no run; {told}")
+    write_whole(file := results / "dashboard.html", page(data))
+    print(f"{file}: {len(data['experiments'])} experiments")
+
+
+def serve(results: Path, port: int) -> None:
+    """Serve the page until interrupted."""
+    with LiveServer(results, port) as server:
+        print(f"http://127.0.0.1:{server.server_port} (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
+
+
+def publish(place: str) -> None:
+    """Make the workspace and the report.
+
+    Raises:
+        InputError: not of the form entity/project.
+    """
+    from bench.wandb_workspace import report, workspace
+
+    entity, slash, project = place.partition("/")
+    if not (entity and slash and project) or "/" in project:
+        raise InputError(f"--wandb: {place!r}; ENTITY/PROJECT is needed")
+    for made in (workspace(entity, project), report(entity, project)):
+        made.save()
+        print(made.url)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--live", action="store_true", help="serve, and follow runs")
+    parser.add_argument("--port", type=int, default=8642, help="of --live")
+    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="make panels there instead")
+    args = parser.parse_args()
+
+    def run() -> None:
+        if args.wandb:
+            publish(args.wandb)
+        elif args.live:
+            serve(args.results, args.port)
+        else:
+            write(args.results)
+
+    guarded(run)
+
+
+if __name__ == "__main__":
+    main()
