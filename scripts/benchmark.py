@@ -6,6 +6,7 @@
     python scripts/benchmark.py sgd --model resnet18 --device cuda --engine vmap --precision bf16-mixed
     python scripts/benchmark.py packing vote       # signs of a ResNet18 against plain copies; votes of 1 to 31 workers
     python scripts/benchmark.py drawing            # GSpar, UniSp, QSGD and TernGrad against plain copies
+    python scripts/benchmark.py logging            # what history, gauges and W&B cost a round
 
 Ten workers × batch 10 through the Trainer, everything included but evaluation, on 784-512-10 and one thread unless
 told otherwise. Chunks of rounds alternate with chunks of plain steps, which are in single precision whatever the rounds
@@ -15,24 +16,27 @@ CIFAR-10 from data/, else the embedded digits or noise in their place: the cost 
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
+from hydra import compose, initialize_config_module
 from lightning import Callback, Trainer
 from torch import nn
 from tqdm.auto import tqdm
 
 import bench
-from bench import signs
+from bench import callbacks, signs
 from bench.aggregators import MajorityVote
+from bench.callbacks import History
 from bench.compressors import QSGD, GSpar, Sign, TernGrad, UniSp
 from bench.engines import EngineName
 from bench.message import Message
@@ -46,6 +50,7 @@ from datamodules.mnist import MNIST
 from models.mlp import mlp
 from models.resnet import resnet18, resnet20
 from scripts.bare import fit, keep_quiet
+from scripts.train import train
 
 WARM_UP = 12  # rounds, in the first ten of which lazy rules are not lazy
 RESNET18 = 11_173_962  # parameters
@@ -183,13 +188,57 @@ def drawing(repeats: int = 15) -> None:
         print(f"{compressor!s:<45}{milliseconds:>8.2f} ms, ratio {ratio:>6.2f}")
 
 
+class TimedHistory(History):
+    """Notes how long its hooks take, and how long rounds do."""
+
+    hooks_s: ClassVar[list[float]] = []
+    rounds_s: ClassVar[dict[bool, list[float]]] = {True: [], False: []}  # by whether they were gauged
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self._timed(super().on_train_batch_start, trainer, pl_module, batch, batch_idx)
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        gauged = trainer.strategy.gauged  # pyright: ignore[reportAttributeAccessIssue]
+        self.rounds_s[gauged].append(time.perf_counter() - self.started)
+        self._timed(super().on_train_batch_end, trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        self._timed(super().on_validation_end, trainer, pl_module)
+
+    def _timed(self, hook: Callable[..., None], *args: Any) -> None:
+        self.hooks_s.append(_milliseconds(partial(hook, *args)) / 1e3)
+
+
+def logging(epochs: int = 3) -> None:
+    """What a run of SASG on FC-MNIST spends on its history and on W&B, offline, an evaluation every 100 rounds."""
+    import wandb
+
+    callbacks.History = TimedHistory
+    hooks, rounds = TimedHistory.hooks_s, TimedHistory.rounds_s
+    data = "mnist" if Path("data/mnist.npz").exists() else "digits"
+    with tempfile.TemporaryDirectory() as folder, initialize_config_module("configs", version_base="1.3"):
+        for logger, place in (("csv", []), ("wandb", [f"logger.save_dir={folder}"])):
+            for seconds in (hooks, *rounds.values()):
+                seconds.clear()
+            options = [f"data={data}", f"logger={logger}", f"trainer.max_epochs={epochs}", f"results_dir={folder}"]
+            train(compose("train", [*options, f"name={logger}", *place]), [])
+            num_rounds = sum(map(len, rounds.values()))
+            usual, gauged = (statistics.median(rounds[kind]) for kind in (False, True))
+            per_round = 1e3 * sum(hooks) / num_rounds
+            gauging = 1e3 * (gauged - usual) * len(rounds[True]) / num_rounds
+            print(f"logger={logger}: history and logger {per_round:.3f} ms a round, gauges {gauging:.3f}, "
+                  f"the round {1e3 * usual:.2f}")  # fmt: skip
+        wandb.finish()
+
+
 def _milliseconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return 1e3 * (time.perf_counter() - started)
 
 
-PARTS = {"packing": packing, "vote": vote, "drawing": drawing}
+PARTS = {"packing": packing, "vote": vote, "drawing": drawing, "logging": logging}
 
 
 def main() -> None:

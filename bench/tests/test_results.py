@@ -255,7 +255,7 @@ def test_committed_summaries_are_those_of_their_histories(experiment: str) -> No
         target = summary["target"]
         assert target == target_reached(rows, target["metric"], target["value"])
         for earlier, later in pairwise(rows):
-            rising = [c for c in COLUMNS if c.endswith("_bits") and c != "message_bits" or c in ("round", "uploads")]
+            rising = [c for c in COLUMNS if (c.endswith("_bits") and c != "message_bits") or c in ("round", "uploads")]
             assert all(earlier[c] <= later[c] for c in rising if earlier[c] is not None)
 
 
