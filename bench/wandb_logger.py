@@ -16,9 +16,9 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from bench.errors import InputError
-from bench.experiments import Experiment
+from bench.findings.experiments import Experiment
+from bench.findings.table import Table
 from bench.results import FALLING, METRICS, RunFolder, versions
-from bench.tables import Table
 
 CHARTED = tuple(dict.fromkeys((*METRICS, *FALLING)))
 AXES = ("round", "uploads", "uplink_bits", "total_bits", "modelled_s", "measured_s")

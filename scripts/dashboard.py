@@ -8,9 +8,9 @@ python scripts/dashboard.py --wandb ENTITY/PROJECT   # makes a workspace and a r
 import argparse
 from pathlib import Path
 
-from bench.dashboard import Store, page
-from bench.dashboard.live import LiveServer
 from bench.errors import InputError
+from bench.findings.dashboard import Store, page
+from bench.findings.dashboard.live import LiveServer
 from bench.results import write_whole
 from scripts.cli import guarded
 
@@ -42,7 +42,7 @@ def publish(place: str) -> None:
     Raises:
         InputError: not of the form entity/project.
     """
-    from bench.wandb_workspace import report, workspace
+    from bench.findings.workspace import report, workspace
 
     entity, slash, project = place.partition("/")
     if not (entity and slash and project) or "/" in project:

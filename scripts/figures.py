@@ -9,8 +9,8 @@ Writes results/<experiment>/figure.{png,pdf}.
 import argparse
 from pathlib import Path
 
-from bench.experiments import read_experiments
-from bench.figures import digest, figure, save
+from bench.findings.experiments import read_experiments
+from bench.findings.figures import digest, figure, save
 from scripts.cli import guarded
 
 

@@ -18,9 +18,9 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 from tqdm.auto import tqdm
 
-from bench.experiments import Experiment
+from bench.findings.experiments import Experiment
+from bench.findings.tables import table
 from bench.grid import Cell, cells
-from bench.tables import table
 from scripts.cli import guarded, one_line
 
 TRAIN = Path(__file__).with_name("train.py")

@@ -11,9 +11,10 @@ import argparse
 import re
 from pathlib import Path
 
-from bench.experiments import read_experiments
+from bench.findings.experiments import read_experiments
+from bench.findings.table import Table
+from bench.findings.tables import table
 from bench.results import write_whole
-from bench.tables import Table, table
 from scripts.cli import guarded
 
 

@@ -28,9 +28,9 @@ from bench.aggregators import MajorityVote
 from bench.buffers import WorkerBuffers
 from bench.compressors import Sign
 from bench.engines import LoopEngine
-from bench.figures import LOOK, save
+from bench.findings.figures import LOOK, save
+from bench.findings.look import COLORS
 from bench.layout import Layout
-from bench.look import COLORS
 from bench.module import Classifier
 from bench.noise import Noise
 from bench.results import write_whole

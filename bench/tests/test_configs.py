@@ -13,7 +13,7 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 import bench
-from bench.experiments import specified
+from bench.findings.experiments import specified
 from bench.grid import _axis, cells
 from bench.results import COLUMNS, RunFolder
 from bench.tests.toys import QUIET

@@ -12,13 +12,13 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from bench.dashboard import Store, page
-from bench.dashboard.live import LiveServer
 from bench.errors import InputError
-from bench.experiments import Experiment
-from bench.look import COLORS
+from bench.findings.dashboard import Store, page
+from bench.findings.dashboard.live import LiveServer
+from bench.findings.experiments import Experiment
+from bench.findings.look import COLORS
+from bench.findings.tables import cost_table
 from bench.results import RunFolder
-from bench.tables import cost_table
 from bench.tests.browser import CHROMIUM, browser, opened
 from scripts.dashboard import write
 

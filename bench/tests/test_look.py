@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from bench.look import COLORS, OTHERS, TITLES
+from bench.findings.look import COLORS, OTHERS, TITLES
 from bench.recipes import recipe_names
 from bench.results import COLUMNS
 

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from bench.errors import InputError
-from bench.experiments import Experiment, read_experiments, specified
-from bench.figures import digest, figure, save
-from bench.look import COLORS
+from bench.findings.experiments import Experiment, read_experiments, specified
+from bench.findings.figures import digest, figure, save
+from bench.findings.look import COLORS
+from bench.findings.sample import Sample, Theirs
+from bench.findings.tables import table
 from bench.results import COLUMNS, RunFolder, target_reached, write_whole
-from bench.tables import Sample, Theirs, table
 from bench.tests.test_configs import composed
 from scripts.tables import into_page
 from scripts.train import train

@@ -12,9 +12,9 @@ import pytest
 
 from bench.callbacks import Autosave
 from bench.errors import InputError
-from bench.experiments import Experiment
+from bench.findings.experiments import Experiment
+from bench.findings.tables import table
 from bench.results import RunFolder, versions
-from bench.tables import table
 from bench.tests.test_configs import composed
 from bench.tests.wandb_server import Server, wandb_server
 from bench.wandb_logger import AXES, CHARTED, BudgetLogger

@@ -9,9 +9,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from bench.dashboard.data import Store
-from bench.dashboard.page import page
 from bench.errors import InputError
+from bench.findings.dashboard.data import Store
+from bench.findings.dashboard.page import page
 
 
 class LiveServer(ThreadingHTTPServer):

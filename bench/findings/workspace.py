@@ -11,7 +11,7 @@ import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import Report, Runset
 
-from bench.look import TITLES
+from bench.findings.look import TITLES
 from bench.results import TARGET_COLUMNS
 from bench.wandb_logger import AXES
 
@@ -27,7 +27,7 @@ def workspace(entity: str, project: str) -> ws.Workspace:
         for metric in METRICS
     ]
     sections += [
-        ws.Section(name="costs at the target", panels=_targets(), is_open=True),
+        ws.Section(name="costs at the target", panels=[*_targets(), _tables()], is_open=True),
         ws.Section(name="rounds", panels=_plots("round", GAUGES), is_open=False),
     ]
     return ws.Workspace(
@@ -36,7 +36,7 @@ def workspace(entity: str, project: str) -> ws.Workspace:
         name="bitbudget: accuracy against rounds, bits and seconds",
         sections=sections,
         settings=ws.WorkspaceSettings(x_axis="round", max_runs=100),
-        runset_settings=ws.RunsetSettings(groupby=[expr.Metric("group")], filters="JobType = 'train'"),
+        runset_settings=ws.RunsetSettings(groupby=[expr.Metric("group")]),
     )
 
 
@@ -57,7 +57,7 @@ def report(entity: str, project: str) -> Report:
         wr.PanelGrid(runsets=[runs], panels=_targets()),
         wr.H1("Tables"),
         wr.P("What scripts/matrix.py logs when its runs are complete."),
-        wr.PanelGrid(runsets=[tables], panels=[wr.WeavePanelSummaryTable(table_name="table")]),
+        wr.PanelGrid(runsets=[tables], panels=[_tables()]),
     ]
     return Report(entity=entity, project=project, title="bitbudget", blocks=blocks, width="fluid",
                      description="Accuracy against rounds, bits and seconds, by algorithm.")  # fmt: skip
@@ -89,3 +89,8 @@ def _targets() -> list[Any]:
         )
         for column in TARGET_COLUMNS
     ]  # fmt: skip
+
+
+def _tables() -> Any:
+    """What the matrix logs of each experiment."""
+    return wr.WeavePanelSummaryTable(table_name="table")

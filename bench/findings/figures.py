@@ -20,8 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from bench.errors import InputError
-from bench.experiments import Arm, Experiment
-from bench.look import TITLES, color
+from bench.findings.experiments import Arm, Experiment
+from bench.findings.look import TITLES, color
 from bench.results import FALLING, Row, write_whole
 
 LOOK = Path(__file__).with_name("paper.mplstyle")

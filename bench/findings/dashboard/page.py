@@ -13,7 +13,7 @@ def page(data: dict[str, Any] | None) -> str:
     Args:
         data: of `Store.data`; None for a page that asks its server for data.json, and goes on asking.
     """
-    parts = files("bench.dashboard")
+    parts = files("bench.findings.dashboard")
     values = {
         "/*style*/": (parts / "page.css").read_text("utf-8"),
         "/*plotly*/": get_plotlyjs(),

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InputError
-from bench.experiments import Arm, Experiment, experiments_in
-from bench.look import TITLES, color
+from bench.findings.experiments import Arm, Experiment, experiments_in
+from bench.findings.look import TITLES, color
+from bench.findings.tables import cost_table
 from bench.results import FALLING, METRICS, RunFolder
-from bench.tables import cost_table
 
 COSTS = (
     "round",

@@ -1,0 +1,1 @@
+"""What runs left behind, read by experiment: tables, figures, a dashboard, panels on Weights & Biases."""

@@ -1,0 +1,153 @@
+"""A table is data; Markdown, LaTeX and CSV are three ways to print it.
+
+Figures over seeds are printed as mean ± standard deviation; seeds that lack one are said to.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.findings.sample import Sample, Theirs
+from bench.results import write_whole
+
+Cell = Sample | Theirs | float | str | None
+"""A figure over seeds, one of the paper's, a ratio, a name, or nothing."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """`style`: "name", "count" (1,234), "power" (of ten), "percent", "number", "seconds" or "factor"."""
+
+    key: str
+    title: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Table:
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Cell]]
+
+    def text(self, row: Mapping[str, Cell], column: Column) -> str:
+        """A cell as people read it."""
+        return _text(row.get(column.key), column.style, _PLAIN)
+
+    def number(self, row: Mapping[str, Cell], column: Column) -> float | str | None:
+        """What a cell is sorted by."""
+        cell = row.get(column.key)
+        return cell.mean if isinstance(cell, Sample) else cell.value if isinstance(cell, Theirs) else cell
+
+    def markdown(self) -> str:
+        body = [[self.text(row, c) for c in self.columns] for row in self.rows]
+        rule = [":--" if c.style == "name" else "--:" for c in self.columns]
+        lines = ["| " + " | ".join(cells) + " |" for cells in ([c.title for c in self.columns], rule, *body)]
+        return "\n".join([*lines, "", self.caption]) + "\n"
+
+    def latex(self) -> str:
+        """A booktabs tabular with its caption, to be \\input into a paper."""
+        align = "".join("l" if c.style == "name" else "r" for c in self.columns)
+        head = " & ".join(_escape(c.title) for c in self.columns)
+        body = [" & ".join(_text(row.get(c.key), c.style, _LATEX) for c in self.columns) for row in self.rows]
+        lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering", f"\\begin{{tabular}}{{{align}}}",
+                 "\\toprule", f"{head} \\\\", "\\midrule", *(f"{line} \\\\" for line in body), "\\bottomrule",
+                 "\\end{tabular}", f"\\caption{{{_escape(self.caption)}}}", "\\end{table}"]  # fmt: skip
+        return "\n".join(lines) + "\n"
+
+    def csv(self) -> str:
+        """Unrounded. A figure over seeds takes columns for mean, std, n and missed, a paper's for how ours differs."""
+        names: dict[str, None] = {}
+        records: list[dict[str, Any]] = [{} for _ in self.rows]
+        for column in self.columns:
+            for row, record in zip(self.rows, records, strict=True):
+                parts = _parts(column.key, row.get(column.key))
+                names |= dict.fromkeys(parts)
+                record |= parts
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        return text.getvalue()
+
+    def write(self, folder: Path) -> None:
+        """table.md, table.tex and table.csv."""
+        for suffix, text in (("md", self.markdown()), ("tex", self.latex()), ("csv", self.csv())):
+            write_whole(folder / f"table.{suffix}", text)
+
+
+def _parts(key: str, cell: Cell) -> dict[str, Any]:
+    """A cell's columns in a CSV file; none where there is nothing."""
+    if cell is None:
+        return {}
+    if isinstance(cell, Sample):
+        n = len(cell.values)
+        return {f"{key}_mean": cell.mean, f"{key}_std": cell.std, f"{key}_n": n, f"{key}_missed": cell.missed}
+    if isinstance(cell, Theirs):
+        return {key: cell.value, f"{key}_difference": cell.difference, f"{key}_outside": cell.is_outside}
+    return {key: cell}
+
+
+@dataclass(frozen=True)
+class _Marks:
+    plus_minus: str
+    power: str  # of ten, with {exponent}
+    times: str
+    thousands: str
+    nothing: str
+
+
+_PLAIN = _Marks(" ± ", "e{exponent}", "×", ",", "")
+_LATEX = _Marks(" $\\pm$ ", "$\\cdot 10^{{{exponent}}}$", "$\\times$", "{,}", "--")
+
+
+def _text(cell: Cell, style: str, marks: _Marks) -> str:
+    """A cell as people read it: the digits that its spread leaves meaning."""
+    if cell is None:
+        return marks.nothing
+    if isinstance(cell, str):
+        return _escape(cell) if marks is _LATEX else cell
+    if isinstance(cell, Theirs):
+        number, difference = _number(cell.value, style, marks, None), cell.difference
+        if difference is None:
+            return number
+        percent = f"{100 * difference:+.1f} %".replace("-", "−")
+        flag = ", outside" if cell.is_outside else ""
+        return f"{number} ({_escape(percent) if marks is _LATEX else percent}{flag})"
+    if not isinstance(cell, Sample):
+        return _number(cell, style, marks, None)
+    if cell.mean is None:
+        return cell.fate
+    text = _number(cell.mean, style, marks, cell.std)
+    return f"{text} ({cell.missed} of {cell.num_runs} {cell.fate})" if cell.missed else text
+
+
+def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
+    def joined(form: str, scale: float = 1) -> str:
+        spread = "" if std is None else marks.plus_minus + format(std / scale, form)
+        return (format(value / scale, form) + spread).replace(",", marks.thousands)
+
+    if style == "power":
+        exponent = math.floor(math.log10(value)) if value else 0
+        inner = joined(".2f", 10**exponent)
+        return (f"({inner})" if std is not None else inner) + marks.power.format(exponent=exponent)
+    if style == "factor":
+        return format(value, ".3g" if value < 1000 else ",.0f").replace(",", marks.thousands) + marks.times
+    return joined({"count": ",.0f", "percent": ".2f", "number": ".4f", "seconds": ",.1f"}[style])
+
+
+def _escape(text: str) -> str:
+    for plain, latex in (
+        ("%", "\\%"),
+        ("_", "\\_"),
+        ("&", "\\&"),
+        ("±", "$\\pm$"),
+        ("–", "--"),
+        ("×", "$\\times$"),
+        ("−", "$-$"),
+    ):
+        text = text.replace(plain, latex)
+    return text

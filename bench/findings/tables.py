@@ -1,0 +1,137 @@
+"""The tables of an experiment: what each recipe paid, ours beside the paper's; or what a setting does."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from bench.errors import InputError
+from bench.findings.experiments import Arm, Experiment
+from bench.findings.sample import Sample, Theirs
+from bench.findings.table import Cell, Column, Table
+from bench.results import FALLING, RunFolder
+
+FINAL = {
+    "test_accuracy": "final accuracy %",
+    "test_top5_accuracy": "final top-5 accuracy %",
+    "train_loss": "final training loss",
+    "suboptimality": "final suboptimality",
+}
+
+
+def table(experiment: Experiment) -> Table:
+    """The table of an experiment: of the kind that its file's `table:` asks for, else of costs at the target.
+
+    Raises:
+        InputError: no such kind of table.
+    """
+    kinds = {"costs": cost_table, "sweep": sweep_table}
+    options = dict(experiment.spec.get("table") or {"kind": "costs"})
+    if (kind := options.pop("kind", None)) not in kinds:
+        raise InputError(f"table.kind: {kind!r}; one of {', '.join(kinds)} is needed")
+    return kinds[kind](experiment, **options)
+
+
+def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") -> Table:
+    """What each recipe paid, a row each, beside what the paper says it did.
+
+    Args:
+        experiment: with one complete run at least.
+        at: the first evaluation that reached the target, or the last one.
+    """
+    arms, paper = experiment.complete, experiment.spec.get("paper") or {}
+    figures = {arm.label: _figures(arm.runs, at) for arm in arms}
+    rows: list[dict[str, Cell]] = []
+    for arm in arms:
+        own, base = figures[arm.label], figures.get("sgd")
+        row: dict[str, Cell] = {"recipe": arm.label, **own, "downlink": arm.runs[0].summary()["downlink"]}
+        for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
+            if base and column in own and column in base:
+                ours, dense = own[column].mean, base[column].mean
+                row[f"{column}_saving"] = dense / ours if ours and dense else None
+        for column, numbers in paper.items():
+            if column != "source" and arm.label in numbers:
+                ours = row.get(column)
+                assert not isinstance(ours, str | Theirs)
+                row[f"{column}_theirs"] = Theirs(numbers[arm.label], ours)
+        rows.append(row)
+    target = arms[0].runs[0].summary()["target"]
+    columns = [
+        Column("recipe", "recipe", "name"),
+        Column("final", FINAL[target["metric"]], "percent" if target["metric"].endswith("accuracy") else "power"),
+        Column("round", "rounds", "count"),
+        Column("uploads", "uploads", "count"),
+        Column("uploads_theirs", "paper's", "count"),
+        Column("uplink_bits_paper", "uplink bits, paper's count", "power"),
+        Column("uplink_bits_paper_theirs", "paper's", "power"),
+        Column("uplink_bits", "uplink bits on the wire", "power"),
+        Column("downlink_bits", "downlink bits", "power"),
+        Column("downlink", "downlink code", "name"),
+        Column("uplink_bits_paper_saving", "saving, paper's count", "factor"),
+        Column("uplink_bits_paper_saving_theirs", "paper's", "factor"),
+        Column("uplink_bits_saving", "saving, wire", "factor"),
+        Column("total_bits_saving", "saving, both ways", "factor"),
+        Column("modelled_s", "modelled s", "seconds"),
+        Column("modelled_s_theirs", "paper's", "seconds"),
+    ]
+    columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
+    reached = f"first {'falling below' if target['metric'] in FALLING else 'exceeding'} {target['metric']}"
+    when = f"at {reached} {target['value']:g}" if at == "target" else "after the last round"
+    caption = f"{experiment.name}: cost {when}; mean ± standard deviation over n = {_num_seeds(arms)} seeds."
+    if "sgd" in figures:
+        caption += " Savings are factors to sgd; both ways adds the downlink."
+    if "source" in paper:
+        caption += f" Paper: {paper['source']}; in brackets what ours differs by"
+        flagged = any(isinstance(cell, Theirs) and cell.is_outside for row in rows for cell in row.values())
+        caption += ", outside: the paper's lies outside our 95 % interval (Student's t)." if flagged else "."
+    return Table(caption, columns, rows)
+
+
+def sweep_table(experiment: Experiment, across: str, metric: str = "test_accuracy") -> Table:
+    """A metric at the end of each run: a row a recipe, a column a value of one of the matrix's keys.
+
+    Args:
+        experiment: with one complete run at least.
+        across: the last part of that key, as labels have it: "lr" in "sgd,lr=0.1".
+        metric: a column of the history. Accuracies are shown in percent.
+    """
+    rows: dict[str, dict[str, Cell]] = {}
+    percent, num_held_out = metric.endswith("accuracy"), set[int]()
+    arms = experiment.complete
+    for arm in arms:
+        value = arm.settings[across]
+        where = " ".join([arm.name, *(f"{key}={setting}" for key, setting in arm.settings.items() if key != across)])
+        final = [s[metric] for s in (run.summary() for run in arm.runs) if "diverged" not in s]
+        figure = Sample(tuple(100 * v if percent else v for v in final), len(arm.runs), "diverged")
+        rows.setdefault(where, {"recipe": where})[value] = figure
+        num_held_out |= {run.config().get("data", {}).get("num_held_out", 0) for run in arm.runs}
+    values = sorted({key for row in rows.values() for key in row if key != "recipe"}, key=float)
+    style = "percent" if percent else "power" if metric == "suboptimality" else "number"
+    columns = [Column(value, f"{across} {float(value):g}", style) for value in values]
+    caption = (
+        f"{experiment.name}: {metric} after the last round{', %' if percent else ''}; mean ± standard deviation over"
+        f" n = {_num_seeds(arms)} seeds."
+    )
+    if num_held_out - {0}:
+        caption += f" Evaluated on {max(num_held_out):,} training images held out, not on the test set."
+    return Table(caption, [Column("recipe", "recipe", "name"), *columns], list(rows.values()))
+
+
+def _num_seeds(arms: Sequence[Arm]) -> str:
+    """How many runs the recipes have, from the fewest to the most."""
+    counts = sorted({len(arm.runs) for arm in arms})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+
+
+def _figures(runs: Sequence[RunFolder], at: Literal["target", "end"]) -> dict[str, Sample]:
+    """The metric at the end, and each cost at the target or at the end, over the runs of a recipe."""
+    summaries, rows = [run.summary() for run in runs], []
+    for run, summary in zip(runs, summaries, strict=True):
+        round = summary["target"]["round"] if at == "target" else None if "diverged" in summary else summary["round"]
+        rows += [row for row in run.history() if row["round"] == round]
+    metric = summaries[0]["target"]["metric"]
+    unit = 100 if metric.endswith("accuracy") else 1
+    ends = tuple(unit * s[metric] for s in summaries if "diverged" not in s)
+    figures = {"final": Sample(ends, len(runs), "diverged")}
+    for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s"):
+        if all(row[column] is not None for row in rows):  # threads have no messages
+            figures[column] = Sample(tuple(row[column] for row in rows), len(runs))
+    return figures
