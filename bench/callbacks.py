@@ -51,6 +51,8 @@ class History(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         interval, num_rounds = trainer.val_check_batch, trainer.estimated_stepping_batches
         assert interval is not None
+        if not trainer.limit_val_batches:
+            raise InputError("trainer.limit_val_batches: 0; evaluations make the history, above 0 is needed")
         if interval > num_rounds:
             raise InputError(
                 f"trainer.val_check_interval: {interval}; at most {num_rounds} is allowed, the rounds of the run"
@@ -65,7 +67,8 @@ class History(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         strategy, interval = _strategy(trainer), trainer.val_check_batch
         assert interval is not None
-        strategy.gauged = (strategy.ledger.rounds + 1) % interval == 0  # an evaluation follows
+        rounds = strategy.ledger.rounds if trainer.check_val_every_n_epoch is None else batch_idx
+        strategy.gauged = (rounds + 1) % interval == 0  # an evaluation follows
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.loss_sum += float(_strategy(trainer).last_report.loss.mean())

@@ -4,7 +4,6 @@ A killed run that goes on continues the W&B run that it began. Offline, W&B writ
 run so far is logged there again, so that the newest folder of an id holds the whole run, and alone has to be sent.
 """
 
-import csv
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,7 +46,7 @@ class BudgetLogger(WandbLogger):
         # Silent: its greeting would tear the progress bars.
         settings = wandb.Settings(silent=True)
         super().__init__(id=self.folder.wandb_id, mode=_known(mode), settings=settings, **kwargs)
-        del self._wandb_init["anonymous"]  # W&B warns that it means nothing now
+        self._wandb_init.pop("anonymous", None)  # W&B warns that it means nothing now
         # Offline it could not know what to resume: sent as new, a run's newest folder replaces what was sent before.
         self._wandb_init["resume"] = "allow" if mode == "online" else None
 
@@ -117,11 +116,14 @@ class BudgetLogger(WandbLogger):
             group=experiment.name, name=name, job_type="table", tags=(experiment.name,),
             mode=_known(mode), settings=settings, **kwargs,
         )  # fmt: skip
-        titles, *records = csv.reader(table.csv().splitlines())
-        run.log({"table": wandb.Table(columns=list[str | int](titles), data=records)})
-        files = [file for arm in experiment.complete for folder in arm.runs for file in folder.files()]
-        _keep(run, name, [*files, *(file for file in experiment.folder.iterdir() if file.is_file())], experiment.folder)
-        run.finish()
+        try:
+            titles, records = table.records()
+            run.log({"table": wandb.Table(columns=list[str | int](titles), data=records)})
+            files = [file for arm in experiment.complete for folder in arm.runs for file in folder.files()]
+            files += [file for file in experiment.folder.iterdir() if file.is_file()]
+            _keep(run, name, files, experiment.folder)
+        finally:
+            run.finish()
 
 
 def _known(mode: str) -> Any:

@@ -73,11 +73,11 @@ def matrix(overrides: list[str]) -> None:
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)  # the running ones got the interrupt, too; the rest shall not start
             raise
-    if any(cell.folder.is_complete for cell in pending):
-        log_table(cfg)
     print(f"{cfg.name}: {len(grid) - len(failed)} of {len(grid)} runs complete")
     for told, reason in failed.items():
         print(f"failed: {told}: {reason}")
+    if any(cell.folder.is_complete for cell in pending):
+        log_table(cfg)
     if failed:
         sys.exit(1)
 
@@ -87,9 +87,9 @@ def log_table(cfg: DictConfig) -> None:
     logger = get_class(cfg.logger._target_)
     if not hasattr(logger, "log_experiment"):
         return
-    experiment = Experiment.read(cfg.name, Path(cfg.results_dir))
     place = {"mode": cfg.wandb_mode, "project": cfg.logger.project, "dir": cfg.logger.save_dir}
     try:
+        experiment = Experiment.read(cfg.name, Path(cfg.results_dir))
         logger.log_experiment(experiment, table(experiment), **place)
     except Exception as error:  # the runs are worth more than a table that can be made again
         print(f"logger: the table is not logged: {one_line(error)}", file=sys.stderr)

@@ -37,9 +37,13 @@ def newest_by_id(wandb_dir: Path) -> dict[str, Path]:
 
 def is_finished(folder: Path) -> bool:
     """Whether an offline run has said that it is complete, and ended."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(next(folder.glob("*.wandb")))]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    records = [json.loads(line) for line in said.splitlines()]
+    if (file := next(folder.glob("*.wandb"), None)) is None:
+        return False
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{file}: W&B cannot read it: {' '.join(done.stderr.split())[-200:]}")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
     complete = any(COMPLETE in r["summary"].get("update", {}) for r in records if r["type"] == "summary")
     return complete and any(r["type"] == "exit" for r in records)
 

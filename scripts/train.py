@@ -7,7 +7,9 @@
 Writes results/<name>/<label>/seed=<n>/ and goes on there if it was interrupted. Exit status 2 on bad input.
 """
 
+import itertools
 import logging
+import math
 import os
 import sys
 import warnings
@@ -129,7 +131,7 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
     import numpy as np
     from hydra.utils import instantiate
 
-    from bench.errors import InputError
+    from bench.errors import InputError, NonFiniteError
     from bench.results import refuse_target
     from datamodules.synthetic import SVMData
     from models.linear import Hinge
@@ -146,15 +148,21 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
     features, labels = data.draw()
     signed = np.ascontiguousarray(features * labels[:, None], np.float32)
     algorithm, ridge = instantiate(cfg.algorithm), objective.keywords["ridge"]
+    logger = start_logger(cfg, folder)
     rows, facts = instantiate(cfg.asynchronous).train(algorithm, signed, ridge, cfg.optimizer.lr, cfg.seed)
+    finite = list(itertools.takewhile(lambda row: math.isfinite(row["train_loss"]), rows))
+    if len(finite) < len(rows):
+        facts["diverged"] = f"update {rows[len(finite)]['round']}: the loss is not finite"
     folder.write_config(config)
-    folder.write_history(rows)
-    folder.write_summary(rows, cfg.target, command, downlink="", num_cores=os.cpu_count(), **facts)
-    if logger := start_logger(cfg, folder):
+    folder.write_history(finite)
+    folder.write_summary(finite, cfg.target, command, downlink="", num_cores=os.cpu_count(), **facts)
+    if logger:
         logger.log_hyperparams(config)
-        for row in rows:
+        for row in finite:
             logger.log_metrics(row, step=row["round"])
         logger.finalize("success")
+    if "diverged" in facts:
+        raise NonFiniteError(facts["diverged"])
     print(f"{folder.path}: complete, train_loss {rows[-1]['train_loss']:.4g}")
 
 

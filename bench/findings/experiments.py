@@ -1,5 +1,6 @@
 """The results store, read by experiment: what an experiment's file wishes to see, and its runs by label."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from bench.errors import InputError
 from bench.grid import cells
 from bench.results import RunFolder, differences
 
+_SETTING = re.compile(r",(?=\w+=)")  # where a setting begins in a label; a value may hold commas of its own
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -24,12 +27,12 @@ class Arm:
     @property
     def name(self) -> str:
         """The label without what is swept."""
-        return self.label.split(",")[0]
+        return _SETTING.split(self.label)[0]
 
     @property
     def settings(self) -> dict[str, str]:
         """What is swept, by name."""
-        return dict(part.split("=") for part in self.label.split(",")[1:])
+        return dict(part.split("=", 1) for part in _SETTING.split(self.label)[1:])
 
     @property
     def algorithm(self) -> str:

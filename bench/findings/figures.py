@@ -20,8 +20,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from bench.errors import InputError
+from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
-from bench.findings.look import TITLES, color
+from bench.findings.look import LOGARITHMIC, TITLES, color
 from bench.results import FALLING, Row, write_whole
 
 LOOK = Path(__file__).with_name("paper.mplstyle")
@@ -32,15 +33,12 @@ def figure(experiment: Experiment) -> Figure:
     """The figure that an experiment's file describes under `figure:`.
 
     Raises:
-        InputError: it describes none, or no such kind of figure.
+        InputError: it describes none, or one that cannot be made.
     """
-    kinds = {"curves": curves, "sweep": sweep}
-    if not (options := dict(experiment.spec.get("figure") or {})):
+    if not (asked := experiment.spec.get("figure")):
         raise InputError(f"experiment: {experiment.name!r}; its file has no figure:")
-    if (kind := options.pop("kind", None)) not in kinds:
-        raise InputError(f"figure.kind: {kind!r}; one of {', '.join(kinds)} is needed")
     with matplotlib.style.context(LOOK):
-        return kinds[kind](experiment.complete, **options)
+        return made("figure", asked, {"curves": curves, "sweep": sweep}, experiment.complete)
 
 
 def curves(
@@ -153,8 +151,8 @@ def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, told: set[str]) ->
         dashes = DASHES[num_of_color[shade] % len(DASHES)]
         axes.plot(across, values.mean(axis=0), linestyle=dashes, color=shade, label=label)
         axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=shade, alpha=0.15, linewidth=0)
-    axes.set_yscale("log" if y == "suboptimality" else "linear")
-    if cost.endswith(("_bits", "_s", "bits_paper")) or cost == "dense_passes":
+    axes.set_yscale("log" if y in LOGARITHMIC else "linear")
+    if cost in LOGARITHMIC:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())  # labels between powers of ten would run into each other
     else:
@@ -213,11 +211,11 @@ def _has_room(axes: Axes) -> bool:
 
 def _cost(row: Row, name: str, density: float) -> float:
     """What an evaluation had cost by then. Some costs no history holds as such."""
-    made = {
+    derived = {
         "dense_passes": lambda: row["data_passes"] * density,
         "measured_ms": lambda: 1e3 * row["measured_s"],
     }
-    return made[name]() if name in made else row[name]
+    return derived[name]() if name in derived else row[name]
 
 
 def save(drawing: Figure, folder: Path, source: str) -> None:

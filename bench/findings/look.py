@@ -1,4 +1,4 @@
-"""How algorithms and quantities look, the same in every figure, table and dashboard."""
+"""How algorithms and quantities look, the same in every figure, panel and page."""
 
 COLORS = {  # told apart by the colour-blind, too: after Okabe and Ito, and the farthest from these that a search found
     "sgd": "#555555",
@@ -44,6 +44,17 @@ TITLES = {
     "num_byzantine": "Byzantine workers f",
     "workers": "workers M",
 }
+
+LOGARITHMIC = (
+    "uplink_bits",
+    "uplink_bits_paper",
+    "total_bits",
+    "modelled_s",
+    "measured_s",
+    "dense_passes",
+    "suboptimality",
+)
+"""Quantities whose axes are in powers of ten."""
 
 
 def color(algorithm: str) -> str:

@@ -5,7 +5,6 @@ Figures over seeds are printed as mean ± standard deviation; seeds that lack on
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from bench.findings.sample import Sample, Theirs
 from bench.results import write_whole
 
-Cell = Sample | Theirs | float | str | None
+Entry = Sample | Theirs | float | str | None
 """A figure over seeds, one of the paper's, a ratio, a name, or nothing."""
 
 
@@ -31,13 +30,13 @@ class Column:
 class Table:
     caption: str
     columns: Sequence[Column]
-    rows: Sequence[Mapping[str, Cell]]
+    rows: Sequence[Mapping[str, Entry]]
 
-    def text(self, row: Mapping[str, Cell], column: Column) -> str:
+    def text(self, row: Mapping[str, Entry], column: Column) -> str:
         """A cell as people read it."""
         return _text(row.get(column.key), column.style, _PLAIN)
 
-    def number(self, row: Mapping[str, Cell], column: Column) -> float | str | None:
+    def number(self, row: Mapping[str, Entry], column: Column) -> float | str | None:
         """What a cell is sorted by."""
         cell = row.get(column.key)
         return cell.mean if isinstance(cell, Sample) else cell.value if isinstance(cell, Theirs) else cell
@@ -59,7 +58,17 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """Unrounded. A figure over seeds takes columns for mean, std, n and missed, a paper's for how ours differs."""
+        """Unrounded, as `records`."""
+        names, rows = self.records()
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([names, *rows])
+        return text.getvalue()
+
+    def records(self) -> tuple[list[str], list[list[Any]]]:
+        """Names and rows of plain values, None where there is none.
+
+        A figure over seeds takes columns for mean, std, n and missed, a paper's for how ours differs.
+        """
         names: dict[str, None] = {}
         records: list[dict[str, Any]] = [{} for _ in self.rows]
         for column in self.columns:
@@ -67,11 +76,7 @@ class Table:
                 parts = _parts(column.key, row.get(column.key))
                 names |= dict.fromkeys(parts)
                 record |= parts
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(names), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-        return text.getvalue()
+        return list(names), [[record.get(name) for name in names] for record in records]
 
     def write(self, folder: Path) -> None:
         """table.md, table.tex and table.csv."""
@@ -79,7 +84,7 @@ class Table:
             write_whole(folder / f"table.{suffix}", text)
 
 
-def _parts(key: str, cell: Cell) -> dict[str, Any]:
+def _parts(key: str, cell: Entry) -> dict[str, Any]:
     """A cell's columns in a CSV file; none where there is nothing."""
     if cell is None:
         return {}
@@ -104,7 +109,7 @@ _PLAIN = _Marks(" ± ", "e{exponent}", "×", ",", "")
 _LATEX = _Marks(" $\\pm$ ", "$\\cdot 10^{{{exponent}}}$", "$\\times$", "{,}", "--")
 
 
-def _text(cell: Cell, style: str, marks: _Marks) -> str:
+def _text(cell: Entry, style: str, marks: _Marks) -> str:
     """A cell as people read it: the digits that its spread leaves meaning."""
     if cell is None:
         return marks.nothing
@@ -131,11 +136,11 @@ def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
         return (format(value / scale, form) + spread).replace(",", marks.thousands)
 
     if style == "power":
-        exponent = math.floor(math.log10(value)) if value else 0
+        exponent = int(f"{value:.2e}".partition("e")[2])  # of the number as it is rounded
         inner = joined(".2f", 10**exponent)
         return (f"({inner})" if std is not None else inner) + marks.power.format(exponent=exponent)
     if style == "factor":
-        return format(value, ".3g" if value < 1000 else ",.0f").replace(",", marks.thousands) + marks.times
+        return format(value, ".3g" if value < 999.5 else ",.0f").replace(",", marks.thousands) + marks.times
     return joined({"count": ",.0f", "percent": ".2f", "number": ".4f", "seconds": ",.1f"}[style])
 
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from bench.errors import InputError
+from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.sample import Sample, Theirs
-from bench.findings.table import Cell, Column, Table
+from bench.findings.table import Column, Entry, Table
 from bench.results import FALLING, RunFolder
 
 FINAL = {
@@ -21,13 +22,10 @@ def table(experiment: Experiment) -> Table:
     """The table of an experiment: of the kind that its file's `table:` asks for, else of costs at the target.
 
     Raises:
-        InputError: no such kind of table.
+        InputError: one that cannot be made.
     """
-    kinds = {"costs": cost_table, "sweep": sweep_table}
-    options = dict(experiment.spec.get("table") or {"kind": "costs"})
-    if (kind := options.pop("kind", None)) not in kinds:
-        raise InputError(f"table.kind: {kind!r}; one of {', '.join(kinds)} is needed")
-    return kinds[kind](experiment, **options)
+    asked = experiment.spec.get("table") or {"kind": "costs"}
+    return made("table", asked, {"costs": cost_table, "sweep": sweep_table}, experiment)
 
 
 def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") -> Table:
@@ -36,13 +34,19 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     Args:
         experiment: with one complete run at least.
         at: the first evaluation that reached the target, or the last one.
+
+    Raises:
+        InputError: another `at`.
     """
+    if at not in ("target", "end"):
+        raise InputError(f"table.at: {at!r}; target or end is needed")
     arms, paper = experiment.complete, experiment.spec.get("paper") or {}
     figures = {arm.label: _figures(arm.runs, at) for arm in arms}
-    rows: list[dict[str, Cell]] = []
+    rows: list[dict[str, Entry]] = []
     for arm in arms:
         own, base = figures[arm.label], figures.get("sgd")
-        row: dict[str, Cell] = {"recipe": arm.label, **own, "downlink": arm.runs[0].summary()["downlink"]}
+        codes = [run.summary()["downlink"] for run in arm.runs]  # none of a run that diverged before it was evaluated
+        row: dict[str, Entry] = {"recipe": arm.label, **own, "downlink": next(filter(None, codes), None)}
         for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
             if base and column in own and column in base:
                 ours, dense = own[column].mean, base[column].mean
@@ -78,6 +82,8 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     caption = f"{experiment.name}: cost {when}; mean ± standard deviation over n = {_num_seeds(arms)} seeds."
     if "sgd" in figures:
         caption += " Savings are factors to sgd; both ways adds the downlink."
+        if any(figure.missed for own in figures.values() for figure in own.values()):
+            caption += " They compare the seeds that have the figure."
     if "source" in paper:
         caption += f" Paper: {paper['source']}; in brackets what ours differs by"
         flagged = any(isinstance(cell, Theirs) and cell.is_outside for row in rows for cell in row.values())
@@ -93,7 +99,7 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
         across: the last part of that key, as labels have it: "lr" in "sgd,lr=0.1".
         metric: a column of the history. Accuracies are shown in percent.
     """
-    rows: dict[str, dict[str, Cell]] = {}
+    rows: dict[str, dict[str, Entry]] = {}
     percent, num_held_out = metric.endswith("accuracy"), set[int]()
     arms = experiment.complete
     for arm in arms:
@@ -133,5 +139,6 @@ def _figures(runs: Sequence[RunFolder], at: Literal["target", "end"]) -> dict[st
     figures = {"final": Sample(ends, len(runs), "diverged")}
     for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s"):
         if all(row[column] is not None for row in rows):  # threads have no messages
-            figures[column] = Sample(tuple(row[column] for row in rows), len(runs))
+            fate = "missed" if at == "target" else "diverged"
+            figures[column] = Sample(tuple(row[column] for row in rows), len(runs), fate)
     return figures

@@ -11,7 +11,7 @@ import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import Report, Runset
 
-from bench.findings.look import TITLES
+from bench.findings.look import LOGARITHMIC, TITLES
 from bench.results import TARGET_COLUMNS
 from bench.wandb_logger import AXES
 
@@ -73,7 +73,7 @@ def _plots(axis: str, columns: Sequence[str]) -> list[Any]:
     return [
         wr.LinePlot(
             title=f"{TITLES[column]} against {TITLES[axis]}", x=axis, y=[column], title_x=TITLES[axis],
-            title_y=TITLES[column], log_x=axis.endswith(("_bits", "_s")), groupby=GROUP, groupby_aggfunc="mean",
+            title_y=TITLES[column], log_x=axis in LOGARITHMIC, groupby=GROUP, groupby_aggfunc="mean",
             groupby_rangefunc="minmax", smoothing_factor=0, max_runs_to_show=100,
         )
         for column in columns

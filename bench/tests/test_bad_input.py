@@ -57,6 +57,8 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["link=ring"], ["link: ring", "sasg"]),
         (["link.bandwidth_bps=-1"], ["bandwidth_bps=-1"]),
         (["trainer.val_check_interval=16"], ["val_check_interval: 16", "at most 15"]),
+        (["+trainer.limit_val_batches=0"], ["limit_val_batches: 0", "above 0"]),
+        (["logger=wandb", "wandb_mode=onlien"], ["wandb_mode: 'onlien'", "offline, online"]),
         (["optimizer.lr=0"], ["lr: 0", "above 0"]),
         (["algorithm.densty=0.1"], ["densty"]),
         (["optimizer.lr=1e30"], ["round ", "worker ", "not finite"]),

@@ -52,7 +52,7 @@ def composed(overrides: list[str]) -> DictConfig:
 
 
 def two_rounds(tmp_path: Path, data_dir: Path, *overrides: str) -> RunFolder:
-    cfg = composed([*overrides, "+trainer.max_steps=2", "trainer.val_check_interval=2", "logger=csv",
+    cfg = composed([*overrides, "++trainer.max_steps=2", "trainer.val_check_interval=2", "logger=csv",
                     "+data.eval_batch_size=100", "+trainer.limit_val_batches=1",
                     f"results_dir={tmp_path}", f"data_dir={data_dir}"])  # fmt: skip
     train(cfg, list(overrides))

@@ -34,7 +34,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(RESULTS / name, folder / name)
     whole, half = (RunFolder(folder / "sasg_mnist" / "sasg" / f"seed={seed}") for seed in (1, 99))
     half.write_config({**whole.config(), "seed": 99, "data": {**whole.config()["data"], "seed": 99}})
-    half.write_history(whole.history()[:3])
+    nobody = {"compression_error": None}  # nobody uploaded in that round
+    half.write_history([row | nobody for row in whole.history()[:2]] + whole.history()[2:3])
     return folder
 
 
@@ -78,6 +79,9 @@ def test_it_shows_what_the_histories_say(chromium: Any, url: str, results: Path)
                     line = drawn(window, arm.label)
                     assert line["x"] == pytest.approx([mean(row[cost] for row in at) for at in rows])
                     assert line["y"] == pytest.approx([mean(row[metric] for row in at) for at in rows])
+        window.select_option("#metric", "compression_error")
+        assert len(drawn(window, "sasg seed 99, running")["y"]) == 1
+        window.select_option("#metric", "train_loss")
         half = RunFolder(results / "sasg_mnist" / "sasg" / "seed=99").history()
         assert drawn(window, "sasg seed 99, running")["y"] == [row["train_loss"] for row in half]
 
@@ -166,7 +170,9 @@ def test_runs_link_to_their_configs(chromium: Any, url: str, results: Path) -> N
 def test_settings_are_picked_where_arms_are_many(chromium: Any, url: str) -> None:
     with opened(chromium, f"{url}#experiment=gspar_sgd") as window:
         few = names(window)
-        window.select_option("select[data-setting=lr]", "")
+        assert {name.partition(",")[0] for name in few} == {"sgd", "gspar", "unisp"}  # none is left out unasked
+        assert window.inner_text("#picked") == f"{len(few)} of 60 arms"
+        window.select_option("select[data-setting=ridge]", "")
         assert len(names(window)) > len(few)
         window.select_option("select[data-setting=factor]", "0.0625")
         assert all("factor=0.0625" in name for name in names(window))
@@ -221,10 +227,20 @@ def test_live(chromium: Any, results: Path, tmp_path: Path) -> None:
         window.wait_for_function("document.getElementById('status').textContent === '1 of 1 runs complete'")
         answer = window.request.get(f"http://127.0.0.1:{server.server_port}/mine/sgd/seed%3D1/config.yaml")
         assert "name: mine" in answer.text()
-        window.close()
     finally:
         server.shutdown()
         server.server_close()
+        thread.join()
+    window.wait_for_function("document.getElementById('status').textContent.startsWith('The server does not answer')")
+    again = LiveServer(folder, port=server.server_port)
+    thread = threading.Thread(target=again.serve_forever)
+    thread.start()
+    try:
+        window.wait_for_function("document.getElementById('status').textContent === '1 of 1 runs complete'")
+        window.close()
+    finally:
+        again.shutdown()
+        again.server_close()
         thread.join()
 
 

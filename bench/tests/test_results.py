@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from bench.errors import InputError
-from bench.findings.experiments import Experiment, read_experiments, specified
+from bench.findings.experiments import Arm, Experiment, read_experiments, specified
 from bench.findings.figures import digest, figure, save
 from bench.findings.look import COLORS
 from bench.findings.sample import Sample, Theirs
+from bench.findings.table import Column, Table
 from bench.findings.tables import table
 from bench.results import COLUMNS, RunFolder, target_reached, write_whole
 from bench.tests.test_configs import composed
@@ -115,9 +116,39 @@ def test_tables(tmp_path: Path) -> None:
     assert lines[0]["round_mean"] == ""
     assert (lines[1]["uploads_theirs"], lines[1]["uploads_theirs_outside"]) == ("3600", "True")
     at_end = table(experiment(toy, table={"kind": "costs", "at": "end"}))
-    assert at_end.rows[0]["uploads"] == Sample((3000, 3000, 3000), 3)
+    assert at_end.rows[0]["uploads"] == Sample((3000, 3000, 3000), 3, "diverged")
     with pytest.raises(InputError, match=r"table\.kind: 'pivot'; one of costs, sweep is needed"):
         table(experiment(toy, table={"kind": "pivot"}))
+
+
+def test_bad_wishes_are_told(tmp_path: Path) -> None:
+    """An option that there is not, one that is lacking, one that the runs do not have."""
+    make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
+    RunFolder(tmp_path / "toy" / "sgd" / "seed=1").write_config({"algorithm": {"name": "sgd"}})
+    for make, spec, said in (
+        (table, {"table": {"kind": "sweep"}}, r"table\.across: not given; sweep needs it"),
+        (table, {"table": {"kind": "costs", "when": 1}}, r"table\.when: 1; costs takes at"),
+        (table, {"table": {"kind": "costs", "at": "ende"}}, r"table\.at: 'ende'; target or end is needed"),
+        (table, {"table": {"kind": "sweep", "across": "lr"}}, r"table: 'lr'; a column or a setting"),
+        (figure, {"figure": {"kind": "curves", "x": ["round"], "rows": "lr"}}, r"figure: 'lr'; a column or a setting"),
+        (figure, {"figure": {"kind": "curves", "x": ["joules"]}}, r"figure: 'joules'; a column or a setting"),
+    ):
+        with pytest.raises(InputError, match=said):
+            make(experiment(tmp_path / "toy", **spec))
+
+
+def test_labels() -> None:
+    """A setting's value may hold commas and signs of its own."""
+    arm = Arm("sgd,x,milestones=[1, 2],f=a=b", [])
+    assert (arm.name, arm.settings) == ("sgd,x", {"milestones": "[1, 2]", "f": "a=b"})
+
+
+def test_numbers_as_they_are_rounded() -> None:
+    column = Column("x", "x", "power")
+    shown = [Table("", [column], []).text({"x": x}, column) for x in (9.999e9, -1e-11, 0.0, 1234.0)]
+    assert shown == ["1.00e10", "-1.00e-11", "0.00e0", "1.23e3"]
+    factor = Column("x", "x", "factor")
+    assert Table("", [factor], []).text({"x": 999.7}, factor) == "1,000×"
 
 
 def test_intervals() -> None:

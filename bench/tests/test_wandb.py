@@ -1,6 +1,7 @@
 """What W&B gets: offline and online, at once and after a kill, and sent later; the same numbers as history.csv."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.callbacks import Autosave
-from bench.errors import InputError
+from bench.errors import InputError, NonFiniteError
 from bench.findings.experiments import Experiment
 from bench.findings.tables import table
 from bench.results import RunFolder, versions
@@ -174,6 +175,44 @@ def test_sync_says_what_could_not_be_sent(tmp_path: Path, server: Server, capsys
     server.refusing = False
     sync(tmp_path / "wandb", dry_run=False)
     assert_same(server.history[str(folder.wandb_id)], folder)
+
+
+def test_sync_waits_for_what_has_hardly_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without a record, of a run that was killed at its start; one that is no record is told."""
+    folder = tmp_path / "offline-run-20260101_000000-abcdefgh"
+    folder.mkdir()
+    sync(tmp_path, dry_run=False)
+    assert "0 runs sent, 1 not finished yet" in capsys.readouterr().out
+    (folder / "run-abcdefgh.wandb").write_text("nonsense")
+    with pytest.raises(InputError, match=r"run-abcdefgh\.wandb: W&B cannot read it"):
+        sync(tmp_path, dry_run=False)
+
+
+THREADS = ["algorithm=gspar", "world=threads", "workers=2", "data=gspar_svm", "data.num_samples=400", "model=linear",
+           "objective=hinge", "target.metric=train_loss", "asynchronous.milliseconds=200",
+           "asynchronous.num_evaluations=4"]  # fmt: skip
+
+
+def test_threads_are_logged_too(tmp_path: Path) -> None:
+    given = [*THREADS, "optimizer.lr=0.001", f"results_dir={tmp_path / 'results'}", f"logger.save_dir={tmp_path}"]
+    train(composed(given), given)
+    import wandb
+
+    wandb.finish()
+    (offline,) = tmp_path.glob("wandb/offline-run-*")
+    logged = [record["history"]["item"] for record in records(offline) if record["type"] == "history"]
+    rows = RunFolder(tmp_path / "results" / "local" / "gspar" / "seed=1").history()
+    assert {entry["train_loss"] for entry in logged} <= {row["train_loss"] for row in rows}
+    assert logged[-1]["train_loss"] == rows[-1]["train_loss"]
+
+
+def test_threads_that_diverge_have_said_so(tmp_path: Path) -> None:
+    given = [*THREADS, "optimizer.lr=1e30", f"results_dir={tmp_path}", "logger=csv"]
+    with pytest.raises(NonFiniteError, match="the loss is not finite"):
+        train(composed(given), given)
+    folder = RunFolder(tmp_path / "local" / "gspar" / "seed=1")
+    assert "diverged" in folder.summary()
+    assert all(math.isfinite(row["train_loss"]) for row in folder.history())
 
 
 def test_the_matrix_logs_its_table(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bench.errors import InputError
+from bench.findings.look import LOGARITHMIC
 from bench.findings.workspace import METRICS, report, workspace
 from bench.results import TARGET_COLUMNS
 from bench.wandb_logger import AXES
@@ -30,7 +31,7 @@ def test_every_metric_stands_against_every_cost(make: Any) -> None:
     assert {(panel["xAxis"], *panel["metrics"]) for panel in lines} >= {(x, y) for x in AXES for y in METRICS}
     for panel in lines:
         assert (panel["groupBy"], panel["groupAgg"], panel["groupArea"]) == ("group", "mean", "minmax")
-        assert panel["xLogScale"] == panel["xAxis"].endswith(("_bits", "_s"))
+        assert panel["xLogScale"] == (panel["xAxis"] in LOGARITHMIC)
     assert [panel["type"] for panel in found].count("Weave") == 1  # the matrix's tables
     bars = [panel for panel in found if panel["type"] == "Bar Chart"]
     assert [panel["metrics"] for panel in bars] == [[f"summary_metrics.target/{column}"] for column in TARGET_COLUMNS]

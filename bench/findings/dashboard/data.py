@@ -6,9 +6,9 @@ from typing import Any
 
 from bench.errors import InputError
 from bench.findings.experiments import Arm, Experiment, experiments_in
-from bench.findings.look import TITLES, color
+from bench.findings.look import LOGARITHMIC, TITLES, color
 from bench.findings.tables import cost_table
-from bench.results import FALLING, METRICS, RunFolder
+from bench.results import METRICS, RunFolder
 
 COSTS = (
     "round",
@@ -46,12 +46,13 @@ class Store:
             if self._known.get(name, ("",))[0] != fingerprint:
                 try:
                     self._known[name] = fingerprint, _experiment(Experiment.read(name, self.results))
-                except InputError as error:
-                    problems.append(str(error))
+                except Exception as error:  # whatever is wrong with one, the others are shown
+                    told = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+                    problems.append(f"{name}: {' '.join(told.split())}")
                     continue
             experiments.append(self._known[name][1])
         titles = {column: TITLES[column] for column in (*COSTS, *SHOWN)}
-        return {"titles": titles, "costs": COSTS, "metrics": SHOWN, "falling": FALLING,
+        return {"titles": titles, "costs": COSTS, "metrics": SHOWN, "logarithmic": LOGARITHMIC,
                 "experiments": experiments, "problems": problems}  # fmt: skip
 
     def _fingerprint(self, name: str) -> str:
@@ -73,9 +74,8 @@ def _experiment(experiment: Experiment) -> dict[str, Any]:
 
 
 def _arm(arm: Arm, results: Path) -> dict[str, Any]:
-    settings = arm.settings if "=" in arm.label else {}
     runs = [_run(run, results) for run in arm.runs]
-    return {"label": arm.label, "name": arm.name, "settings": settings, "color": color(arm.algorithm), "runs": runs}
+    return {"label": arm.label, "name": arm.name, "settings": arm.settings, "color": color(arm.algorithm), "runs": runs}
 
 
 def _run(run: RunFolder, results: Path) -> dict[str, Any]:
@@ -93,8 +93,10 @@ def _run(run: RunFolder, results: Path) -> dict[str, Any]:
 
 
 def _table(experiment: Experiment) -> dict[str, Any]:
-    """The costs at the target, every cell as people read it and as a number to sort by."""
-    table = cost_table(experiment)
+    """What was paid, every cell as people read it and as a number to sort by."""
+    asked = experiment.spec.get("table") or {}
+    at = asked.get("at", "target")
+    table = cost_table(experiment, at)
     columns = [{"key": c.key, "title": c.title, "name": c.style == "name"} for c in table.columns]
     rows = [[[table.text(row, c), table.number(row, c)] for c in table.columns] for row in table.rows]
-    return {"caption": table.caption, "columns": columns, "rows": rows}
+    return {"at": at, "caption": table.caption, "columns": columns, "rows": rows}

@@ -40,7 +40,7 @@ class LiveServer(ThreadingHTTPServer):
             try:
                 found = self.store.data()
             except InputError as error:
-                found = {"titles": {}, "costs": [], "metrics": [], "falling": [], "experiments": [],
+                found = {"titles": {}, "costs": [], "metrics": [], "logarithmic": [], "experiments": [],
                          "problems": [str(error)]}  # fmt: skip
         return json.dumps(found, ensure_ascii=False).encode()
 

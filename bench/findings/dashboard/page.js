@@ -2,8 +2,7 @@
 "use strict";
 
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
-const LOG_BY_DEFAULT = (column) => /_bits(_paper)?$|_s$/.test(column) || column === "suboptimality";
-const MANY = 12; // arms: more than this, and one value of each setting is picked
+const MANY = 12; // arms: more than this, and one value of a setting is picked where all kinds of arms have one
 const POLL_MS = 2000;
 
 let data = DATA;
@@ -16,6 +15,7 @@ const make = (tag, properties = {}, ...children) => {
 };
 const told = (value) => // as exact as it is: counts in full, others to six digits
   Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(6)));
+const isLog = (column) => data.logarithmic.includes(column);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const pick = (columns, has) => columns.filter((column) => has.has(column));
 
@@ -55,8 +55,8 @@ function readState() {
   const flag = (text, otherwise) => (text === undefined ? otherwise : text === "1");
   return {
     experiment, costs, metrics, cost, metric,
-    logX: flag(asked.logX, Boolean(cost) && LOG_BY_DEFAULT(cost)),
-    logY: flag(asked.logY, Boolean(metric) && LOG_BY_DEFAULT(metric)),
+    logX: flag(asked.logX, Boolean(cost) && isLog(cost)),
+    logY: flag(asked.logY, Boolean(metric) && isLog(metric)),
     hidden: new Set(asked.hidden ? asked.hidden.split("|") : []),
     settings: settingsOf(experiment, asked),
     skipper: asked.skipper,
@@ -68,14 +68,15 @@ function readState() {
 function settingsOf(experiment, asked) {
   const values = {};
   for (const arm of experiment.arms)
-    for (const [key, value] of Object.entries(arm.settings)) (values[key] ||= new Set()).add(value);
+    for (const [key, value] of Object.entries(arm.settings)) ((values[key] ||= {})[value] ||= new Set()).add(arm.name);
+  const names = new Set(experiment.arms.map((arm) => arm.name));
   const found = {};
-  for (const [key, set] of Object.entries(values)) {
-    if (set.size < 2) continue;
-    const options = [...set];
-    const first = experiment.arms.length > MANY ? options[0] : "";
+  for (const [key, having] of Object.entries(values)) {
+    const options = Object.keys(having);
+    if (options.length < 2) continue;
+    const common = options.find((value) => having[value].size === names.size) ?? "";
     const given = asked[`set.${key}`];
-    found[key] = { options, value: given === "" || options.includes(given) ? given : first };
+    found[key] = { options, value: given === "" || options.includes(given) ? given : experiment.arms.length > MANY ? common : "" };
   }
   return found;
 }
@@ -147,10 +148,12 @@ function traces(arms, look) {
           `${data.titles[metric]} %{customdata[1]}%{customdata[2]}<extra></extra>`,
       });
     }
-    for (const run of arm.runs.filter((run) => run.status === "running" && run.history[cost] && run.history[metric])) {
+    for (const run of arm.runs.filter((run) => run.status === "running")) {
+      const points = band([run], cost, metric);
+      if (!points.length) continue;
       shown.push({
-        x: run.history[cost], y: run.history[metric],
-        customdata: run.history[cost].map((x, at) => [told(x), told(run.history[metric][at])]), name: `${arm.label} seed ${run.seed}, running`, type: "scatter",
+        x: points.map((p) => p.x), y: points.map((p) => p.y), customdata: points.map((p) => [told(p.x), told(p.y)]),
+        name: `${arm.label} seed ${run.seed}, running`, type: "scatter",
         mode: "lines+markers", line: { color: rgba(rgb, 0.7), width: 1 }, marker: { size: 3 },
         hovertemplate: `<b>${arm.label}</b>, seed ${run.seed}, running<br>` +
           `${data.titles[cost]} %{customdata[0]}<br>${data.titles[metric]} %{customdata[1]}<extra></extra>`,
@@ -184,13 +187,16 @@ function drawCurves() {
   ), PLOTLY);
   byId("curves").setAttribute("aria-label", `${data.titles[state.metric]} against ${data.titles[state.cost]}`);
   const legend = byId("legend");
+  const total = state.experiment.arms.length;
+  byId("picked").textContent = arms.length < total ? `${arms.length} of ${total} arms` : "";
   const focused = legend.contains(document.activeElement) ? document.activeElement.dataset.label : null;
   legend.replaceChildren(...arms.map((arm) => {
     const { rgb, dash } = look.get(arm.label);
     const swatch = `<svg width="26" height="8" aria-hidden="true"><line x1="0" y1="4" x2="26" y2="4" stroke="${rgba(rgb, 1)}"
       stroke-width="3" stroke-dasharray="${{ solid: "", dash: "6 3", dot: "2 3", dashdot: "6 3 2 3" }[dash] ?? "9 3"}"/></svg>`;
     const button = make("button", { type: "button", innerHTML: swatch });
-    button.append(arm.label);
+    const lost = arm.runs.filter((run) => run.status === "diverged").length;
+    button.append(lost ? `${arm.label} (${lost} of ${arm.runs.length} diverged)` : arm.label);
     button.dataset.label = arm.label;
     button.setAttribute("aria-pressed", String(!state.hidden.has(arm.label)));
     button.onclick = () => {
@@ -205,6 +211,7 @@ function drawCurves() {
 
 function drawTable() {
   const { table } = state.experiment;
+  byId("table-title").textContent = table && table.at === "end" ? "After the last round" : "At the target";
   byId("caption").textContent = table ? table.caption : "No run is complete yet.";
   if (!table) return byId("table").replaceChildren();
   const focused = document.activeElement?.dataset?.column;
@@ -219,8 +226,7 @@ function drawTable() {
     }
     return cell;
   }));
-  const picked = new Set(armsPicked().map((arm) => arm.label));
-  const rows = table.rows.filter((row) => picked.has(row[0][0]));
+  const rows = [...table.rows];
   if (state.sort !== null) {
     const at = state.sort;
     rows.sort((a, b) => {
@@ -231,7 +237,7 @@ function drawTable() {
     });
   }
   const body = rows.map((row) => make("tr", {}, ...row.map(([text], at) =>
-    make("td", { textContent: text, className: table.columns[at].name ? "name" : "" }))));
+    make(at ? "td" : "th", { textContent: text, className: table.columns[at].name ? "name" : "", ...(!at && { scope: "row" }) }))));
   byId("table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
   if (focused !== undefined) byId("table").querySelectorAll("th button")[focused]?.focus();
 }
@@ -247,15 +253,15 @@ function drawTradeOff() {
     const reached = complete.filter((run) => run.target_round !== null);
     const bits = reached.map((run) => run.history.total_bits?.[run.history.round.indexOf(run.target_round)]).filter((b) => b);
     const ends = complete.map((run) => run.history[metric]?.at(-1)).filter((v) => v !== undefined && v !== null);
-    const without = complete.length - reached.length;
-    if (without) missed.push(`${arm.label} (${without} of ${complete.length})`);
+    const ended = arm.runs.filter((run) => run.status !== "running").length; // to diverge is to miss
+    if (reached.length < ended) missed.push(`${arm.label} (${ended - reached.length} of ${ended})`);
     if (state.hidden.has(arm.label) || !bits.length || !ends.length) continue;
     const { rgb } = look.get(arm.label);
     const [x, y] = [mean(bits), mean(ends)];
     shown.push({
       x: [x], y: [y], name: arm.label, type: "scatter", mode: arms.length > MANY ? "markers" : "markers+text",
       text: [arm.label], textposition: "top right", cliponaxis: false,
-      marker: { color: rgba(rgb, 1), size: 11 }, textfont: { color: rgba(rgb, 1) },
+      marker: { color: rgba(rgb, 1), size: 11 },
       error_x: { type: "data", symmetric: false, array: [Math.max(...bits) - x], arrayminus: [x - Math.min(...bits)], thickness: 1 },
       error_y: { type: "data", symmetric: false, array: [Math.max(...ends) - y], arrayminus: [y - Math.min(...ends)], thickness: 1 },
       hovertemplate: `<b>${arm.label}</b><br>${told(x)} bits both ways to the target<br>${told(y)} at the end<extra></extra>`,
@@ -265,12 +271,13 @@ function drawTradeOff() {
     { title: { text: "bits both ways to the target" }, type: "log" },
     { title: { text: `${data.titles[metric]} at the end` } },
   ), PLOTLY);
+  byId("trade").setAttribute("aria-label", `${data.titles[metric]} at the end against bits both ways to the target`);
   byId("missed").textContent = missed.length ? `Without the target: ${missed.join(", ")}.` : "";
 }
 
 // The share of rounds that a worker skipped between two evaluations, mean over seeds.
 function skipsOf(arm) {
-  const having = arm.runs.filter((run) => run.history.skips);
+  const having = arm.runs.filter((run) => run.history.skips && !run.history.skips.includes(null));
   const complete = having.filter((run) => run.status === "complete");
   const runs = complete.length ? complete : having;
   if (!runs.length) return null;
@@ -296,6 +303,7 @@ function drawSkips() {
   byId("no-skips").textContent = lazy.length ? "The share of rounds that a worker skipped since the last evaluation, mean over seeds."
     : found.length ? "Nobody skipped." : "Not recorded in these runs: an older version made them.";
   if (!lazy.length) return;
+  byId("skips").setAttribute("aria-label", `share of rounds skipped by each worker of ${label}`);
   const { rounds, z } = options.find(([name]) => name === label)[1];
   Plotly.react("skips", [{
     type: "heatmap", x: rounds, y: z.map((_, rank) => rank), z, colorscale: "Cividis", zmin: 0, zmax: 1,
@@ -306,9 +314,9 @@ function drawSkips() {
 
 function drawRuns() {
   const { metric } = state;
-  const titles = ["run", "seed", "state", "rounds", data.titles[metric] ?? "", ""];
+  const titles = ["run", "seed", "state", "rounds", data.titles[metric] ?? "", "files"];
   const head = make("tr", {}, ...titles.map((textContent, at) => make("th", { scope: "col", textContent, className: at ? "" : "name" })));
-  const rows = armsPicked().flatMap((arm) => arm.runs.map((run) => {
+  const rows = state.experiment.arms.flatMap((arm) => arm.runs.map((run) => {
     const link = (file) => make("a", { href: `${run.path.split("/").map(encodeURIComponent).join("/")}/${file}`, textContent: file });
     const last = (column) => run.history[column]?.at(-1) ?? "";
     const shown = (value) => (value === "" || value === null ? "" : told(value));
@@ -334,9 +342,9 @@ function drawControls() {
   byId("log-x").checked = state.logX;
   byId("log-y").checked = state.logY;
   const box = byId("settings");
-  const keys = Object.keys(state.settings).join("|");
-  if (box.dataset.keys !== `${state.experiment.name}|${keys}`) {
-    box.dataset.keys = `${state.experiment.name}|${keys}`;
+  const offered = JSON.stringify([state.experiment.name, Object.entries(state.settings).map(([key, { options }]) => [key, options])]);
+  if (box.dataset.offered !== offered) {
+    box.dataset.offered = offered;
     box.replaceChildren(...Object.entries(state.settings).map(([key, { options }]) => {
       const select = make("select", {}, make("option", { value: "", textContent: "all" }),
         ...options.map((value) => make("option", { value, textContent: value })));
@@ -376,29 +384,35 @@ function render() {
 byId("experiment").onchange = (event) => {
   location.hash = new URLSearchParams({ experiment: event.target.value });
 };
-byId("metric").onchange = (event) => writeState({ metric: event.target.value, logY: LOG_BY_DEFAULT(event.target.value) });
-byId("cost").onchange = (event) => writeState({ cost: event.target.value, logX: LOG_BY_DEFAULT(event.target.value) });
+byId("metric").onchange = (event) => writeState({ metric: event.target.value, logY: isLog(event.target.value) });
+byId("cost").onchange = (event) => writeState({ cost: event.target.value, logX: isLog(event.target.value) });
 byId("log-x").onchange = (event) => writeState({ logX: event.target.checked });
 byId("log-y").onchange = (event) => writeState({ logY: event.target.checked });
 byId("skipper").onchange = (event) => writeState({ skipper: event.target.value });
 addEventListener("hashchange", () => { state = readState(); render(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
 
+async function ask(tag) {
+  const answer = await fetch("data.json", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+  if (answer.status === 304) return null;
+  if (!answer.ok) throw new Error(answer.statusText);
+  return { tag: answer.headers.get("ETag"), data: await answer.json() };
+}
+
 async function follow() {
-  let tag = null;
-  for (;;) {
+  for (let tag = null; ; await new Promise((resolve) => setTimeout(resolve, POLL_MS))) {
+    let said;
     try {
-      const answer = await fetch("data.json", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
-      if (answer.status === 200) {
-        tag = answer.headers.get("ETag");
-        data = await answer.json();
-        state = readState();
-        render();
-      }
+      said = await ask(tag);
     } catch {
+      tag = null; // to be told all of it again
       byId("status").textContent = "The server does not answer; what it said last is shown.";
+      continue;
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    if (!said) continue;
+    ({ tag, data } = said);
+    state = readState();
+    render();
   }
 }
 
