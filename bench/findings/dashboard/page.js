@@ -72,7 +72,7 @@ function settingsOf(experiment, asked) {
   const names = new Set(experiment.arms.map((arm) => arm.name));
   const found = {};
   for (const [key, having] of Object.entries(values)) {
-    const options = Object.keys(having);
+    const options = Object.keys(having).sort((a, b) => a - b || a.localeCompare(b));
     if (options.length < 2) continue;
     const common = options.find((value) => having[value].size === names.size) ?? "";
     const given = asked[`set.${key}`];
