@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from bench.findings.look import COLORS, OTHERS, TITLES
+from bench.findings.look import COLORS, OTHERS, TITLES, color
 from bench.recipes import recipe_names
 from bench.results import COLUMNS
 
@@ -20,9 +20,9 @@ TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 
 WHITE = np.array([0.95047, 1, 1.08883])
 
 
-def lab(color: str, vision: str) -> np.ndarray:
+def lab(code: str, vision: str) -> np.ndarray:
     """CIELAB of a colour as someone sees it."""
-    rgb = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    rgb = np.array([int(code[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     x, y, z = np.cbrt(np.maximum(TO_XYZ @ np.clip(np.array(VISIONS[vision]) @ linear, 0, 1) / WHITE, 1e-4))
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
@@ -31,13 +31,15 @@ def lab(color: str, vision: str) -> np.ndarray:
 @pytest.mark.parametrize("vision", VISIONS)
 def test_colours_are_told_apart(vision: str) -> None:
     """By 12 units of CIELAB at least, of which about two are just noticed."""
-    seen = {name: lab(color, vision) for name, color in {**COLORS, "others": OTHERS}.items()}
+    seen = {name: lab(code, vision) for name, code in {**COLORS, "others": OTHERS}.items()}
     near = {pair for pair in combinations(seen, 2) if np.linalg.norm(seen[pair[0]] - seen[pair[1]]) < 12}
     assert near == set()
 
 
-def test_every_recipe_has_a_colour() -> None:
-    assert set(COLORS) == set(recipe_names())
+def test_colours_are_of_recipes() -> None:
+    """A newcomer needs none at first: all that have none share one."""
+    assert set(COLORS) <= set(recipe_names())
+    assert color("newcomer") == OTHERS
 
 
 def test_every_column_has_a_title() -> None:
