@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -173,20 +172,19 @@ def _line(axes: Axes, arms: Sequence[Arm], x: str, y: str) -> None:
 
 
 def _name_lines(drawing: Figure, grid: np.ndarray) -> None:
-    """Write lines' names at their ends in the last panels; where names would meet, a legend for all."""
+    """Write lines' names at their ends in the last panels; where there is no room for them, a legend for all."""
     named = {str(line.get_label()): line for axes in grid.flat for line in _named(axes)}
-    last = [axes for axes in grid[:, -1] if len(_named(axes)) == len(named)]
     drawing.draw_without_rendering()  # settles where panels and lines are
-    if len(last) == len(grid) and all(_has_room(axes) for axes in last):
-        for line in (line for axes in last for line in _named(axes)):
-            axes = line.axes
-            assert isinstance(axes, Axes)
+    places = [_places(axes) if len(_named(axes)) == len(named) else None for axes in grid[:, -1]]
+    if None in places:
+        drawing.legend(named.values(), named.keys(), loc="outside right center")
+        return
+    for axes, found in zip(grid[:, -1], places, strict=True):
+        for line, shift in zip(_named(axes), found or (), strict=True):
             axes.annotate(
-                str(line.get_label()), _end(line), (3, 0), textcoords="offset points", va="center",
+                str(line.get_label()), _end(line), (4, shift), textcoords="offset points", va="center",
                 color=line.get_color(), annotation_clip=False,
             )  # fmt: skip
-    else:
-        drawing.legend(named.values(), named.keys(), loc="outside right center")
 
 
 def _named(axes: Axes) -> list[Line2D]:
@@ -198,15 +196,24 @@ def _end(line: Line2D) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def _has_room(axes: Axes) -> bool:
-    """Whether all lines end at the right, a line of text apart."""
+def _places(axes: Axes, height: float = 9.0) -> list[float] | None:
+    """How far a name has to move up or down from its line's end not to meet another, in points.
+
+    None where a line ends elsewhere than at the right, or a name would be more than its height away.
+    """
     ends = np.array([axes.transData.transform(_end(line)) for line in _named(axes)])
-    if not np.isfinite(ends).all():
-        return False
-    box, text_height = axes.get_window_extent(), 10 / 72 * axes.figure.dpi
-    heights = sorted(ends[:, 1])
-    at_right = (ends[:, 0] > box.x1 - 0.15 * box.width).all()
-    return bool(at_right) and all(upper - lower >= text_height for lower, upper in pairwise(heights))
+    box = axes.get_window_extent()
+    if not (ends[:, 0] > box.x1 - 0.1 * box.width).all():  # not a number is not at the right
+        return None
+    at = ends[:, 1] * 72 / axes.figure.dpi
+    order = np.argsort(at)
+    placed = at[order].copy()
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + height)
+    placed -= (placed - at[order]).mean()  # half of it downwards
+    shifts = np.empty_like(at)
+    shifts[order] = placed - at[order]
+    return shifts.tolist() if (np.abs(shifts) <= height).all() else None
 
 
 def _cost(row: Row, name: str, density: float) -> float:
