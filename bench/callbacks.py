@@ -19,11 +19,11 @@ from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 
 
 @contextlib.contextmanager
-def going_on(what: str) -> Iterator[None]:
-    """A file that cannot be written, on a full disk say, is no reason to lose the run: the next one may be."""
+def going_on(what: str, trouble: type[Exception] = OSError) -> Iterator[None]:
+    """What cannot be written, on a full disk say, is no reason to lose the run: the next may be."""
     try:
         yield
-    except OSError as error:
+    except trouble as error:
         print(f"{what}: not written, the run goes on: {error}", file=sys.stderr)
 
 
@@ -115,7 +115,8 @@ class History(Callback):
 
     def _log(self, trainer: Trainer, row: Row) -> None:
         for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
+            with going_on("logger", Exception):  # whatever its trouble, the row is in history.csv
+                logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
 
     def state_dict(self) -> dict[str, Any]:
         kept = ("rows", "downlink", "loss_sum", "num_losses")

@@ -238,6 +238,19 @@ def test_a_logger_that_does_not_start_loses_nothing(tmp_path: Path, capsys: pyte
     assert folder.is_complete
 
 
+def test_a_logger_that_dies_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dead(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionResetError("its service is gone")
+
+    monkeypatch.setattr(BudgetLogger, "log_metrics", dead)
+    folder = run(tmp_path)
+    assert "logger: not written, the run goes on: its service is gone" in capsys.readouterr().err
+    assert len(folder.history()) == 6
+    assert folder.is_complete
+
+
 def test_no_wandb_where_none_is_asked_for(tmp_path: Path) -> None:
     """`logger=csv` imports none of it."""
     code = "import sys; from scripts.train import main; main(); print('wandb' in sys.modules)"
