@@ -16,12 +16,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from bench.errors import InputError
 from bench.findings.experiments import Experiment
+from bench.findings.look import COSTS
 from bench.findings.table import Table
 from bench.results import FALLING, METRICS, RunFolder, versions
 
 CHARTED = tuple(dict.fromkeys((*METRICS, *FALLING)))
-AXES = ("round", "uploads", "uplink_bits", "total_bits", "modelled_s", "measured_s")
-"""Costs. A W&B metric has one x axis, so each of CHARTED is logged once more an axis: by_uploads/test_accuracy."""
+"""A W&B metric has one x axis, so each of CHARTED is logged once more an axis: by_uploads/test_accuracy."""
 MODES = ("offline", "online")
 COMPLETE = "complete"
 """Key of the summary: the run came to its end, and all of it is logged."""
@@ -59,7 +59,7 @@ class BudgetLogger(WandbLogger):
         if self._experiment is None:
             self._experiment = wandb.init(**self._wandb_init)
             self._experiment.define_metric("*", step_metric="round")
-            for axis in AXES:
+            for axis in COSTS:
                 self._experiment.define_metric(axis)
                 self._experiment.define_metric(f"by_{axis}/*", step_metric=axis)
         return self._experiment
@@ -80,7 +80,7 @@ class BudgetLogger(WandbLogger):
         skips = {f"skips/worker_{rank}": number for rank, number in enumerate(metrics.get("skips", ()))}
         charts = {
             f"by_{axis}/{name}": metrics[name]
-            for axis in AXES
+            for axis in COSTS
             if axis in metrics
             for name in CHARTED
             if name in metrics

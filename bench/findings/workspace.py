@@ -11,9 +11,8 @@ import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import Report, Runset
 
-from bench.findings.look import LOGARITHMIC, TITLES
+from bench.findings.look import COSTS, LOGARITHMIC, TITLES
 from bench.results import TARGET_COLUMNS
-from bench.wandb_logger import AXES
 
 METRICS = ("test_accuracy", "train_loss")
 GROUP = wr.Metric("Group")
@@ -65,7 +64,7 @@ def report(entity: str, project: str) -> Report:
 
 def _curves(metric: str) -> list[Any]:
     """A panel for every cost."""
-    return [panel for axis in AXES for panel in _plots(axis, [metric])]
+    return [panel for axis in COSTS for panel in _plots(axis, [metric])]
 
 
 def _plots(axis: str, columns: Sequence[str]) -> list[Any]:

@@ -14,11 +14,12 @@ import pytest
 from bench.callbacks import Autosave
 from bench.errors import InputError, NonFiniteError
 from bench.findings.experiments import Experiment
+from bench.findings.look import COSTS
 from bench.findings.tables import table
 from bench.results import RunFolder, versions
 from bench.tests.test_configs import composed
 from bench.tests.wandb_server import Server, wandb_server
-from bench.wandb_logger import AXES, CHARTED, BudgetLogger
+from bench.wandb_logger import CHARTED, BudgetLogger
 from scripts.matrix import matrix
 from scripts.sync import newest_by_id, sync
 from scripts.train import train
@@ -92,7 +93,7 @@ def assert_same(logged: list[dict[str, Any]], folder: RunFolder) -> None:
         plain = {name: value for name, value in row.items() if name != "skips" and value is not None}
         assert {name: entry[name] for name in plain} == pytest.approx(plain, rel=1e-12)
         assert [entry[f"skips/worker_{rank}"] for rank in range(10)] == row["skips"]
-        for axis in set(AXES) & plain.keys():
+        for axis in set(COSTS) & plain.keys():
             assert all(entry[f"by_{axis}/{name}"] == pytest.approx(plain[name]) for name in CHARTED if name in plain)
 
 
@@ -103,8 +104,8 @@ def test_an_offline_run_holds_the_history(tmp_path: Path) -> None:
     assert_same([record["history"]["item"] for record in found if record["type"] == "history"], folder)
     metrics = [record["metric"] for record in found if record["type"] == "metric"]
     step_metrics = {metric.get("glob_name"): metric.get("step_metric") for metric in metrics}
-    assert {"*": "round", **{f"by_{axis}/*": axis for axis in AXES}}.items() <= step_metrics.items()
-    assert set(AXES) <= {metric.get("name") for metric in metrics}
+    assert {"*": "round", **{f"by_{axis}/*": axis for axis in COSTS}}.items() <= step_metrics.items()
+    assert set(COSTS) <= {metric.get("name") for metric in metrics}
     (config,) = (record["config"]["update"] for record in found if record["type"] == "config")
     assert config["algorithm"]["name"] == "sasg"
     assert config["versions"] == versions()

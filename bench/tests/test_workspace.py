@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from bench.errors import InputError
-from bench.findings.look import LOGARITHMIC
+from bench.findings.look import COSTS, LOGARITHMIC
 from bench.findings.workspace import METRICS, report, workspace
 from bench.results import TARGET_COLUMNS
-from bench.wandb_logger import AXES
 from scripts.dashboard import publish
 
 
@@ -28,7 +27,7 @@ def test_every_metric_stands_against_every_cost(make: Any) -> None:
     """A panel each, grouped by experiment and label, with the mean and a band over seeds."""
     found = panels(json.loads(make("someone", "bitbudget")._to_model().model_dump_json(by_alias=True)))
     lines = [panel for panel in found if panel["type"] == "Run History Line Plot"]
-    assert {(panel["xAxis"], *panel["metrics"]) for panel in lines} >= {(x, y) for x in AXES for y in METRICS}
+    assert {(panel["xAxis"], *panel["metrics"]) for panel in lines} >= {(x, y) for x in COSTS for y in METRICS}
     for panel in lines:
         assert (panel["groupBy"], panel["groupAgg"], panel["groupArea"]) == ("group", "mean", "minmax")
         assert panel["xLogScale"] == (panel["xAxis"] in LOGARITHMIC)

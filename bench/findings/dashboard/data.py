@@ -6,20 +6,11 @@ from typing import Any
 
 from bench.errors import InputError
 from bench.findings.experiments import Arm, Experiment, experiments_in
-from bench.findings.look import LOGARITHMIC, TITLES, color
+from bench.findings.look import COSTS, LOGARITHMIC, TITLES, color
 from bench.findings.tables import cost_table
 from bench.results import METRICS, RunFolder
 
-COSTS = (
-    "round",
-    "uploads",
-    "uplink_bits",
-    "total_bits",
-    "modelled_s",
-    "measured_s",
-    "uplink_bits_paper",
-    "data_passes",
-)
+AXES = (*COSTS, "uplink_bits_paper", "data_passes")
 SHOWN = (*METRICS, "train_loss", "gradient_norm", "compression_error", "message_bits")
 
 
@@ -51,8 +42,8 @@ class Store:
                     problems.append(f"{name}: {' '.join(told.split())}")
                     continue
             experiments.append(self._known[name][1])
-        titles = {column: TITLES[column] for column in (*COSTS, *SHOWN)}
-        return {"titles": titles, "costs": COSTS, "metrics": SHOWN, "logarithmic": LOGARITHMIC,
+        titles = {column: TITLES[column] for column in (*AXES, *SHOWN)}
+        return {"titles": titles, "costs": AXES, "metrics": SHOWN, "logarithmic": LOGARITHMIC,
                 "experiments": experiments, "problems": problems}  # fmt: skip
 
     def _fingerprint(self, name: str) -> str:
@@ -81,7 +72,7 @@ def _arm(arm: Arm, results: Path) -> dict[str, Any]:
 def _run(run: RunFolder, results: Path) -> dict[str, Any]:
     summary = run.summary() if run.is_complete else {}
     rows = run.history()
-    columns = [name for name in (*COSTS, *SHOWN, "skips") if any(row[name] is not None for row in rows)]
+    columns = [name for name in (*AXES, *SHOWN, "skips") if any(row[name] is not None for row in rows)]
     return {
         "seed": run.config()["seed"],
         "status": "diverged" if "diverged" in summary else "complete" if summary else "running",
