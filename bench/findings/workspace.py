@@ -27,7 +27,7 @@ def workspace(entity: str, project: str) -> ws.Workspace:
     ]
     sections += [
         ws.Section(name="costs at the target", panels=[*_targets(), _tables()], is_open=True),
-        ws.Section(name="rounds", panels=_plots("round", GAUGES), is_open=False),
+        ws.Section(name="rounds", panels=[*_plots("round", GAUGES), _skips()], is_open=False),
     ]
     return ws.Workspace(
         entity=entity,
@@ -93,3 +93,10 @@ def _targets() -> list[Any]:
 def _tables() -> Any:
     """What the matrix logs of each experiment."""
     return wr.WeavePanelSummaryTable(table_name="table")
+
+
+def _skips() -> Any:
+    """A line a worker."""
+    return wr.LinePlot(
+        title="rounds skipped, by worker", x="round", metric_regex="skips/worker_.*", max_runs_to_show=100
+    )
