@@ -41,6 +41,9 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
             raise InputError("experiment: none with a matrix given; for one run there is scripts/train.py")
         axes = OmegaConf.to_container(shared.matrix)
         assert isinstance(axes, dict)
+        for key, values in axes.items():
+            if values is not None and (isinstance(values, str | int | float) or not values):
+                raise InputError(f"matrix.{key}: {values!r}; a list with one value at least is needed, or null")
         given = [o for o in overrides if not o.lstrip("+").startswith(("matrix.", "jobs="))]
         named = [] if {"algorithm", "arms"} & axes.keys() else [shared.algorithm.name]
         grid = []

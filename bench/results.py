@@ -17,6 +17,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -82,7 +83,13 @@ class RunFolder:
 
     @classmethod
     def of(cls, cfg: Any) -> Self:
-        """The folder of the run that a config describes."""
+        """The folder of the run that a config describes.
+
+        Raises:
+            InputError: it has no name.
+        """
+        if not cfg.name:
+            raise InputError(f"name: {cfg.name!r}; results need one")
         return cls(Path(cfg.results_dir) / cfg.name / cfg.label / f"seed={cfg.seed}")
 
     @property
@@ -120,7 +127,16 @@ class RunFolder:
             raise InputError(f"{self.path}: written under another config: {told}; choose another name= or remove it")
 
     def config(self) -> dict[str, Any]:
-        return yaml.safe_load((self.path / "config.yaml").read_text("utf-8"))
+        """What was run.
+
+        Raises:
+            InputError: the file holds no config.
+        """
+        file = self.path / "config.yaml"
+        with _readable(file):
+            if not isinstance(config := yaml.safe_load(file.read_text("utf-8")), dict):
+                raise ValueError("no config")
+            return config
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -136,19 +152,23 @@ class RunFolder:
         """The rows so far, none before the first evaluation. What an older version did not write is None.
 
         Raises:
-            InputError: a newer version wrote columns that this one does not know.
+            InputError: the file is damaged, has columns that this version does not know, or ends before its run did.
         """
         file = self.path / "history.csv"
         if not file.exists():
             return []
-        with file.open(encoding="utf-8", newline="") as lines:
+        with _readable(file), file.open(encoding="utf-8", newline="") as lines:
             found = csv.DictReader(lines)
             if unknown := set(found.fieldnames or ()) - set(COLUMNS):
-                raise InputError(f"{file}: unknown column {', '.join(sorted(unknown))}; a newer version wrote it")
+                known = ", ".join(COLUMNS)
+                raise InputError(f"{file}: unknown column {', '.join(sorted(unknown))}; this version has {known}")
             rows = [dict.fromkeys(COLUMNS) | {name: _cell(name, text) for name, text in row.items()} for row in found]
         for row in rows:
             if row["total_bits"] is None and row["uplink_bits"] is not None:
                 row["total_bits"] = total_bits(row)
+        end = rows[-1]["round"] if rows else None
+        if self.is_complete and end != (said := self.summary().get("round")):
+            raise InputError(f"{file}: ends at round {end}; summary.json says {said}, restore it or remove the run")
         return rows
 
     def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str, **facts: Any) -> None:
@@ -165,7 +185,23 @@ class RunFolder:
         self.checkpoint.unlink(missing_ok=True)
 
     def summary(self) -> dict[str, Any]:
-        return json.loads((self.path / "summary.json").read_text("utf-8"))
+        """What it came to.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        file = self.path / "summary.json"
+        with _readable(file):
+            return json.loads(file.read_text("utf-8"))
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Name a file that does not hold what it should."""
+    try:
+        yield
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise InputError(f"{file}: damaged, restore it or remove the run: {' '.join(str(error).split())}") from error
 
 
 def versions() -> dict[str, str]:

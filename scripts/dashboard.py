@@ -12,7 +12,7 @@ from bench.errors import InputError
 from bench.findings.dashboard import Store, page
 from bench.findings.dashboard.live import LiveServer
 from bench.results import write_whole
-from scripts.cli import guarded
+from scripts.cli import guarded, one_line
 
 
 def write(results: Path) -> None:
@@ -40,7 +40,7 @@ def publish(place: str) -> None:
     """Make the workspace and the report.
 
     Raises:
-        InputError: not of the form entity/project.
+        InputError: not of the form entity/project, or W&B does not take them.
     """
     from bench.findings.workspace import report, workspace
 
@@ -48,7 +48,10 @@ def publish(place: str) -> None:
     if not (entity and slash and project) or "/" in project:
         raise InputError(f"--wandb: {place!r}; ENTITY/PROJECT is needed")
     for made in (workspace(entity, project), report(entity, project)):
-        made.save()
+        try:
+            made.save()
+        except Exception as error:  # of many kinds: no key, no network, no such project
+            raise InputError(f"--wandb: {place}; W&B refuses: {one_line(error)}") from error
         print(made.url)
 
 

@@ -19,6 +19,7 @@ def draw(names: list[str], results: Path) -> None:
     for experiment in read_experiments(names, results):
         if names or experiment.spec.get("figure"):
             save(figure(experiment), experiment.folder, digest(experiment))
+            print(experiment.folder / "figure.png")
 
 
 def main() -> None:

@@ -14,14 +14,17 @@ import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from hydra import compose, initialize_config_module
 from hydra.utils import get_class
 from omegaconf import DictConfig
 from tqdm.auto import tqdm
 
+from bench.errors import InputError
 from bench.findings.experiments import Experiment
 from bench.findings.tables import table
 from bench.grid import Cell, cells
 from scripts.cli import guarded, one_line
+from scripts.train import described
 
 TRAIN = Path(__file__).with_name("train.py")
 
@@ -45,9 +48,18 @@ def run(cell: Cell, bars: "queue.Queue[int]") -> str | None:
 
 
 def matrix(overrides: list[str]) -> None:
-    """Run the grid."""
+    """Run the grid.
+
+    Raises:
+        InputError: it has none, or its folders hold runs under another config.
+    """
     cfg, grid = cells(overrides)
+    if cfg.jobs is not None and not (isinstance(cfg.jobs, int) and cfg.jobs >= 1):
+        raise InputError(f"jobs: {cfg.jobs}; at least 1 is needed, or null for one a core")
     pending = [cell for cell in grid if not cell.folder.is_complete]
+    if complete := [cell for cell in grid if cell.folder.is_complete]:  # the first stands for all: they share the rest
+        with initialize_config_module("configs", version_base="1.3"):
+            complete[0].folder.check(described(compose("train", complete[0].overrides)))
     num_cores = os.cpu_count() or 1
     jobs = cfg.jobs or (max(1, num_cores // cfg.threads) if cfg.trainer.accelerator == "cpu" else 1)
     bars: queue.Queue[int] = queue.Queue()
@@ -96,6 +108,9 @@ def log_table(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return
     guarded(lambda: matrix(sys.argv[1:]))
 
 

@@ -35,8 +35,7 @@ def regenerate(names: list[str], results: Path, shown: bool) -> None:
         for page in (results.parent / "README.md", results / "README.md"):
             if page.exists():
                 into_page(page, experiment.name, found)
-        if shown:
-            print(found.markdown())
+        print(found.markdown() if shown else experiment.folder / "table.md")
 
 
 def main() -> None:

@@ -119,7 +119,10 @@ def experiments_in(results: Path) -> list[str]:
         if folder.name in folders:
             continue
         folders[folder.name] = folder
-        name = RunFolder(config.parent).config().get("name", folder.name)
+        try:
+            name = RunFolder(config.parent).config().get("name", folder.name)
+        except InputError:  # told where this experiment is read, and hides no other
+            continue
         if (other := named.setdefault(name, folder)) != folder:
             raise InputError(f"name: {name!r}; {other} and {folder} both hold runs of it, move one away")
     return list(folders)
@@ -137,6 +140,7 @@ def specified(name: str) -> tuple[dict[str, Any], list[str]]:
 
 def _refuse_mixture(arm: Arm) -> None:
     first, *others = arm.runs
+    config = first.config()
     for other in others:
-        if differing := differences(first.config(), other.config()).keys() - {"seed", "data.seed"}:
+        if differing := differences(config, other.config()).keys() - {"seed", "data.seed"}:
             raise InputError(f"{arm.label}: {first.path} and {other.path} differ in {', '.join(sorted(differing))}")

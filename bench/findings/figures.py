@@ -35,7 +35,7 @@ def figure(experiment: Experiment) -> Figure:
         InputError: it describes none, or one that cannot be made.
     """
     if not (asked := experiment.spec.get("figure")):
-        raise InputError(f"experiment: {experiment.name!r}; its file has no figure:")
+        raise InputError(f"experiment: {experiment.name!r}; no figure is asked for in its file")
     with matplotlib.style.context(LOOK):
         return made("figure", asked, {"curves": curves, "sweep": sweep}, experiment.complete)
 

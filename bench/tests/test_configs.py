@@ -13,6 +13,7 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 import bench
+from bench.errors import InputError
 from bench.findings.experiments import specified
 from bench.grid import _axis, cells
 from bench.results import COLUMNS, RunFolder
@@ -184,6 +185,24 @@ def test_a_complete_run_is_left_alone(tmp_path: Path, data_dir: Path, capsys: py
     two_rounds(tmp_path, data_dir, "algorithm=sgd")
     assert "complete already" in capsys.readouterr().out
     assert before == {file: file.stat().st_mtime_ns for file in folder.path.iterdir()}
+
+
+def test_the_matrix_refuses_what_it_cannot_mean(tmp_path: Path, data_dir: Path) -> None:
+    """Runs of another config are not its own; an axis needs values; jobs are counted."""
+    grid = ["experiment=quickstart", "logger=csv", f"results_dir={tmp_path}"]
+    folder = RunFolder(tmp_path / "quickstart" / "sgd" / "seed=1")
+    folder.write_config({"name": "quickstart", "seed": 1})
+    folder.write_summary([], {"metric": "test_accuracy", "value": 0.9}, "python")
+    for given, said in (
+        ([], "written under another config"),
+        (["matrix.seed=[]"], r"matrix\.seed: \[\]; a list"),
+        (["matrix.seed=1"], r"matrix\.seed: 1; a list"),
+        (["jobs=-1"], "jobs: -1; at least 1"),
+        (["jobs=1.5"], r"jobs: 1\.5; at least 1"),
+        (["name="], "name: ''; results need one"),
+    ):
+        with pytest.raises(InputError, match=said):
+            matrix([*grid, *given])
 
 
 def test_the_matrix_goes_on_past_a_failed_cell(tmp_path: Path, capsys: Any) -> None:

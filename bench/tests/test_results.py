@@ -137,6 +137,26 @@ def test_bad_wishes_are_told(tmp_path: Path) -> None:
             make(experiment(tmp_path / "toy", **spec))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("history.csv", b"round,train_loss\n1,abc\n"),
+        ("history.csv", b"\xff\xfe\x00"),
+        ("history.csv", b""),
+        ("history.csv", b"round,train_loss\n100,1\n"),
+        ("summary.json", b'{"round": 1'),
+        ("config.yaml", b"a: ["),
+        ("config.yaml", b""),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> None:
+    """Also one that ends before its run did."""
+    make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
+    (tmp_path / "toy" / "sgd" / "seed=1" / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: (damaged|ends at round|unknown column)"):
+        table(read_experiments([], tmp_path)[0])
+
+
 def test_labels() -> None:
     """A setting's value may hold commas and signs of its own."""
     arm = Arm("sgd,x,milestones=[1, 2],f=a=b", [])
@@ -242,7 +262,7 @@ def test_histories_of_other_versions(tmp_path: Path) -> None:
     (old,) = RunFolder(tmp_path).history()
     assert (old["total_bits"], old["test_accuracy"], old["skips"], old["data_passes"]) == (14, 0.5, None, None)
     (tmp_path / "history.csv").write_text("round,joules\n1,2\n")
-    with pytest.raises(InputError, match=r"history\.csv: unknown column joules; a newer version wrote it"):
+    with pytest.raises(InputError, match=r"history\.csv: unknown column joules; this version has round, epoch"):
         RunFolder(tmp_path).history()
 
 

@@ -79,6 +79,7 @@ def _run(run: RunFolder, results: Path) -> dict[str, Any]:
         "told": summary.get("diverged", ""),
         "path": run.path.relative_to(results).as_posix(),
         "history": {name: [row[name] for row in rows] for name in columns},
+        "written": max(file.stat().st_mtime for file in run.files()),
         "target_round": summary.get("target", {}).get("round"),
     }
 

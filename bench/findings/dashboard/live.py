@@ -31,8 +31,8 @@ class LiveServer(ThreadingHTTPServer):
         self.store, self.lock = Store(results), Lock()
         try:
             super().__init__(("127.0.0.1", port), partial(_Handler, directory=str(results)))
-        except OSError as error:
-            raise InputError(f"--port: {port}; a free one is needed: {error.strerror}") from error
+        except (OSError, OverflowError) as error:
+            raise InputError(f"--port: {port}; a free one from 0 to 65535 is needed: {error}") from error
 
     def data(self) -> bytes:
         """What the page shows, as JSON; a problem with the folder is shown, not raised."""

@@ -3,6 +3,7 @@
 
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 const MANY = 12; // arms: more than this, and one value of a setting is picked where all kinds of arms have one
+const FEW = 6; // points: as many are named in the chart
 const POLL_MS = 2000;
 
 let data = DATA;
@@ -14,7 +15,7 @@ const make = (tag, properties = {}, ...children) => {
   return element;
 };
 const told = (value) => // as exact as it is: counts in full, others to six digits
-  Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(6)));
+  Number.isInteger(value) || Math.abs(value) >= 1e6 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(6)));
 const isLog = (column) => data.logarithmic.includes(column);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const pick = (columns, has) => columns.filter((column) => has.has(column));
@@ -60,7 +61,7 @@ function readState() {
     hidden: new Set(asked.hidden ? asked.hidden.split("|") : []),
     settings: settingsOf(experiment, asked),
     skipper: asked.skipper,
-    sort: asked.sort === undefined ? null : Number(asked.sort),
+    sort: experiment.table?.columns[asked.sort] ? Number(asked.sort) : null,
     descending: asked.descending === "1",
   };
 }
@@ -169,7 +170,7 @@ function layout(x, y, extra = {}) {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     font: { color: style("--text"), family: "system-ui, sans-serif", size: 13 },
-    margin: { l: 60, r: 12, t: 10, b: 48 }, ...extra,
+    margin: { l: 60, r: 12, t: 10, b: 48 }, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", ...extra,
     xaxis: { ...axis, ...(x.type !== "log" && { tickformat: "~s" }), nticks: innerWidth < 600 ? 4 : 8, ...x },
     yaxis: { ...axis, ...y },
     hoverlabel: { bgcolor: style("--card"), font: { color: style("--text") } },
@@ -184,6 +185,7 @@ function drawCurves() {
   Plotly.react("curves", traces(arms, look), layout(
     { title: { text: data.titles[state.cost] }, type: scale(state.logX) },
     { title: { text: data.titles[state.metric] }, type: scale(state.logY) },
+    { uirevision: [state.experiment.name, state.cost, state.metric, state.logX, state.logY].join() }, // keeps a zoom
   ), PLOTLY);
   byId("curves").setAttribute("aria-label", `${data.titles[state.metric]} against ${data.titles[state.cost]}`);
   const legend = byId("legend");
@@ -259,7 +261,7 @@ function drawTradeOff() {
     const { rgb } = look.get(arm.label);
     const [x, y] = [mean(bits), mean(ends)];
     shown.push({
-      x: [x], y: [y], name: arm.label, type: "scatter", mode: arms.length > MANY ? "markers" : "markers+text",
+      x: [x], y: [y], name: arm.label, type: "scatter", mode: arms.length > FEW ? "markers" : "markers+text",
       text: [arm.label], textposition: "top right", cliponaxis: false,
       marker: { color: rgba(rgb, 1), size: 11 },
       error_x: { type: "data", symmetric: false, array: [Math.max(...bits) - x], arrayminus: [x - Math.min(...bits)], thickness: 1 },
@@ -267,12 +269,15 @@ function drawTradeOff() {
       hovertemplate: `<b>${arm.label}</b><br>${told(x)} bits both ways to the target<br>${told(y)} at the end<extra></extra>`,
     });
   }
-  Plotly.react("trade", shown, layout(
+  byId("trade").hidden = !shown.length;
+  if (shown.length) Plotly.react("trade", shown, layout(
     { title: { text: "bits both ways to the target" }, type: "log" },
     { title: { text: `${data.titles[metric]} at the end` } },
+    { margin: { l: 60, r: 90, t: 24, b: 48 } }, // room for names
   ), PLOTLY);
   byId("trade").setAttribute("aria-label", `${data.titles[metric]} at the end against bits both ways to the target`);
-  byId("missed").textContent = missed.length ? `Without the target: ${missed.join(", ")}.` : "";
+  byId("missed").textContent = missed.length > FEW ? `${missed.length} of ${arms.length} arms have seeds without the target.`
+    : missed.length ? `Without the target: ${missed.join(", ")}.` : shown.length ? "" : "None that is shown has reached the target.";
 }
 
 // The share of rounds that a worker skipped between two evaluations, mean over seeds.
@@ -301,7 +306,7 @@ function drawSkips() {
   fill(byId("skipper"), labels, label);
   byId("skips").hidden = byId("skipper").parentElement.hidden = !lazy.length;
   byId("no-skips").textContent = lazy.length ? "The share of rounds that a worker skipped since the last evaluation, mean over seeds."
-    : found.length ? "Nobody skipped." : "Not recorded in these runs: an older version made them.";
+    : found.length ? "Nobody skipped." : "Not recorded in these runs.";
   if (!lazy.length) return;
   byId("skips").setAttribute("aria-label", `share of rounds skipped by each worker of ${label}`);
   const { rounds, z } = options.find(([name]) => name === label)[1];
@@ -320,9 +325,10 @@ function drawRuns() {
     const link = (file) => make("a", { href: `${run.path.split("/").map(encodeURIComponent).join("/")}/${file}`, textContent: file });
     const last = (column) => run.history[column]?.at(-1) ?? "";
     const shown = (value) => (value === "" || value === null ? "" : told(value));
-    const cells = [arm.label, run.seed, run.status === "diverged" ? `diverged: ${run.told}` : run.status,
+    const when = new Date(1000 * run.written).toLocaleString();
+    const cells = [arm.label, run.seed, run.status === "running" ? `running, last heard of ${when}` : run.status,
       shown(last("round")), shown(last(metric))];
-    return make("tr", {}, ...cells.map((text, at) => make("td", { textContent: text, className: at ? "" : "name" })),
+    return make("tr", {}, ...cells.map((text, at) => make("td", { textContent: text, className: at ? "" : "name", title: at === 2 ? run.told : "" })),
       make("td", {}, link("config.yaml"), " ", ...(run.history.round ? [link("history.csv")] : [])));
   }));
   byId("runs").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
@@ -356,7 +362,7 @@ function drawControls() {
   for (const select of box.querySelectorAll("select")) select.value = state.settings[select.dataset.setting].value;
   const runs = state.experiment.arms.flatMap((arm) => arm.runs);
   const count = (status) => runs.filter((run) => run.status === status).length;
-  const parts = [`${count("complete")} of ${runs.length} runs complete`];
+  const parts = [`${count("complete")} runs complete`];
   for (const status of ["running", "diverged"]) if (count(status)) parts.push(`${count(status)} ${status}`);
   byId("status").textContent = parts.join(", ");
 }
@@ -372,7 +378,9 @@ function render() {
   }
   document.title = `bitbudget: ${state.experiment.name}`;
   drawControls();
-  if (state.cost && state.metric) drawCurves();
+  byId("nothing").hidden = Boolean(state.cost && state.metric);
+  byId("curves").hidden = byId("legend").hidden = !byId("nothing").hidden;
+  if (!byId("curves").hidden) drawCurves();
   drawTable();
   drawTradeOff();
   drawSkips();
