@@ -47,7 +47,7 @@ class BudgetLogger(WandbLogger):
         settings = wandb.Settings(silent=True)
         super().__init__(id=self.folder.wandb_id, mode=_known(mode), settings=settings, **kwargs)
         self._wandb_init.pop("anonymous", None)  # W&B warns that it means nothing now
-        # Offline it could not know what to resume: sent as new, a run's newest folder replaces what was sent before.
+        # Offline there is nothing to resume: the run so far is logged again, and scripts/sync.py sends an id once.
         self._wandb_init["resume"] = "allow" if mode == "online" else None
 
     @property

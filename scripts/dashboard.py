@@ -19,12 +19,12 @@ def write(results: Path) -> None:
     """Write the page.
 
     Raises:
-        InputError: there is no run.
+        InputError: there is no run, or none that can be shown.
     """
     data = Store(results).data()
     if not data["experiments"]:
-        told = "; ".join(data["problems"]) or "scripts/matrix.py experiment=quickstart makes some"
-        raise InputError(f"results: {results} holds no run; {told}")
+        nothing = f"results: {results} holds no run; scripts/matrix.py experiment=quickstart makes some"
+        raise InputError("; ".join(data["problems"]) or nothing)
     write_whole(file := results / "dashboard.html", page(data))
     print(f"{file}: {len(data['experiments'])} experiments")
 

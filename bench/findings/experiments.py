@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,14 +69,13 @@ class Experiment:
         Raises:
             InputError: it has no run; two seeds of a label differ in more than the seed.
         """
-        if name not in (there := experiments_in(results)):
-            raise InputError(f"experiment: {name!r} has no run in {results}; there is {', '.join(there) or 'none'}")
+        folder = results / name
+        if not (there := {p.parents[1] for p in folder.glob("*/*/config.yaml")}):
+            others = ", ".join(experiments_in(results)) or "none"
+            raise InputError(f"experiment: {name!r} has no run in {results}; there is {others}")
         spec, order = specified(name)
         rank = {label: place for place, label in enumerate(dict.fromkeys(order))}
-        folder = results / name
-        labels = sorted(
-            {p.parents[1] for p in folder.glob("*/*/config.yaml")}, key=lambda p: (rank.get(p.name, len(rank)), p.name)
-        )
+        labels = sorted(there, key=lambda p: (rank.get(p.name, len(rank)), p.name))
         arms = [Arm(p.name, [RunFolder(c.parent) for c in sorted(p.glob("*/config.yaml"))]) for p in labels]
         for arm in arms:
             _refuse_mixture(arm)
@@ -112,20 +112,17 @@ def experiments_in(results: Path) -> list[str]:
     Raises:
         InputError: two folders hold runs of one name.
     """
-    folders: dict[str, Path] = {}
+    there: list[str] = []
     named: dict[str, Path] = {}
-    for config in sorted(results.glob("*/*/*/config.yaml")):
-        folder = config.parents[2]
-        if folder.name in folders:
-            continue
-        folders[folder.name] = folder
+    for folder, configs in groupby(sorted(results.glob("*/*/*/config.yaml")), key=lambda config: config.parents[2]):
+        there.append(folder.name)
         try:
-            name = RunFolder(config.parent).config().get("name", folder.name)
+            name = RunFolder(next(configs).parent).config().get("name", folder.name)
         except InputError:  # told where this experiment is read, and hides no other
             continue
         if (other := named.setdefault(name, folder)) != folder:
             raise InputError(f"name: {name!r}; {other} and {folder} both hold runs of it, move one away")
-    return list(folders)
+    return there
 
 
 def specified(name: str) -> tuple[dict[str, Any], list[str]]:

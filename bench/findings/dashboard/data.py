@@ -26,13 +26,13 @@ class Store:
         self._known: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def data(self) -> dict[str, Any]:
-        """All experiments, and what is wrong with those that cannot be shown.
-
-        Raises:
-            InputError: two folders hold runs of one name.
-        """
+        """All experiments, and what is wrong with those that cannot be shown."""
         experiments, problems = [], []
-        for name in experiments_in(self.results):
+        try:
+            names = experiments_in(self.results)
+        except InputError as error:
+            names, problems = [], [str(error)]
+        for name in names:
             fingerprint = self._fingerprint(name)
             if self._known.get(name, ("",))[0] != fingerprint:
                 try:

@@ -35,14 +35,9 @@ class LiveServer(ThreadingHTTPServer):
             raise InputError(f"--port: {port}; a free one from 0 to 65535 is needed: {error}") from error
 
     def data(self) -> bytes:
-        """What the page shows, as JSON; a problem with the folder is shown, not raised."""
+        """What the page shows, as JSON."""
         with self.lock:
-            try:
-                found = self.store.data()
-            except InputError as error:
-                found = {"titles": {}, "costs": [], "metrics": [], "logarithmic": [], "experiments": [],
-                         "problems": [str(error)]}  # fmt: skip
-        return json.dumps(found, ensure_ascii=False).encode()
+            return json.dumps(self.store.data(), ensure_ascii=False).encode()
 
 
 class _Handler(SimpleHTTPRequestHandler):
