@@ -61,6 +61,10 @@ FALLING = ("train_loss", "suboptimality")
 TARGET_COLUMNS = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s")
 PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
 
+LOADER = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # the same in C, where there is one: hundreds of configs are read
+
 Row = dict[str, Any]
 
 
@@ -134,7 +138,7 @@ class RunFolder:
         """
         file = self.path / "config.yaml"
         with _readable(file):
-            if not isinstance(config := yaml.safe_load(file.read_text("utf-8")), dict):
+            if not isinstance(config := yaml.load(file.read_text("utf-8"), LOADER), dict):
                 raise ValueError("no config")
             return config
 
