@@ -91,13 +91,20 @@ class LoopEngine(Engine):
 
     def _gradient(self, worker: int, step: Step, batch: Any, noise: Noise, out: Tensor) -> Tensor:
         """Write one worker's gradient to `out` (d,); its loss."""
-        torch.manual_seed(noise.entropy("step"))
+        self._seed(noise.entropy("step"))
         self.buffers.load(worker)
         loss = step(tree_map_only(Tensor, aligned, batch))
         gradient = torch.autograd.grad(loss, self.layout.parameters, allow_unused=True)
         for view, part in zip(self.layout.views(out), gradient, strict=True):
             view.zero_() if part is None else view.copy_(part)
         return loss.detach()
+
+    def _seed(self, seed: int) -> None:
+        """What `torch.manual_seed` does for the CPU; that also formats the call stack for every accelerator not there."""
+        torch.default_generator.manual_seed(seed)
+        for device in self._devices():
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
 
     def _devices(self) -> list[torch.device]:
         """Those besides the CPU whose random numbers a step may draw."""
