@@ -137,11 +137,11 @@ class _Compressed(_Base):
                 return _loss(module.training_step(shard, *rest, **kwargs))
 
         if self._engine is None:
-            exact = self.precision_plugin.precision == "32-true"
             if self._engine_used == "auto":
+                exact = self.precision_plugin.precision == "32-true"
                 trial = Trial(module, self._layout, self._buffers, step, shards, noise, exact)
                 self._engine_used = self.broadcast(trial.choose())  # the same in every process
-            self._engine = make_engine(self._engine_used, module, self._layout, self._buffers, exact)
+            self._engine = make_engine(self._engine_used, module, self._layout, self._buffers)
             if self.estimator is not None:
                 self._engine = SVRGEngine(self._engine)
         if isinstance(self._engine, SVRGEngine):

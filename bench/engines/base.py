@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from bench.buffers import WorkerBuffers
 from bench.errors import InputError
@@ -83,6 +85,16 @@ class WorkerGradients(RowGradients):
         """(R',): ‖g_m − g'_m‖² for these rows, `other` (of the same engine) holding g' for them in this order."""
 
 
+class WideNorms(TorchFunctionMode):
+    """Batch norm in single precision: under vmap it refuses autocast's halves beside statistics in single."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.batch_norm or args[0].dtype.itemsize != 2:
+            return func(*args, **kwargs)
+        return func(args[0].float(), *args[1:], **kwargs).to(args[0].dtype)
+
+
 @contextlib.contextmanager
 def vmapped(engine: str, module: nn.Module) -> Iterator[None]:
     """A step under vmap: it must not log, and what vmap cannot do is told as such.
@@ -90,7 +102,7 @@ def vmapped(engine: str, module: nn.Module) -> Iterator[None]:
     Raises:
         UnsupportedModule: the step does such a thing, draws random numbers for example.
     """
-    with logging_replaced(module, _refuse_to_log), warnings.catch_warnings():
+    with logging_replaced(module, _refuse_to_log), warnings.catch_warnings(), WideNorms():
         warnings.filterwarnings("ignore", ".*batching rule")  # what has none is run row by row, which is right, too
         try:
             yield

@@ -22,24 +22,17 @@ from bench.noise import Noise
 
 EngineName = Literal["auto", "loop", "joint", "vmap"]
 ENGINES: dict[str, type[Engine]] = {"loop": LoopEngine, "joint": JointEngine, "vmap": VmapEngine}
-HALF_TOLERANCE = 0.05  # of engines in half precision
+HALF_TOLERANCE = 0.25  # of engines in half precision, which moves the gradient of a ResNet20 by a tenth itself
 
 
-def make_engine(
-    name: str, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers, exact: bool = True
-) -> Engine:
+def make_engine(name: str, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers) -> Engine:
     """The engine of that name.
 
-    Args:
-        exact: whether steps compute in single precision throughout.
-
     Raises:
-        InputError: there is none, or not in half precision.
+        InputError: there is none.
     """
     if name not in ENGINES:
         raise InputError(f"engine: {name!r}; one of {', '.join(get_args(EngineName))} is needed")
-    if name == "joint" and not exact:
-        raise InputError("engine: joint; it computes in single precision, 32-true or loop is needed")
     return ENGINES[name](module, layout, buffers)
 
 
@@ -77,12 +70,10 @@ class Trial:
         """
         on_accelerator = self.layout.vector.device.type != "cpu"
         joint = JointEngine(self.module, self.layout, self.buffers)
-        candidates = ["joint"] if self.exact and (on_accelerator or joint.is_exact()) else []
-        if on_accelerator:
-            candidates.append("vmap")
+        candidates = ["joint", "vmap"] if on_accelerator else ["joint"] if joint.is_exact() else []
         agreeing = [name for name in candidates if self.agrees(self._engine(name))]
-        if not (on_accelerator and agreeing):
-            return agreeing[0] if agreeing else "loop"
+        if not on_accelerator:
+            return "joint" if agreeing else "loop"
         return min(["loop", *agreeing], key=lambda name: self.seconds(self._engine(name)))
 
     def agrees(self, engine: Engine) -> bool:
@@ -114,7 +105,7 @@ class Trial:
         return now() - started
 
     def _engine(self, name: str) -> Engine:
-        return make_engine(name, self.module, self.layout, self.buffers, self.exact)
+        return make_engine(name, self.module, self.layout, self.buffers)
 
     def _run(self, engine: Engine) -> dict[str, Tensor] | None:
         """Losses, gradients and buffers, a row a worker; None where the step kept a tensor of vmap's."""

@@ -22,7 +22,8 @@ from bench.engines.base import (
     WorkerGradients,
     vmapped,
 )
-from bench.engines.layers import Intercept, Layer, Loose, Tape
+from bench.engines.intercept import Intercept
+from bench.engines.layers import Layer, Loose, Tape
 from bench.layout import Layout
 from bench.noise import Noise
 
@@ -72,7 +73,7 @@ class FactoredGradients(WorkerGradients):
         pairs = [(ours, theirs) for ours in self.layers for theirs in other.layers if ours.slots == theirs.slots]
         distances = []
         for i, row in enumerate(rows.tolist()):
-            total = self.losses.new_zeros(())
+            total = self.layout.vector.new_zeros(())
             for ours, theirs in pairs:
                 total += ours.squared_distance(row, theirs, i)
             distances.append(total)
@@ -143,4 +144,4 @@ class JointEngine(Engine):
             raise UnsupportedModule("joint; a layer is used twice")
         noted = [(slot, copies[name].grad) for name, slot in self.loose.items()]
         loose = [Loose((slot,), gradient) for slot, gradient in noted if gradient is not None]
-        return FactoredGradients(losses.detach(), [*tape.layers, *loose], layout), moved
+        return FactoredGradients(losses.detach().to(layout.vector.dtype), [*tape.layers, *loose], layout), moved

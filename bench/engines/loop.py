@@ -100,7 +100,7 @@ class LoopEngine(Engine):
         return loss.detach()
 
     def _seed(self, seed: int) -> None:
-        """What `torch.manual_seed` does for the CPU; that also formats the call stack for every accelerator not there."""
+        """As `torch.manual_seed`, but that also writes out the call stack for each accelerator that is not there."""
         torch.default_generator.manual_seed(seed)
         for device in self._devices():
             with torch.cuda.device(device):

@@ -50,4 +50,4 @@ class VmapEngine(Engine):
         for row, vector in enumerate(matrix):
             for view, name in zip(self.layout.views(vector), self.names, strict=True):
                 view.copy_(gradients[name][row])
-        return DenseGradients(losses.detach(), matrix), moved
+        return DenseGradients(losses.detach().to(matrix.dtype), matrix), moved

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bench.buffers import WorkerBuffers
 from bench.engines import ENGINES, Engine, JointEngine, LoopEngine, Trial, make_engine
+from bench.engines.choice import HALF_TOLERANCE
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.noise import Noise
@@ -170,10 +171,28 @@ def test_dropout_is_left_to_the_loop(name: str) -> None:
         engine.gradients(made.step, made.batch, made.noise)
 
 
-def test_half_precision_is_not_joint() -> None:
-    made = Problem(*PROBLEMS["linear"])
-    with pytest.raises(InputError, match="engine: joint; it computes in single precision"):
-        make_engine("joint", made.module, made.layout, made.buffers, exact=False)
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("name", ["joint", "vmap"])
+def test_engines_agree_in_half_precision(name: str, problem: str) -> None:
+    """Under autocast, and gradients are in single precision."""
+    made = Problem(*PROBLEMS[problem])
+    single, some = made.step, torch.tensor([0, 2, 3])
+
+    def step(batch: Any) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return single(batch)
+
+    made.step = step
+    engine = make_engine(name, made.module, made.layout, made.buffers)
+    assert Trial(*arguments(made), exact=False).agrees(engine)
+    distances = []
+    for each in (LoopEngine, ENGINES[name]):
+        chosen, picked = made.engine(each), tuple(t[some] for t in made.batch)
+        here = chosen.gradients(step, made.batch, made.noise)
+        there = chosen.gradients_at(made.elsewhere, [0, 2, 3], step, picked, [made.noise[row] for row in (0, 2, 3)])
+        distances.append(here.squared_distance(some, there))
+        assert here.dense(some).dtype == torch.float32
+    torch.testing.assert_close(*distances, rtol=HALF_TOLERANCE, atol=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 10, 16])
