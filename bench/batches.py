@@ -17,6 +17,13 @@ class Dealt(NamedTuple):
     tree: Any
 
 
+class Served(NamedTuple):
+    """An evaluation batch that is served by some of the workers: with the mean of their buffers, not of everyone's."""
+
+    tree: Any
+    ranks: slice
+
+
 @runtime_checkable
 class WholeEpoch(Protocol):
     """A loader that can be read once more, from the beginning of its epoch, without being moved on."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
-from bench.batches import WholeEpoch, deal, pick
+from bench.batches import Served, WholeEpoch, deal, pick
 from bench.buffers import WorkerBuffers
 from bench.engines import Engine, EngineName, RowGradients, Trial, make_engine
 from bench.engines.base import Step
@@ -220,7 +220,20 @@ class _Compressed(_Base):
     def on_validation_start(self) -> None:
         """Evaluate with the workers' average buffers."""
         if self._cohort is not None:  # not without a fit
-            self._average_buffers()
+            self._everyones_buffers = self._average_buffers()
+
+    def validation_step(self, batch: Any, *rest: Any, **kwargs: Any) -> Any:
+        """Of a batch that some workers serve, with the average of their buffers."""
+        if not isinstance(batch, Served):
+            return super().validation_step(batch, *rest, **kwargs)
+        if self._cohort is not None:
+            self._buffers.average({name: rows[batch.ranks] for name, rows in self._everyones_buffers.items()})
+        return super().validation_step(batch.tree, *rest, **kwargs)
+
+    def on_validation_end(self) -> None:
+        """Leave the module with the average of all."""
+        if self._cohort is not None:
+            self._buffers.average(self._everyones_buffers)
 
     def on_train_end(self) -> None:
         """Leave the module with the workers' average buffers."""

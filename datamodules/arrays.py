@@ -16,7 +16,7 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 class ImageArrays:
     """Images uint8 (N, H, W) or (N, H, W, C), labels uint8 (N,).
 
-    `sources`: (N,) which of several data sets a training image is from, if there are several.
+    `sources`, `test_sources`: (N,) which of several data sets an image is from, if there are several.
     """
 
     x_train: np.ndarray
@@ -24,13 +24,20 @@ class ImageArrays:
     x_test: np.ndarray
     y_test: np.ndarray
     sources: np.ndarray | None = None
+    test_sources: np.ndarray | None = None
 
     @property
     def kinds(self) -> np.ndarray:
         """(N,) what a split tells training images apart by: labels, each source's after those of the one before."""
-        if self.sources is None:
-            return self.y_train
-        return self.sources * (int(self.y_train.max()) + 1) + self.y_train
+        return self._kinds(self.y_train, self.sources)
+
+    @property
+    def test_kinds(self) -> np.ndarray:
+        """(N,) the same of test images."""
+        return self._kinds(self.y_test, self.test_sources)
+
+    def _kinds(self, labels: np.ndarray, sources: np.ndarray | None) -> np.ndarray:
+        return labels if sources is None else sources * (int(self.y_train.max()) + 1) + labels
 
     def hold_out(self, num_samples: int) -> Self:
         """The last training samples become the test set.

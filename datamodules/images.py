@@ -96,7 +96,8 @@ class ImageData(ShardedData):
         if self.num_held_out:
             arrays = arrays.hold_out(self.num_held_out)
         train = ImageSet(arrays.x_train, arrays.y_train, self.mean, self.std, device, self.augment)
-        self.deal(train, ImageSet(arrays.x_test, arrays.y_test, self.mean, self.std, device), arrays.kinds)
+        test = ImageSet(arrays.x_test, arrays.y_test, self.mean, self.std, device)
+        self.deal(train, test, arrays.kinds, arrays.test_kinds)
 
     def augment(self, images: Tensor) -> Tensor:
         """The images of a round, (L, B, C, H, W) uint8, as workers train on them."""

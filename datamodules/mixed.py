@@ -37,6 +37,7 @@ class Mixed(ImageData):
             np.concatenate([photographs.x_test, _as_photographs(digits.x_test)]),
             np.concatenate([photographs.y_test, digits.y_test]),
             sources=np.repeat([0, 1], [len(photographs.x_train), len(digits.x_train)]),
+            test_sources=np.repeat([0, 1], [len(photographs.x_test), len(digits.x_test)]),
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from bench.batches import Dealt
+from bench.batches import Dealt, Served
 from bench.errors import InputError
 from bench.noise import Noise
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
@@ -136,14 +136,32 @@ class ShardedData(lightning.LightningDataModule):
         assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
         return strategy
 
-    def deal(self, train: Dataset, test: Dataset, kinds: np.ndarray) -> None:
-        """Take the data, indexed by tensors. `kinds`: (N,) what a split tells training samples apart by."""
-        self.train, self.test, world = train, test, self.strategy.world
+    def deal(self, train: Dataset, test: Dataset, kinds: np.ndarray, test_kinds: np.ndarray) -> None:
+        """Take the data, indexed by tensors. `kinds`, `test_kinds`: (N,) what a split tells samples apart by."""
+        self.train, self.test, self.test_kinds, world = train, test, test_kinds, self.strategy.world
         self.sampler = RoundSampler(kinds, self.split, world.size, world.local_ranks, self.batch_size, self.seed)
 
     def train_dataloader(self) -> RoundLoader:
         return RoundLoader(self.train, self.sampler)
 
     def val_dataloader(self) -> DataLoader:
-        chunks = torch.arange(len(self.test)).split(self.eval_batch_size)  # pyright: ignore[reportArgumentType]
-        return DataLoader(self.test, batch_size=None, sampler=chunks)
+        return DataLoader(ServedSet(self), batch_size=None, collate_fn=Served._make)
+
+
+class ServedSet(Dataset):
+    """The test samples of a data module in batches, each with the ranks of the workers that serve it."""
+
+    def __init__(self, data: ShardedData) -> None:
+        self.test = data.test
+        self.batches = [
+            (chunk, ranks)
+            for samples, ranks in data.split.served(data.test_kinds)
+            for chunk in torch.from_numpy(samples).split(data.eval_batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[Any, slice]:
+        chunk, ranks = self.batches[index]
+        return self.test[chunk], ranks

@@ -25,6 +25,13 @@ class Split(ABC):
             InputError: labels and workers cannot be split this way.
         """
 
+    def served(self, labels: np.ndarray) -> list[tuple[np.ndarray, slice]]:
+        """Labels (N,) of test samples -> which of them are evaluated with which workers' batch-norm statistics.
+
+        All with everyone's, as a rule.
+        """
+        return [(np.arange(len(labels)), slice(None))]
+
 
 @dataclass(frozen=True)
 class IID(Split):
@@ -124,14 +131,23 @@ class Dirichlet(Holdings):
 class Sources(Split):
     """Even workers hold the first of two data sets, odd ones the second; each divides its own alike, anew every epoch.
 
+    Test samples are normalised as their own workers do it (FedBN: Li, Jiang, Zhang, Kamp, Dou, ICLR 2021), since the
+    statistics of two kinds of images, averaged, fit neither.
+
     Args:
         num_classes: of each data set; the labels of the second begin there.
     """
 
     num_classes: int = 10
 
+    def served(self, labels: np.ndarray) -> list[tuple[np.ndarray, slice]]:
+        return [(part, slice(source, None, 2)) for source, part in enumerate(self._parts(labels))]
+
+    def _parts(self, labels: np.ndarray) -> list[np.ndarray]:
+        return [np.flatnonzero(labels < self.num_classes), np.flatnonzero(labels >= self.num_classes)]
+
     def deal(self, labels: np.ndarray, num_workers: int, seed: int, epoch: int) -> list[np.ndarray]:
-        parts = [np.flatnonzero(labels < self.num_classes), np.flatnonzero(labels >= self.num_classes)]
+        parts = self._parts(labels)
         if num_workers < 2:
             raise InputError(f"workers: {num_workers}; split=sources needs 2 at least, one for each data set")
         held: list[np.ndarray] = [np.empty(0, int)] * num_workers

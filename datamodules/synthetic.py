@@ -82,7 +82,7 @@ class Synthetic(ShardedData):
     def setup(self, stage: str) -> None:
         features, labels = self.draw()
         everything = LabelledFeatures(features, labels, self.strategy.root_device)
-        self.deal(everything, everything, labels > 0)
+        self.deal(everything, everything, labels > 0, labels > 0)
 
 
 class LogisticData(Synthetic):

@@ -137,6 +137,11 @@ def test_two_data_sets_as_one(tmp_path: Path) -> None:
     assert mixed.x_train[30:].sum(dtype=int) == 3 * digits.sum(dtype=int)
     assert mixed.kinds.tolist() == [*(i % 10 for i in range(30)), *(10 + i % 10 for i in range(30))]
     assert mixed.y_train.max() == 9
+    assert mixed.test_kinds.tolist() == list(range(20))
+    (photographs, even), (others, odd) = Sources().served(mixed.test_kinds)
+    assert photographs.tolist() == list(range(10))
+    assert others.tolist() == list(range(10, 20))
+    assert (list(range(5))[even], list(range(5))[odd]) == ([0, 2, 4], [1, 3])
     with pytest.raises(InputError, match="num_held_out: 10; it would be of one source only"):
         mixed.hold_out(10)
 
