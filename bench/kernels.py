@@ -46,22 +46,28 @@ def top_k(x: np.ndarray, segments: np.ndarray, counts: np.ndarray, out: np.ndarr
 
 
 @numba.njit(nogil=True, cache=True)
+def sample_rank(n: int, k: int) -> int:
+    """Which of SAMPLE entries, largest first, is at most the k-th of n but for bad luck; 0 if that is not worth it."""
+    expected = SAMPLE * k / n
+    rank = int(expected + 4 * np.sqrt(expected) + 4)  # four standard deviations: a miss is rare
+    return rank if n > 4 * SAMPLE and rank < SAMPLE // 2 else 0
+
+
+@numba.njit(nogil=True, cache=True)
 def _survivors(part: np.ndarray, k: int) -> np.ndarray:
     """Ascending positions that include the k largest of `part`: few of them where a sample allows."""
-    if part.size > 4 * SAMPLE:
-        expected = SAMPLE * k / part.size
-        rank = int(expected + 4 * np.sqrt(expected) + 4)  # four standard deviations: a miss is rare
-        if rank < SAMPLE // 2:
-            sample = np.empty(SAMPLE, np.int32)
-            for i in range(SAMPLE):
-                hashed = (np.uint64(i) * HASH) & np.uint64(0xFFFFFFFF)
-                sample[i] = part[(hashed * np.uint64(part.size)) >> np.uint64(32)] & MAGNITUDE
-            threshold = np.partition(sample, SAMPLE - rank)[SAMPLE - rank]
-            room = min(part.size, 4 * k + SAMPLE)
-            found = np.empty(room + BLOCK, np.int64)
-            num_found = _compact(part, threshold, found, room)
-            if k <= num_found <= room:
-                return found[:num_found]
+    rank = sample_rank(part.size, k)
+    if rank > 0:
+        sample = np.empty(SAMPLE, np.int32)
+        for i in range(SAMPLE):
+            hashed = (np.uint64(i) * HASH) & np.uint64(0xFFFFFFFF)
+            sample[i] = part[(hashed * np.uint64(part.size)) >> np.uint64(32)] & MAGNITUDE
+        threshold = np.partition(sample, SAMPLE - rank)[SAMPLE - rank]
+        room = min(part.size, 4 * k + SAMPLE)
+        found = np.empty(room + BLOCK, np.int64)
+        num_found = _compact(part, threshold, found, room)
+        if k <= num_found <= room:
+            return found[:num_found]
     return np.arange(part.size)
 
 

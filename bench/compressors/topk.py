@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import kernels
+from bench import kernels, selection
 from bench.compressors.base import Compressor, Segments, require_density
 from bench.message import Message, SparseMessage
 from bench.noise import Noise
@@ -65,7 +65,7 @@ def kept_counts(density: float, segments: Segments) -> tuple[int, ...]:
 
 def top_k(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
     """Ascending positions of the counts[s] largest |x| in each segment; of equals, the first. (R, d) -> (R, k)."""
-    return (top_k_compiled if kernels.is_compiled(x) else top_k_plain)(x, segments, counts)
+    return (top_k_compiled if kernels.is_compiled(x) else selection.top_k)(x, segments, counts)
 
 
 def first_positions(num_rows: int, segments: Segments, counts: tuple[int, ...], device: torch.device) -> Tensor:
@@ -75,23 +75,11 @@ def first_positions(num_rows: int, segments: Segments, counts: tuple[int, ...], 
 
 
 def top_k_compiled(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
-    """`top_k` for float32 on the CPU, about ten times as fast as the plain one."""
+    """`top_k` for float32 on the CPU."""
     indices = torch.empty(len(x), sum(counts), dtype=torch.int64)
     bits = x.detach().contiguous().view(torch.int32).numpy()
     kernels.top_k(bits, *_as_arrays(segments, counts), indices.numpy())
     return indices
-
-
-def top_k_plain(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
-    """`top_k` in torch operations: the path of every other device, and what the compiled one is tested against."""
-    kept = []
-    for part, k in zip(x.split(segments, dim=1), counts, strict=True):
-        magnitudes = part.abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
-        kth = magnitudes.topk(k, dim=1).values[:, -1:]
-        above, equal = magnitudes > kth, magnitudes == kth
-        wanted = k - above.sum(dim=1, keepdim=True)
-        kept.append(above | (equal & (equal.cumsum(dim=1) <= wanted)))
-    return torch.cat(kept, dim=1).nonzero()[:, 1].view(len(x), -1)  # once, as an accelerator has to wait for it
 
 
 def _starts(segments: Segments) -> list[int]:

@@ -1,4 +1,4 @@
-"""The compiled top-k chooses the index set of a full one, whatever its sample says."""
+"""Both ways to choose the largest give the index set of a full selection, whatever their samples say."""
 
 import math
 
@@ -7,13 +7,24 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from bench import kernels
-from bench.compressors.topk import TopK, top_k_compiled, top_k_plain
+from bench import kernels, selection
+from bench.compressors.topk import TopK, top_k_compiled
 from bench.errors import InputError
 from bench.positions import PositionCode
 
 N = 50_000
 assert N > 4 * kernels.SAMPLE, "rows must be long enough to be sampled"
+
+
+WAYS = {"compiled": top_k_compiled, "accelerators": selection.top_k}
+
+
+def reference(x: Tensor, segments: tuple[int, ...], counts: tuple[int, ...]) -> Tensor:
+    """Each segment sorted; of equals the first stays first."""
+    kept = [
+        x[:, a:b].abs().argsort(dim=1, descending=True, stable=True)[:, :k] + a for a, b, k in spans(segments, counts)
+    ]
+    return torch.cat(kept, dim=1).sort(dim=1).values
 
 
 def rows() -> dict[str, Tensor]:
@@ -38,18 +49,19 @@ def rows() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("density", [1e-4, 0.001, 0.01, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("kind", rows())
-def test_compiled_equals_reference(kind: str, density: float) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_the_largest_are_chosen(way: str, kind: str, density: float) -> None:
     x = rows()[kind]
     segments = (40_000, 10, 9_990)
     counts = TopK(density).counts(segments)
-    found = top_k_compiled(x, segments, counts)
+    found = WAYS[way](x, segments, counts)
     assert (found.diff(dim=1) > 0).all()
     if kind == "not finite":  # NaN and infinity tie in one order there, in another here; both keep them first
-        magnitudes = x.nan_to_num(nan=torch.inf).abs()
+        magnitudes = x.abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
         expected = [magnitudes[:, a:b].topk(k).values.sort().values for a, b, k in spans(segments, counts)]
         assert torch.equal(torch.cat(expected, 1), sorted_values(magnitudes.gather(1, found), counts))
     else:
-        assert torch.equal(found, top_k_plain(x, segments, counts))
+        assert torch.equal(found, reference(x, segments, counts))
 
 
 def spans(segments: tuple[int, ...], counts: tuple[int, ...]) -> list[tuple[int, int, int]]:
@@ -61,20 +73,21 @@ def sorted_values(values: Tensor, counts: tuple[int, ...]) -> Tensor:
     return torch.cat([part.sort(dim=1).values for part in values.split(counts, dim=1)], dim=1)
 
 
-def test_a_sample_that_misses_falls_back() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sample_that_misses_falls_back(way: str) -> None:
     """All large entries lie where no sample looks, so the guessed threshold is far too high."""
     hashed = (torch.arange(kernels.SAMPLE) * int(kernels.HASH)) & 0xFFFFFFFF
     looked_at = (hashed * N) >> 32
     x = torch.full((1, N), 1.0)
     x[0, looked_at] = 9.0  # k = 500 < 8192 of them: the sample sees nothing else
     x[0, :300] = 0.5
-    assert torch.equal(top_k_compiled(x, (N,), (500,)), top_k_plain(x, (N,), (500,)))
+    assert torch.equal(WAYS[way](x, (N,), (500,)), reference(x, (N,), (500,)))
     y = torch.linspace(1, 2, N)[None].clone()
     y[0, looked_at] = 0.0  # now the sample sees only zeros
-    assert torch.equal(top_k_compiled(y, (N,), (500,)), top_k_plain(y, (N,), (500,)))
+    assert torch.equal(WAYS[way](y, (N,), (500,)), reference(y, (N,), (500,)))
     z = torch.full((1, N), 1.0)
     z[0, looked_at[:150]] = 9.0  # more of the sample is large than of the row: fewer survivors than k
-    assert torch.equal(top_k_compiled(z, (N,), (500,)), top_k_plain(z, (N,), (500,)))
+    assert torch.equal(WAYS[way](z, (N,), (500,)), reference(z, (N,), (500,)))
 
 
 def test_k_of_the_papers_networks() -> None:
