@@ -7,6 +7,7 @@ unless a matrix tells several of its runs apart.
                     because it diverged, and then it says where
     split.png       who held which samples
     last.ckpt       where an interrupted run goes on; removed when it is complete
+    run.lock        held by the process that is at it; removed when it is complete
     wandb.id        the W&B run that it is logged to, if it is
 
 Each file appears whole or not at all.
@@ -17,13 +18,14 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from filelock import FileLock, Timeout
 
 from bench.errors import InputError
 
@@ -103,6 +105,39 @@ class RunFolder:
     @property
     def is_complete(self) -> bool:
         return (self.path / "summary.json").exists()
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "run.lock"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process is at this run now."""
+        try:
+            with self.held(wait_s=0) if self.lock.exists() else nullcontext():
+                return False
+        except InputError:
+            return True
+
+    @contextmanager
+    def held(self, wait_s: float = 1) -> Iterator[None]:
+        """Keep other processes out of this run. The system lets go of it when a process dies, however it does.
+
+        Raises:
+            InputError: another process is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(timeout=wait_s)
+        except Timeout:
+            raise InputError(f"{self.path}: another process is at it; let it end, or choose another name=") from None
+        try:
+            yield
+        finally:
+            lock.release()
+            if self.is_complete:
+                self.lock.unlink(missing_ok=True)
 
     @property
     def wandb_id(self) -> str | None:

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import warnings
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -52,16 +53,12 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         InputError: the config cannot be run, or the results folder was written under another one.
         NonFiniteError: training diverged, which is a result: it is filed with what was evaluated until then.
     """
-    import lightning
     import torch
-    from hydra.utils import instantiate
+    from lightning.pytorch.utilities import rank_zero_only
 
     import bench  # noqa: F401  registers the strategies, in this process whoever launched it
-    from bench.callbacks import Autosave, History, Progress
     from bench.errors import InputError
-    from bench.module import Classifier
     from bench.results import RunFolder, refuse_target
-    from datamodules.images import SplitPicture
 
     torch.set_num_threads(cfg.threads)
     logging.getLogger("lightning").setLevel(logging.ERROR)
@@ -76,13 +73,26 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     refuse_target(cfg.target.metric)
     folder = RunFolder.of(cfg)
     folder.check(config := described(cfg))
-    if folder.is_complete:
-        diverged = folder.summary().get("diverged")
-        print(f"{folder.path}: complete already" + (f", diverged: {diverged}" if diverged else ""))
-        return
     command = " ".join(["python scripts/train.py", *overrides])
-    if "asynchronous" in cfg:
-        return train_asynchronously(cfg, folder, config, command)
+    with folder.held() if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
+        if folder.is_complete:
+            diverged = folder.summary().get("diverged")
+            print(f"{folder.path}: complete already" + (f", diverged: {diverged}" if diverged else ""))
+        elif "asynchronous" in cfg:
+            train_asynchronously(cfg, folder, config, command)
+        else:
+            train_in_rounds(cfg, folder, config, command)
+
+
+def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
+    """Run workers that wait for each other, under Lightning."""
+    import lightning
+    from hydra.utils import instantiate
+
+    from bench.callbacks import Autosave, History, Progress
+    from bench.module import Classifier
+    from datamodules.images import SplitPicture
+
     strategy = instantiate(cfg.strategy, _partial_=True)(
         algorithm=instantiate(cfg.algorithm),
         link=instantiate(cfg.link),

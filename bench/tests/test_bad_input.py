@@ -229,3 +229,13 @@ def test_csv_imports_no_wandb(tmp_path: Path) -> None:
         f" 'results_dir={tmp_path}']; from scripts.train import main; main(); assert 'wandb' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_two_processes_at_one_run(run: Callable[..., str], tmp_path: Path) -> None:
+    """The second is told, before it writes anything; the lock goes with whoever held it."""
+    folder = RunFolder(tmp_path / "results" / "local" / "sasg" / "seed=1")
+    with folder.held():
+        assert folder.is_held
+        assert "another process is at it" in run("algorithm=sasg")
+    assert not folder.is_held
+    assert [file.name for file in folder.path.iterdir()] == ["run.lock"]

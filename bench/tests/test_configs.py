@@ -128,7 +128,7 @@ def test_real_processes_from_the_command_line(tmp_path: Path) -> None:
     script, histories = str(Path(__file__).parents[2] / "scripts" / "train.py"), []
     common = ["algorithm=sasg", "workers=3", "logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=10",
               f"results_dir={tmp_path}"]  # fmt: skip
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=3"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
     for name, launcher, world in (
         ("simulated", [sys.executable], "simulated"),
         ("torchrun", torchrun, "processes"),

@@ -67,7 +67,7 @@ def test_it_shows_what_the_histories_say(chromium: Any, url: str, results: Path)
     experiment = Experiment.read("sasg_mnist", results)
     with opened(chromium, f"{url}#experiment=sasg_mnist") as window:
         assert window.title() == "bitbudget: sasg_mnist"
-        assert window.inner_text("#status") == "20 runs complete, 1 running"
+        assert window.inner_text("#status") == "20 runs complete, 1 interrupted"
         costs = window.eval_on_selector_all("#cost option", "options => options.map(o => o.value)")
         assert {"round", "uploads", "uplink_bits", "total_bits", "modelled_s"} <= set(costs)
         for cost in costs:
@@ -80,10 +80,10 @@ def test_it_shows_what_the_histories_say(chromium: Any, url: str, results: Path)
                     assert line["x"] == pytest.approx([mean(row[cost] for row in at) for at in rows])
                     assert line["y"] == pytest.approx([mean(row[metric] for row in at) for at in rows])
         window.select_option("#metric", "compression_error")
-        assert len(drawn(window, "sasg seed 99, running")["y"]) == 1
+        assert len(drawn(window, "sasg seed 99, interrupted")["y"]) == 1
         window.select_option("#metric", "train_loss")
         half = RunFolder(results / "sasg_mnist" / "sasg" / "seed=99").history()
-        assert drawn(window, "sasg seed 99, running")["y"] == [row["train_loss"] for row in half]
+        assert drawn(window, "sasg seed 99, interrupted")["y"] == [row["train_loss"] for row in half]
 
 
 @needs_chromium
@@ -219,11 +219,13 @@ def test_live(chromium: Any, results: Path, tmp_path: Path) -> None:
         run, rows = RunFolder(folder / "mine" / "sgd" / "seed=1"), RunFolder(source).history()
         run.write_config(RunFolder(source).config() | {"name": "mine"})
         window.wait_for_function("!document.getElementById('nothing').hidden")  # no evaluation yet
-        for num_rows in (2, 5):
-            run.write_history(rows[:num_rows])
-            seen = "n => document.getElementById('curves').data?.[0]?.y.length === n"
-            window.wait_for_function(seen, arg=num_rows)
-        assert window.inner_text("#status") == "0 runs complete, 1 running"
+        with run.held():
+            for num_rows in (2, 5):
+                run.write_history(rows[:num_rows])
+                seen = "n => document.getElementById('curves').data?.[0]?.y.length === n"
+                window.wait_for_function(seen, arg=num_rows)
+            assert window.inner_text("#status") == "0 runs complete, 1 running"
+        window.wait_for_function("document.getElementById('status').textContent === '0 runs complete, 1 interrupted'")
         run.write_summary(rows[:5], {"metric": "test_accuracy", "value": 0.9}, "python", downlink="dense")
         window.wait_for_function("document.getElementById('status').textContent === '1 runs complete'")
         answer = window.request.get(f"http://127.0.0.1:{server.server_port}/mine/sgd/seed%3D1/config.yaml")
@@ -266,6 +268,6 @@ def test_bad_input(tmp_path: Path) -> None:
     data = Store(tmp_path).data()
     assert [experiment["name"] for experiment in data["experiments"]] == ["good"]
     assert "unknown column joules" in data["problems"][0]
-    assert data["experiments"][0]["arms"][0]["runs"][0]["status"] == "running"
+    assert data["experiments"][0]["arms"][0]["runs"][0]["status"] == "interrupted"
     assert data["experiments"][0]["arms"][0]["color"] == COLORS["sgd"]
     json.dumps(data, allow_nan=False)

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from bench.errors import InputError
+from bench.results import RunFolder
 from bench.rules import LASGWK2
 from bench.strategy import CompressedStrategy
 from bench.tests.found import RANDOM, RECIPES, RULES
@@ -225,8 +226,10 @@ def test_a_run_killed_outright_goes_on(tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while not (folder / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert RunFolder(folder).is_held
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+    assert not RunFolder(folder).is_held
     assert not (folder / "summary.json").exists()
     subprocess.run(command("killed"), check=True)
     assert (folder / "history.csv").read_bytes() == (

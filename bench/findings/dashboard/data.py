@@ -47,10 +47,11 @@ class Store:
                 "experiments": experiments, "problems": problems}  # fmt: skip
 
     def _fingerprint(self, name: str) -> str:
-        """Changes with the files of an experiment's runs."""
+        """Changes with the files of an experiment's runs, and when one is taken up or dies."""
         files = sorted(f for kind in ("config.yaml", "history.csv", "summary.json")
                        for f in (self.results / name).glob(f"*/*/{kind}"))  # fmt: skip
-        stats = [(str(file), (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files]
+        stats: list[Any] = [(str(file), (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files]
+        stats += [RunFolder(lock.parent).is_held for lock in sorted((self.results / name).glob("*/*/run.lock"))]
         return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 
@@ -75,13 +76,19 @@ def _run(run: RunFolder, results: Path) -> dict[str, Any]:
     columns = [name for name in (*AXES, *SHOWN, "skips") if any(row[name] is not None for row in rows)]
     return {
         "seed": run.config()["seed"],
-        "status": "diverged" if "diverged" in summary else "complete" if summary else "running",
+        "status": _status(run, summary),
         "told": summary.get("diverged", ""),
         "path": run.path.relative_to(results).as_posix(),
         "history": {name: [row[name] for row in rows] for name in columns},
         "written": max(file.stat().st_mtime for file in run.files()),
         "target_round": summary.get("target", {}).get("round"),
     }
+
+
+def _status(run: RunFolder, summary: dict[str, Any]) -> str:
+    if summary:
+        return "diverged" if "diverged" in summary else "complete"
+    return "running" if run.is_held else "interrupted"
 
 
 def _table(experiment: Experiment) -> dict[str, Any]:

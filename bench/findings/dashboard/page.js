@@ -18,6 +18,7 @@ const told = (value) => // as exact as it is: counts in full, others to six digi
   Number.isInteger(value) || Math.abs(value) >= 1e6 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(6)));
 const isLog = (column) => data.logarithmic.includes(column);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+const unfinished = (run) => ["running", "interrupted"].includes(run.status);
 const pick = (columns, has) => columns.filter((column) => has.has(column));
 
 // ---- colours: a recipe's own, moved as little as it takes to be read on the card
@@ -149,14 +150,14 @@ function traces(arms, look) {
           `${data.titles[metric]} %{customdata[1]}%{customdata[2]}<extra></extra>`,
       });
     }
-    for (const run of arm.runs.filter((run) => run.status === "running")) {
+    for (const run of arm.runs.filter(unfinished)) {
       const points = band([run], cost, metric);
       if (!points.length) continue;
       shown.push({
         x: points.map((p) => p.x), y: points.map((p) => p.y), customdata: points.map((p) => [told(p.x), told(p.y)]),
-        name: `${arm.label} seed ${run.seed}, running`, type: "scatter",
+        name: `${arm.label} seed ${run.seed}, ${run.status}`, type: "scatter",
         mode: "lines+markers", line: { color: rgba(rgb, 0.7), width: 1 }, marker: { size: 3 },
-        hovertemplate: `<b>${arm.label}</b>, seed ${run.seed}, running<br>` +
+        hovertemplate: `<b>${arm.label}</b>, seed ${run.seed}, ${run.status}<br>` +
           `${data.titles[cost]} %{customdata[0]}<br>${data.titles[metric]} %{customdata[1]}<extra></extra>`,
       });
     }
@@ -255,7 +256,7 @@ function drawTradeOff() {
     const reached = complete.filter((run) => run.target_round !== null);
     const bits = reached.map((run) => run.history.total_bits?.[run.history.round.indexOf(run.target_round)]).filter((b) => b);
     const ends = complete.map((run) => run.history[metric]?.at(-1)).filter((v) => v !== undefined && v !== null);
-    const ended = arm.runs.filter((run) => run.status !== "running").length; // to diverge is to miss
+    const ended = arm.runs.filter((run) => !unfinished(run)).length; // to diverge is to miss
     if (reached.length < ended) missed.push(`${arm.label} (${ended - reached.length} of ${ended})`);
     if (state.hidden.has(arm.label) || !bits.length || !ends.length) continue;
     const { rgb } = look.get(arm.label);
@@ -326,7 +327,7 @@ function drawRuns() {
     const last = (column) => run.history[column]?.at(-1) ?? "";
     const shown = (value) => (value === "" || value === null ? "" : told(value));
     const when = new Date(1000 * run.written).toLocaleString();
-    const cells = [arm.label, run.seed, run.status === "running" ? `running, last heard of ${when}` : run.status,
+    const cells = [arm.label, run.seed, unfinished(run) ? `${run.status}, last heard of ${when}` : run.status,
       shown(last("round")), shown(last(metric))];
     return make("tr", {}, ...cells.map((text, at) => make("td", { textContent: text, className: at ? "" : "name", title: at === 2 ? run.told : "" })),
       make("td", {}, link("config.yaml"), " ", ...(run.history.round ? [link("history.csv")] : [])));
@@ -363,7 +364,7 @@ function drawControls() {
   const runs = state.experiment.arms.flatMap((arm) => arm.runs);
   const count = (status) => runs.filter((run) => run.status === status).length;
   const parts = [`${count("complete")} runs complete`];
-  for (const status of ["running", "diverged"]) if (count(status)) parts.push(`${count(status)} ${status}`);
+  for (const status of ["running", "interrupted", "diverged"]) if (count(status)) parts.push(`${count(status)} ${status}`);
   byId("status").textContent = parts.join(", ");
 }
 
