@@ -7,7 +7,7 @@ from typing import Any
 from bench.errors import InputError
 from bench.findings.experiments import Arm, Experiment, experiments_in
 from bench.findings.look import COSTS, LOGARITHMIC, TITLES, color
-from bench.findings.tables import cost_table
+from bench.findings.tables import table
 from bench.results import METRICS, RunFolder
 
 AXES = (*COSTS, "uplink_bits_paper", "data_passes")
@@ -92,10 +92,10 @@ def _status(run: RunFolder, summary: dict[str, Any]) -> str:
 
 
 def _table(experiment: Experiment) -> dict[str, Any]:
-    """What was paid, every cell as people read it and as a number to sort by."""
+    """The experiment's own table, every cell as people read it and as a number to sort by."""
     asked = experiment.spec.get("table") or {}
-    at = asked.get("at", "target")
-    table = cost_table(experiment, at)
-    columns = [{"key": c.key, "title": c.title, "name": c.style == "name"} for c in table.columns]
-    rows = [[[table.text(row, c), table.number(row, c)] for c in table.columns] for row in table.rows]
-    return {"at": at, "caption": table.caption, "columns": columns, "rows": rows}
+    shown = table(experiment)
+    columns = [{"key": c.key, "title": c.title, "name": c.style == "name"} for c in shown.columns]
+    rows = [[[shown.text(row, c), shown.number(row, c)] for c in shown.columns] for row in shown.rows]
+    at = "end" if asked.get("kind") == "sweep" else asked.get("at", "target")
+    return {"at": at, "caption": shown.caption, "columns": columns, "rows": rows}
