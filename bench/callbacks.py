@@ -60,7 +60,8 @@ class History(Callback):
         if trainer.is_global_zero:
             self.folder.write_config(self.config)
             for logger in trainer.loggers:
-                logger.log_hyperparams(dict(self.config))
+                with going_on("logger", Exception):
+                    logger.log_hyperparams(dict(self.config))
             for row in self.rows:
                 self._log(trainer, row)
 

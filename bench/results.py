@@ -7,7 +7,7 @@ unless a matrix tells several of its runs apart.
                     because it diverged, and then it says where
     split.png       who held which samples
     last.ckpt       where an interrupted run goes on; removed when it is complete
-    run.lock        held by the process that is at it; removed when it is complete
+    run.lock        held by the process that is at it
     wandb.id        the W&B run that it is logged to, if it is
 
 Each file appears whole or not at all.
@@ -18,7 +18,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -136,8 +136,11 @@ class RunFolder:
             yield
         finally:
             lock.release()
-            if self.is_complete:
+            if self.is_complete or not self.files():
                 self.lock.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, as a rule; but a run that was refused leaves nothing
+                for folder in (self.path, *self.path.parents[:2]):
+                    folder.rmdir()
 
     @property
     def wandb_id(self) -> str | None:

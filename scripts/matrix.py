@@ -57,9 +57,10 @@ def matrix(overrides: list[str]) -> None:
     if cfg.jobs is not None and not (isinstance(cfg.jobs, int) and cfg.jobs >= 1):
         raise InputError(f"jobs: {cfg.jobs}; at least 1 is needed, or null for one a core")
     pending = [cell for cell in grid if not cell.folder.is_complete]
-    if complete := [cell for cell in grid if cell.folder.is_complete]:  # the first stands for all: they share the rest
-        with initialize_config_module("configs", version_base="1.3"):
-            complete[0].folder.check(described(compose("train", complete[0].overrides)))
+    # A misspelt key or another config is told at once; one cell stands for all, as composing each takes long.
+    first = next((cell for cell in grid if cell.folder.is_complete), grid[0])
+    with initialize_config_module("configs", version_base="1.3"):
+        first.folder.check(described(compose("train", first.overrides)))
     num_cores = os.cpu_count() or 1
     jobs = cfg.jobs or (max(1, num_cores // cfg.threads) if cfg.trainer.accelerator == "cpu" else 1)
     bars: queue.Queue[int] = queue.Queue()
