@@ -2,7 +2,7 @@
 
 A simulation must give the bits of real processes, and a product of ten workers' samples may round differently from
 ten products. So on a CPU workers go through a linear layer together only where that was tried and found to change
-nothing. (Convolutions change nothing either, but ten small ones stay in the cache, and are faster; see `Trial`.)
+nothing. Convolutions for all are an affair of accelerators: on a CPU ten small ones stay in the cache, and are faster.
 """
 
 from functools import cache

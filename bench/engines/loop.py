@@ -101,10 +101,8 @@ class LoopEngine(Engine):
 
     def _seed(self, seed: int) -> None:
         """As `torch.manual_seed`, but that also writes out the call stack for each accelerator that is not there."""
-        torch.default_generator.manual_seed(seed)
-        for device in self._devices():
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+        on_cpu = self.layout.vector.device.type == "cpu"
+        (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
 
     def _devices(self) -> list[torch.device]:
         """Those besides the CPU whose random numbers a step may draw."""
