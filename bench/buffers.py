@@ -26,10 +26,10 @@ class WorkerBuffers:
         for name, buffer in self.buffers.items():
             self.rows[name][worker] = buffer
 
-    def average(self, everyone: dict[str, Tensor]) -> None:
-        """Give the module the mean of all M workers' rows, for evaluation; of whole numbers, worker 0's."""
+    def average(self, everyone: dict[str, Tensor], ranks: slice = slice(None)) -> None:
+        """Give the module the mean of these workers' rows of all M, to be evaluated; of whole numbers the first's."""
         for name, buffer in self.buffers.items():
-            rows = everyone[name].to(buffer.device)
+            rows = everyone[name][ranks].to(buffer.device)
             buffer.copy_(rows.mean(dim=0) if buffer.is_floating_point() else rows[0])
 
     def state_dict(self) -> dict[str, Tensor]:

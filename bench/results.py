@@ -18,7 +18,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -113,14 +113,18 @@ class RunFolder:
     @property
     def is_held(self) -> bool:
         """Whether a process is at this run now."""
+        if not self.lock.exists():
+            return False
+        lock = FileLock(self.lock)
         try:
-            with self.held(wait_s=0) if self.lock.exists() else nullcontext():
-                return False
-        except InputError:
+            lock.acquire(timeout=0)
+        except Timeout:
             return True
+        lock.release()
+        return False
 
     @contextmanager
-    def held(self, wait_s: float = 1) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """Keep other processes out of this run. The system lets go of it when a process dies, however it does.
 
         Raises:
@@ -129,7 +133,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.lock)
         try:
-            lock.acquire(timeout=wait_s)
+            lock.acquire(timeout=1)  # who only looks whether it is held has it for an instant
         except Timeout:
             raise InputError(f"{self.path}: another process is at it; let it end, or choose another name=") from None
         try:

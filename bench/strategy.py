@@ -220,20 +220,23 @@ class _Compressed(_Base):
     def on_validation_start(self) -> None:
         """Evaluate with the workers' average buffers."""
         if self._cohort is not None:  # not without a fit
-            self._everyones_buffers = self._average_buffers()
+            self._everyones_buffers, self._serving = self._average_buffers(), slice(None)
 
     def validation_step(self, batch: Any, *rest: Any, **kwargs: Any) -> Any:
         """Of a batch that some workers serve, with the average of their buffers."""
-        if not isinstance(batch, Served):
-            return super().validation_step(batch, *rest, **kwargs)
-        if self._cohort is not None:
-            self._buffers.average({name: rows[batch.ranks] for name, rows in self._everyones_buffers.items()})
-        return super().validation_step(batch.tree, *rest, **kwargs)
+        tree, ranks = batch if isinstance(batch, Served) else (batch, slice(None))
+        self._serve(ranks)
+        return super().validation_step(tree, *rest, **kwargs)
 
     def on_validation_end(self) -> None:
         """Leave the module with the average of all."""
-        if self._cohort is not None:
-            self._buffers.average(self._everyones_buffers)
+        self._serve(slice(None))
+
+    def _serve(self, ranks: slice) -> None:
+        """Evaluate with the average buffers of these workers from now on."""
+        if self._cohort is not None and ranks != self._serving:
+            self._buffers.average(self._everyones_buffers, ranks)
+            self._serving = ranks
 
     def on_train_end(self) -> None:
         """Leave the module with the workers' average buffers."""

@@ -63,11 +63,11 @@ class Linear(Layer):
 
     def write(self, row: int, views: Views) -> None:
         weight, *bias = self.slots
-        delta = aligned(self.delta[row])
+        x, delta = aligned(self.x[row]), aligned(self.delta[row])
         if delta.dtype == views[weight].dtype:
-            torch.mm(delta.T, aligned(self.x[row]), out=views[weight])
+            torch.mm(delta.T, x, out=views[weight])
         else:
-            views[weight].copy_(torch.mm(delta.T, self.x[row]))
+            views[weight].copy_(torch.mm(delta.T, x))
         for slot in bias:
             torch.sum(delta, 0, dtype=views[slot].dtype, out=views[slot])
 
@@ -115,7 +115,7 @@ class Convolution(Layer):
 
 @dataclass
 class Loose(Layer):
-    """A parameter whose gradient is small, and kept. delta: (R, …), the gradient."""
+    """A parameter of no layer above, of which every worker had a copy. delta: (R, …), its gradient."""
 
     slots: tuple[int, ...]
     delta: Tensor

@@ -231,7 +231,7 @@ def test_an_overflow_of_the_sum_is_found() -> None:
 
 
 class Kinds(Toy):
-    """Batch norm, evaluated on batches that even workers serve, then odd ones; notes with what."""
+    """Batch norm, evaluated on batches that even workers serve, then odd ones, then all; notes with what."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ class Kinds(Toy):
         self.means: list[Tensor] = []
 
     def val_dataloader(self) -> DataLoader:
-        batches: Any = [(torch.zeros(4, 20), slice(source, None, 2)) for source in range(2)]
+        batches: Any = [(torch.zeros(4, 20), ranks) for ranks in (slice(0, None, 2), slice(1, None, 2), slice(None))]
         return DataLoader(batches, batch_size=None, collate_fn=Served._make)
 
     def validation_step(self, batch: Tensor) -> None:
@@ -249,12 +249,13 @@ class Kinds(Toy):
 
 def test_some_workers_serve_a_batch() -> None:
     """It is evaluated with the average of their statistics; afterwards the module has that of all again."""
-    options = {**QUIET, "limit_val_batches": 2, "max_steps": 3, "val_check_interval": 3}
+    options = {**QUIET, "limit_val_batches": 3, "max_steps": 3, "val_check_interval": 3}
     trainer, module = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), **options), Kinds()
     trainer.fit(module, DataLoader(toy_data(), batch_size=16))
     rows = trainer.strategy._buffers.rows["network.0.running_mean"]  # pyright: ignore[reportAttributeAccessIssue]
-    *_, even, odd = module.means
+    *_, even, odd, everyone = module.means
     assert torch.equal(even, rows[::2].mean(dim=0))
     assert torch.equal(odd, rows[1::2].mean(dim=0))
     assert not torch.equal(even, odd)
+    assert torch.equal(everyone, rows.mean(dim=0))
     assert torch.equal(module.get_buffer("network.0.running_mean"), rows.mean(dim=0))
