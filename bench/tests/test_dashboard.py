@@ -171,7 +171,8 @@ def test_settings_are_picked_where_arms_are_many(chromium: Any, url: str) -> Non
     with opened(chromium, f"{url}#experiment=gspar_sgd") as window:
         few = names(window)
         assert {name.partition(",")[0] for name in few} == {"sgd", "gspar", "unisp"}  # none is left out unasked
-        assert window.inner_text("#picked") == f"{len(few)} of 60 arms"
+        num_arms = len(list((RESULTS / "gspar_sgd").glob("*/seed=1")))
+        assert window.inner_text("#picked") == f"{len(few)} of {num_arms} arms"
         window.select_option("select[data-setting=ridge]", "")
         assert len(names(window)) > len(few)
         window.select_option("select[data-setting=factor]", "0.0625")
@@ -255,7 +256,7 @@ def test_the_page_loads_nothing(results: Path) -> None:
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    """No results at all; an experiment that cannot be read, which is named and hides no other."""
+    """No results at all; an experiment that cannot be read, or a run, which are named and hide no other."""
     with pytest.raises(InputError, match=r"results: .* holds no run"):
         write(tmp_path)
     for name, header in (
@@ -265,9 +266,14 @@ def test_bad_input(tmp_path: Path) -> None:
         run = RunFolder(tmp_path / name / "sgd" / "seed=1")
         run.write_config({"name": name, "seed": 1, "algorithm": {"name": "sgd"}})
         (run.path / "history.csv").write_text(f"{header}\n1,2{',3' * (header.count(',') - 1)}\n")
+    other = RunFolder(tmp_path / "good" / "sgd" / "seed=2")
+    other.write_config({"name": "good", "seed": 2, "algorithm": {"name": "sgd"}})
+    (other.path / "summary.json").write_text("[1]")
     data = Store(tmp_path).data()
     assert [experiment["name"] for experiment in data["experiments"]] == ["good"]
-    assert "unknown column joules" in data["problems"][0]
+    assert [run["seed"] for run in data["experiments"][0]["arms"][0]["runs"]] == [1], "a damaged run hides no other"
+    assert f"{other.path / 'summary.json'}: damaged" in data["problems"][0]
+    assert "unknown column joules" in data["problems"][1]
     assert data["experiments"][0]["arms"][0]["runs"][0]["status"] == "interrupted"
     assert data["experiments"][0]["arms"][0]["color"] == COLORS["sgd"]
     json.dumps(data, allow_nan=False)
