@@ -149,7 +149,12 @@ class Autosave(Callback):
         if trainer.strategy.broadcast(due):
             partial = self.path.with_suffix(".partial")
             with going_on("checkpoint"):
-                trainer.save_checkpoint(partial)
+                try:
+                    trainer.save_checkpoint(partial)
+                except OSError:
+                    partial.unlink(missing_ok=True)
+                    trainer.strategy.barrier()  # the one that the others wait at
+                    raise
                 if trainer.is_global_zero:
                     partial.replace(self.path)
             self.saved_at = time.monotonic()

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from bench.errors import InputError
+from bench.overrides import composable
 from bench.results import RunFolder
 
 
@@ -35,7 +36,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         InputError: the config has no matrix.
     """
     with initialize_config_module("configs", version_base="1.3"):
-        shared = compose("train", overrides)
+        shared = compose("train", composable(overrides))
         if not shared.matrix:
             raise InputError("experiment: none with a matrix given; for one run there is scripts/train.py")
         axes = OmegaConf.to_container(shared.matrix)

@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -92,15 +93,33 @@ class RunFolder:
         """The folder of the run that a config describes.
 
         Raises:
-            InputError: it has no name.
+            InputError: it has no name, or one that is no folder's.
         """
-        if not cfg.name:
-            raise InputError(f"name: {cfg.name!r}; results need one")
+        for key in ("name", "label"):
+            if not (given := str(cfg[key] or "")).strip() or "/" in given or given in (".", ".."):
+                raise InputError(f"{key}: {cfg[key]!r}; results need one, a folder's name")
         return cls(Path(cfg.results_dir) / cfg.name / cfg.label / f"seed={cfg.seed}")
 
     @property
     def checkpoint(self) -> Path:
         return self.path / "last.ckpt"
+
+    def checked_checkpoint(self) -> Path | None:
+        """Where the run goes on, if it was interrupted.
+
+        Raises:
+            InputError: the checkpoint is damaged.
+        """
+        if not self.checkpoint.exists():
+            return None
+        try:
+            with zipfile.ZipFile(self.checkpoint) as archive:
+                damaged = archive.testzip()
+        except zipfile.BadZipFile as error:
+            damaged = str(error)
+        if damaged:
+            raise InputError(f"{self.checkpoint}: damaged, remove it and the run begins anew: {damaged}")
+        return self.checkpoint
 
     @property
     def is_complete(self) -> bool:
@@ -161,16 +180,20 @@ class RunFolder:
         return [file for name in names if (file := self.path / name).exists()]
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Make sure that this folder, if it holds a run, holds one under this config.
+        """Make sure that this folder, if it holds a run, holds one under this config, whatever its target.
 
         Raises:
             InputError: another config; the message names the keys that differ.
         """
         if not (self.path / "config.yaml").exists():
             return
-        if differing := differences(self.config(), config):
+        known = {key: value for key, value in self.config().items() if key != "target"}
+        wanted = {key: value for key, value in config.items() if key != "target"}
+        if differing := differences(known, wanted):
             told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in differing.items())
-            raise InputError(f"{self.path}: written under another config: {told}; choose another name= or remove it")
+            raise InputError(
+                f"{self.path}: written under another config: {told}; choose another name= or label=, or remove it"
+            )
 
     def config(self) -> dict[str, Any]:
         """What was run.
@@ -227,8 +250,26 @@ class RunFolder:
             "versions": versions(),
             "command": command,
         }
-        write_whole(self.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        self._write_summary(summary)
         self.checkpoint.unlink(missing_ok=True)
+
+    def _write_summary(self, summary: Mapping[str, Any]) -> None:
+        write_whole(self.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+    def retarget(self, target: Mapping[str, Any]) -> None:
+        """Tell of a complete run what another target took.
+
+        Raises:
+            InputError: the history has no such metric; a file is damaged.
+        """
+        metric, value = target["metric"], target["value"]
+        summary = self.summary()
+        if (summary["target"]["metric"], summary["target"]["value"]) == (metric, value):
+            return
+        rows = self.history()
+        refuse_target(metric, rows[-1] if rows else None)
+        self.write_config(self.config() | {"target": dict(target)})
+        self._write_summary(summary | {"target": target_reached(rows, metric, value)})
 
     def summary(self) -> dict[str, Any]:
         """What it came to.
@@ -238,7 +279,9 @@ class RunFolder:
         """
         file = self.path / "summary.json"
         with _readable(file):
-            return json.loads(file.read_text("utf-8"))
+            if not isinstance(summary := json.loads(file.read_text("utf-8")), dict):
+                raise ValueError("no summary")
+            return summary
 
 
 @contextmanager

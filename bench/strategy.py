@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 import torch.distributed as dist
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from bench.adversary import Adversary
@@ -84,7 +86,8 @@ class _Compressed(_Base):
     @property
     def cohort(self) -> Cohort:
         """The workers and their server; there from the start of `fit`."""
-        assert self._cohort is not None, "the cohort exists only once fit has started"
+        if self._cohort is None:
+            raise RuntimeError("cohort, ledger: there are none before fit has started")
         return self._cohort
 
     @property
@@ -104,16 +107,21 @@ class _Compressed(_Base):
         assert module is not None
         if not module.automatic_optimization:
             raise InputError("automatic_optimization: False; a compressed strategy steps the optimizer itself")
-        if trainer.accumulate_grad_batches != 1:
-            raise InputError(
-                f"accumulate_grad_batches: {trainer.accumulate_grad_batches}; 1 is needed, use larger batches"
-            )
+        accumulated = {trainer.accumulate_grad_batches} | {
+            number
+            for callback in trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(callback, GradientAccumulationScheduler)
+            for number in callback.scheduling.values()
+        }
+        if accumulated != {1}:
+            raise InputError(f"accumulate_grad_batches: {max(accumulated)}; 1 is needed, use larger batches")
         if getattr(self.precision_plugin, "scaler", None) is not None:
             raise InputError("precision: 16-mixed scales the loss; 32-true or bf16-mixed is needed")
         if "bf16" in str(self.precision_plugin.precision) and not _has_bfloat16(self.root_device):
             given = self.precision_plugin.precision
             raise InputError(f"precision: {given}; {self.root_device} does not compute in it, 32-true is needed")
         self._layout = Layout(module.named_parameters())
+        self._trained = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
         self._share_initial_state(module)
         self._buffers = WorkerBuffers(module, len(self.world.local_ranks))
         super().setup_optimizers(trainer)
@@ -129,6 +137,10 @@ class _Compressed(_Base):
         """Losses and gradients of the local workers; returns the mean loss, without a graph."""
         module, ranks = self.lightning_module, self.world.local_ranks
         assert module is not None
+        for name, parameter, trained in self._trained:
+            if parameter.requires_grad != trained:
+                became = f"{parameter.requires_grad} during fit; what is trained is settled when it starts"
+                raise InputError(f"requires_grad: {name} became {became}")
         shards = deal(batch, len(ranks))
         noise = [Noise(self.seed, self.ledger.rounds, rank) for rank in ranks]
 
@@ -308,8 +320,8 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
         **kwargs: Any,
     ) -> None:
         super().__init__(algorithm, link, seed, engine, adversary, estimator, device=device or "cpu", **kwargs)
-        if workers < 1:
-            raise InputError(f"workers: {workers}; at least 1 is needed")
+        if not isinstance(workers, int) or workers < 1:
+            raise InputError(f"workers: {workers!r}; an integer, at least 1, is needed")
         self._world = SimulatedWorld(workers)
         self._device_given = device is not None
 
@@ -324,6 +336,8 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
 
     @parallel_devices.setter
     def parallel_devices(self, devices: Sequence[torch.device]) -> None:
+        if len(devices) > 1:
+            rank_zero_warn(f"devices: {len(devices)}; all workers are simulated on the first, {devices[0]}")
         if not self._device_given:
             self._root_device = devices[0]
 

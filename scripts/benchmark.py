@@ -50,6 +50,7 @@ from datamodules.mnist import MNIST
 from models.mlp import mlp
 from models.resnet import resnet18, resnet20
 from scripts.bare import fit, keep_quiet
+from scripts.cli import guarded
 from scripts.train import train
 
 WARM_UP = 12  # rounds, in the first ten of which lazy rules are not lazy
@@ -256,6 +257,13 @@ def main() -> None:
     names = [*bench.recipe_names(), *PARTS]
     if unknown := set(args.recipes) - set(names):
         parser.error(f"unknown recipe {', '.join(sorted(unknown))}; there is {', '.join(names)}")
+    if args.rounds < (chunk := CASES[args.model].chunk):
+        parser.error(f"--rounds: {args.rounds}; at least {chunk} are needed, a chunk of {args.model}")
+    guarded(lambda: benchmark(args))
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Print a line a recipe, then what the parts print."""
     if recipes := [name for name in args.recipes if name not in PARTS]:
         print(f"{'recipe':<16}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
     case = CASES[args.model]

@@ -1,8 +1,11 @@
-"""Errors as people want to read them: one line on bad input, exit status 2."""
+"""Errors as people want to read them: one line on bad input, exit status 2. HYDRA_FULL_ERROR=1 shows where, too."""
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
+
+IN_FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def guarded(main: Callable[[], None]) -> None:
@@ -12,15 +15,17 @@ def guarded(main: Callable[[], None]) -> None:
     from lightning.pytorch.utilities import rank_zero_only
     from omegaconf.errors import OmegaConfBaseException
 
-    from bench.errors import InputError, NonFiniteError, WorkerLostError
+    from bench.errors import NonFiniteError, WorkerLostError
 
-    ours = (InputError, NonFiniteError, WorkerLostError)
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let Hydra's errors come here instead of printing them itself
+    # ValueError: ours, and what torch, Lightning and Hydra say of arguments; OSError: a place that cannot be written.
+    told = (ValueError, OSError, NonFiniteError, WorkerLostError, HydraException, OmegaConfBaseException)
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (*ours, HydraException, OmegaConfBaseException, MisconfigurationException) as error:
+    except (*told, MisconfigurationException) as error:
+        if IN_FULL:
+            traceback.print_exc()
         # What all processes know, one says; a lost worker is known to those it left.
         if getattr(rank_zero_only, "rank", 0) == 0 or isinstance(error, WorkerLostError):
             print(f"error: {one_line(error)}", file=sys.stderr)
@@ -31,11 +36,9 @@ def one_line(error: BaseException) -> str:
     """The heart of an error's message, without Hydra's wrapping."""
     from hydra.errors import InstantiationException, MissingConfigException
 
-    from bench.errors import InputError
-
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}: {name!r}; one of {', '.join(error.options)} is needed"
-    if isinstance(error, InstantiationException) and isinstance(error.__cause__, InputError):
-        return str(error.__cause__)
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
+        return one_line(error.__cause__)
     return " ".join(str(error).split())

@@ -23,8 +23,9 @@ from bench.errors import InputError
 from bench.findings.experiments import Experiment
 from bench.findings.tables import table
 from bench.grid import Cell, cells
+from bench.overrides import composable
 from scripts.cli import guarded, one_line
-from scripts.train import described
+from scripts.train import described, refuse
 
 TRAIN = Path(__file__).with_name("train.py")
 
@@ -60,7 +61,12 @@ def matrix(overrides: list[str]) -> None:
     # A misspelt key or another config is told at once; one cell stands for all, as composing each takes long.
     first = next((cell for cell in grid if cell.folder.is_complete), grid[0])
     with initialize_config_module("configs", version_base="1.3"):
-        first.folder.check(described(compose("train", first.overrides)))
+        one = compose("train", composable(first.overrides))
+        refuse(one)
+        first.folder.check(described(one))
+    for cell in grid:
+        if cell.folder.is_complete:
+            cell.folder.retarget(cfg.target)
     num_cores = os.cpu_count() or 1
     jobs = cfg.jobs or (max(1, num_cores // cfg.threads) if cfg.trainer.accelerator == "cpu" else 1)
     bars: queue.Queue[int] = queue.Queue()

@@ -19,9 +19,11 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scripts.cli import guarded, one_line
+from bench.overrides import composable
+from scripts.cli import IN_FULL, guarded, one_line
 
 # What does not change a result: where it lies, who watches, what else is run, what it is compared with.
 NOT_RESULTS = (
@@ -37,6 +39,17 @@ NOT_RESULTS = (
     "figure",
     "table",
 )
+
+# Arguments of lightning.Trainer that a run of ours decides about.
+OURS = {
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+}
+HANDED_OVER = ("strategy", "logger", "callbacks")
+UNMEANT = ("max_time", "fast_dev_run", "barebones")  # would end a run early, or without its history
 
 HARMLESS = (
     ".*does not have many workers",  # data are batched on the device
@@ -57,25 +70,19 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     import bench  # noqa: F401  registers the strategies, in this process whoever launched it
-    from bench.errors import InputError
-    from bench.results import RunFolder, refuse_target
+    from bench.results import RunFolder
 
+    refuse(cfg)
     torch.set_num_threads(cfg.threads)
     logging.getLogger("lightning").setLevel(logging.ERROR)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message, module="lightning")
-    if cfg.workers < 1:
-        raise InputError(f"workers: {cfg.workers}; at least 1 is needed")
-    if cfg.seed < 0:
-        raise InputError(f"seed: {cfg.seed}; at least 0 is needed")
-    if cfg.trainer.accelerator in ("cuda", "gpu") and not torch.accelerator.is_available():
-        raise InputError(f"trainer.accelerator: {cfg.trainer.accelerator}; there is none here, cpu is allowed")
-    refuse_target(cfg.target.metric)
     folder = RunFolder.of(cfg)
     folder.check(config := described(cfg))
     command = " ".join(["python scripts/train.py", *overrides])
     with folder.held() if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
         if folder.is_complete:
+            folder.retarget(cfg.target)
             diverged = folder.summary().get("diverged")
             print(f"{folder.path}: complete already" + (f", diverged: {diverged}" if diverged else ""))
         elif "asynchronous" in cfg:
@@ -84,12 +91,28 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
             train_in_rounds(cfg, folder, config, command)
 
 
+def refuse(cfg: DictConfig) -> None:
+    """Raise InputError where a config cannot be run here, as far as can be told before its parts are made."""
+    import lightning
+    import torch
+
+    from bench.errors import InputError
+    from bench.results import refuse_target
+    from bench.settings import refuse_settings
+
+    refuse_settings(resolved(cfg), lightning.Trainer, (*OURS, *HANDED_OVER, *UNMEANT))
+    refuse_target(cfg.target.metric)
+    if cfg.trainer.accelerator in ("cuda", "gpu") and not torch.accelerator.is_available():
+        raise InputError(f"trainer.accelerator: {cfg.trainer.accelerator}; there is none here, cpu is allowed")
+
+
 def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
     """Run workers that wait for each other, under Lightning."""
     import lightning
     from hydra.utils import instantiate
 
     from bench.callbacks import Autosave, History, Progress
+    from bench.errors import InputError
     from bench.module import Classifier
     from datamodules.images import SplitPicture
 
@@ -105,23 +128,20 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
     objective = instantiate(cfg.get("objective")) or Classifier
     module = objective(instantiate(cfg.model), instantiate(cfg.optimizer), instantiate(cfg.get("schedule")))
     history = History(folder, config, command)
-    trainer = lightning.Trainer(
-        strategy=strategy,
-        logger=start_logger(cfg, folder),
-        callbacks=[
-            history,
-            SplitPicture(folder.path / "split.png"),
-            Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)),
-            Progress(),
-        ],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        **cfg.trainer,
-    )
-    resume = folder.checkpoint if folder.checkpoint.exists() else None
+    callbacks = [
+        history,
+        SplitPicture(folder.path / "split.png"),
+        Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)),
+        Progress(),
+    ]
+    logger = start_logger(cfg, folder)
+    try:
+        trainer = lightning.Trainer(strategy=strategy, logger=logger, callbacks=callbacks, **OURS, **cfg.trainer)
+    except (TypeError, ImportError) as error:  # Lightning's words for devices that cannot be, or are not installed
+        raise InputError(f"trainer: {error}") from error
+    if (num_processes := trainer.strategy.world.size) != cfg.workers:  # pyright: ignore[reportAttributeAccessIssue]
+        raise InputError(f"trainer.devices: {num_processes} processes; one a worker is needed, {cfg.workers}")
+    resume = folder.checked_checkpoint()
     if resume and trainer.is_global_zero:
         print(f"{folder.path}: going on from its last checkpoint")
     try:
@@ -202,20 +222,37 @@ def start_logger(cfg: DictConfig, folder: Any) -> Any:
 
 def described(cfg: DictConfig) -> dict[str, Any]:
     """What config.yaml holds: all that a result depends on."""
+    plain = resolved(cfg)
+    plain["data"].pop("data_dir", None)
+    return {key: value for key, value in plain.items() if key not in NOT_RESULTS}
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    plain["data"].pop("data_dir", None)
-    return {str(key): value for key, value in plain.items() if key not in NOT_RESULTS}
+    return {str(key): value for key, value in plain.items()}
 
 
 @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
 def _hydra_main(cfg: DictConfig) -> None:
-    overrides = list(HydraConfig.get().overrides.task)
-    guarded(lambda: train(cfg, overrides))  # inside Hydra, which would add lines of its own
+    os.environ["HYDRA_FULL_ERROR"] = str(int(IN_FULL))  # as it was, for the processes of a run
+    job = HydraConfig.get()
+    try:
+        # Guarded inside Hydra, which would add lines of its own.
+        guarded(lambda: train(cfg, list(job.overrides.task)))
+    except SystemExit as ended:
+        if job.mode is not RunMode.MULTIRUN or ended.code != 2:
+            raise
+        # The sweep goes on with its other runs.
 
 
 def main() -> None:
-    guarded(_hydra_main)
+    def composed() -> None:
+        sys.argv[1:] = composable(sys.argv[1:])
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors come here instead of printing them itself
+        _hydra_main()
+
+    guarded(composed)
 
 
 if __name__ == "__main__":

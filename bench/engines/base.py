@@ -1,6 +1,7 @@
 """What an engine gives: the gradients of several workers, each from its own batch."""
 
 import contextlib
+import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torchmetrics import Metric
 
 from bench.buffers import WorkerBuffers
 from bench.errors import InputError
@@ -46,6 +48,24 @@ def logging_replaced(module: nn.Module, log: Callable[..., None]) -> Iterator[No
     finally:
         for name in shadows:
             del vars(module)[name]
+
+
+@contextlib.contextmanager
+def without_traces(module: nn.Module) -> Iterator[None]:
+    """Undo what a step leaves in a module's attributes: a loss in a list, a batch that a metric has counted."""
+
+    def kept(owner: nn.Module, value: Any) -> Any:
+        if isinstance(owner, Metric) and isinstance(value, Tensor):
+            return value.clone()  # metrics add to it in place
+        return copy.copy(value) if isinstance(value, list | dict | set) else value
+
+    before = {m: {name: kept(m, value) for name, value in vars(m).items()} for m in module.modules()}
+    try:
+        yield
+    finally:
+        for m, attributes in before.items():
+            vars(m).clear()
+            vars(m).update(attributes)
 
 
 def _refuse_to_log(*args: Any, **kwargs: Any) -> None:

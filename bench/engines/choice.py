@@ -1,9 +1,7 @@
 """Which engine: the loop, or one that was tried on a batch and gave the same."""
 
-import contextlib
-import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import lightning
@@ -12,7 +10,7 @@ from torch import Tensor
 from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Step
+from bench.engines.base import Engine, Step, without_traces
 from bench.engines.joint import JointEngine
 from bench.engines.loop import LoopEngine
 from bench.engines.vmap import VmapEngine
@@ -109,12 +107,17 @@ class Trial:
 
     def _run(self, engine: Engine) -> dict[str, Tensor] | None:
         """Losses, gradients and buffers, a row a worker; None where the step kept a tensor of vmap's."""
-        with _without_traces(self.module, self.buffers):
-            gradients = engine.gradients(self.step, self.batch, self.noise)
-            dense = gradients.dense(torch.arange(len(self.noise)))
-            if _holds_tracers(self.module):
-                return None
+        rows = self.buffers.rows
+        self.buffers.rows = {name: values.clone() for name, values in rows.items()}
+        try:
+            with without_traces(self.module):
+                gradients = engine.gradients(self.step, self.batch, self.noise)
+                dense = gradients.dense(torch.arange(len(self.noise)))
+                if _holds_tracers(self.module):
+                    return None
             return {**self.buffers.rows, "losses": gradients.losses, "gradients": dense}
+        finally:
+            self.buffers.rows = rows
 
 
 def _alike(tried: Tensor, expected: Tensor, tolerance: float) -> bool:
@@ -124,25 +127,6 @@ def _alike(tried: Tensor, expected: Tensor, tolerance: float) -> bool:
     tried, expected = tried.reshape(len(tried), -1), expected.reshape(len(expected), -1)
     distance, allowed = (tried - expected).norm(dim=1), tolerance * expected.norm(dim=1)
     return bool((distance <= allowed).logical_or(distance.isnan()).all())  # what is broken shows in the round
-
-
-@contextlib.contextmanager
-def _without_traces(module: lightning.LightningModule, buffers: WorkerBuffers) -> Iterator[None]:
-    """Undo what a trial leaves in buffers and in the module's attributes, such as a loss appended to a list."""
-
-    def copied(value: Any) -> Any:
-        return copy.copy(value) if isinstance(value, list | dict | set) else value
-
-    rows = buffers.rows
-    buffers.rows = {name: values.clone() for name, values in rows.items()}
-    before = {m: {name: copied(value) for name, value in vars(m).items()} for m in module.modules()}
-    try:
-        yield
-    finally:
-        for m, attributes in before.items():
-            vars(m).clear()
-            vars(m).update(attributes)
-        buffers.rows = rows
 
 
 def _holds_tracers(module: lightning.LightningModule) -> bool:

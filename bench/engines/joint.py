@@ -21,6 +21,7 @@ from bench.engines.base import (
     UnsupportedModule,
     WorkerGradients,
     vmapped,
+    without_traces,
 )
 from bench.engines.intercept import Intercept
 from bench.engines.layers import Layer, Loose, Tape
@@ -111,7 +112,8 @@ class JointEngine(Engine):
             vectors = list(same)
             groups.append((slice(start, start := start + len(vectors)), vectors[0]))
         buffers = {name: values[list(rows)] for name, values in self.buffers.rows.items()}
-        return self._pass(groups, buffers, step, batch, len(noise))[0]
+        with without_traces(self.module):
+            return self._pass(groups, buffers, step, batch, len(noise))[0]
 
     def _pass(
         self,

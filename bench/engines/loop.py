@@ -10,7 +10,15 @@ from torch.utils._pytree import tree_map_only
 from bench.alignment import aligned
 from bench.batches import pick
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, RowGradients, Step, WorkerGradients, logging_replaced, sum_in_order
+from bench.engines.base import (
+    Engine,
+    RowGradients,
+    Step,
+    WorkerGradients,
+    logging_replaced,
+    sum_in_order,
+    without_traces,
+)
 from bench.layout import Layout
 from bench.noise import Noise
 
@@ -80,7 +88,11 @@ class LoopEngine(Engine):
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
     ) -> DeferredGradients:
         def compute(row: int, out: Tensor) -> None:
-            with logging_replaced(self.module, _ignore), torch.random.fork_rng(self._devices()):
+            with (
+                without_traces(self.module),
+                logging_replaced(self.module, _ignore),
+                torch.random.fork_rng(self._devices()),
+            ):
                 self.layout.bind(parameters[row])
                 try:
                     self._gradient(rows[row], step, pick(batch, row), noise[row], out)

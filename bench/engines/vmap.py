@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import grad_and_value
 
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Step, Stepping, vmapped
+from bench.engines.base import Engine, Step, Stepping, vmapped, without_traces
 from bench.engines.loop import DenseGradients
 from bench.layout import Layout
 from bench.noise import Noise
@@ -37,7 +37,8 @@ class VmapEngine(Engine):
         by_row = zip(*(self.layout.views(vector) for vector in parameters), strict=True)
         stacked = {name: torch.stack(views) for name, views in zip(self.names, by_row, strict=True)}
         buffers = {name: values[list(rows)] for name, values in self.buffers.rows.items()}
-        return self._pass(stacked, 0, buffers, step, batch)[0]
+        with without_traces(self.module):
+            return self._pass(stacked, 0, buffers, step, batch)[0]
 
     def _pass(
         self, parameters: dict[str, Tensor], dim: int | None, buffers: dict[str, Tensor], step: Step, batch: Any

@@ -1,5 +1,6 @@
 """Bad input: one clear line each, exit status 2, nothing overwritten."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -53,17 +54,50 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["data.batch_size=151"], ["batch_size: 151", "1 to 150"]),
         (["data.batch_size=0"], ["batch_size: 0", "1 to 150"]),
         (["algorithm.rule.max_age=0"], ["max_age: 0", "at least 1"]),
-        (["algorithm.units=bytes"], ["units: 'bytes'", "gradient, update"]),
+        (["algorithm.units=bytes"], ["algorithm.units: 'bytes'", "'gradient' or 'update'"]),
         (["link=ring"], ["link: ring", "sasg"]),
         (["link.bandwidth_bps=-1"], ["bandwidth_bps=-1"]),
         (["trainer.val_check_interval=16"], ["val_check_interval: 16", "at most 15"]),
         (["+trainer.limit_val_batches=0"], ["limit_val_batches: 0", "above 0"]),
-        (["logger=wandb", "wandb_mode=onlien"], ["wandb_mode: 'onlien'", "offline, online"]),
+        (["logger=wandb", "wandb_mode=onlien"], ["wandb_mode: 'onlien'", "'offline' or 'online'"]),
         (["optimizer.lr=0"], ["lr: 0", "above 0"]),
         (["algorithm.densty=0.1"], ["densty"]),
+        (["workers=two"], ["workers: 'two'", "integer"]),
+        (["workers=2.5"], ["workers: 2.5", "integer"]),
+        (["seed=abc"], ["seed: 'abc'", "integer"]),
+        (["threads=0"], ["threads: 0", "at least 1"]),
+        (["autosave_minutes=-1"], ["autosave_minutes: -1", "at least 0"]),
+        (["target.value=98%"], ["target.value: '98%'", "number"]),
+        (["target.value=nan"], ["target.value: nan", "finite"]),
+        (["target=null"], ["target: None"]),
+        (["label=null"], ["label: None"]),
+        (["label=.."], ["label: '..'", "folder"]),
+        (["name=../../elsewhere"], ["name: '../../elsewhere'", "folder"]),
+        (["optimizer.lr=abc"], ["optimizer.lr: 'abc'", "number"]),
+        (["optimizer.lr=-1"], ["learning rate: -1"]),
+        (["+optimizer.momentun=0.9"], ["optimizer.momentun: 0.9", "there is momentum"]),
+        (["optimizer=adam", "+optimizer.betas=[0.9]"], ["optimizer.betas: [0.9]", "another entry"]),
+        (["data.batch_size=2.5"], ["data.batch_size: 2.5", "integer"]),
+        (["algorithm.rule.coefficient=abc"], ["algorithm.rule.coefficient: 'abc'", "number"]),
+        (["algorithm.compressor=TopK"], ["algorithm.compressor: 'TopK'", "_target_"]),
+        (["algorithm.compressor._target_=bench.compressors.TopQ"], ["bench.compressors.TopQ", "imported"]),
+        (["schedule=steps", "schedule.milestones=5"], ["schedule.milestones: 5"]),
+        (["schedule=steps", "schedule.milestones=[soon]"], ["schedule.milestones: ['soon']", "integer"]),
+        (["trainer.max_epochs=0"], ["trainer.max_epochs: 0", "above 0"]),
+        (["trainer.max_epochs=1.5"], ["trainer.max_epochs: 1.5", "integer"]),
+        (["trainer.val_check_interval=0"], ["trainer.val_check_interval: 0", "above 0"]),
+        (["+trainer.limit_train_batches=0"], ["trainer.limit_train_batches: 0", "above 0"]),
+        (["trainer.devices=abc"], ["trainer: ", "devices"]),
+        (["+trainer.max_epoch=3"], ["trainer.max_epoch: 3", "max_epochs"]),
+        (["+trainer.strategy=ddp"], ["trainer.strategy: 'ddp'", "sets it itself"]),
+        (["+trainer.max_time='00:00:00:05'"], ["trainer.max_time", "sets it itself"]),
+        (["+trianer.max_epochs=3"], ["trianer: ", "there is trainer"]),
+        (["world=processes", "workers=4", "trainer.devices=2"], ["trainer.devices: 2", "one a worker", "4"]),
+        (["results_dir=/dev/null"], ["/dev/null"]),
+        (["data=null"], ["data: null", "such as digits"]),
         (["optimizer.lr=1e30"], ["round ", "worker ", "not finite"]),
         (["+trainer.accumulate_grad_batches=2"], ["accumulate_grad_batches: 2"]),
-        (["engine=fast"], ["engine: 'fast'", "auto, loop, joint, vmap"]),
+        (["engine=fast"], ["engine: 'fast'", "'auto', 'loop', 'joint' or 'vmap'"]),
         (["split=labels", "data.split.num_labels=11"], ["num_labels: 11", "1 to 10"]),
         (["split=labels", "workers=4"], ["num_labels: 2", "4 workers hold 8", "nobody holds "]),
         (["split=dirichlet", "data.split.alpha=0"], ["alpha: 0;", "above 0"]),
@@ -75,8 +109,14 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["seed=-1"], ["seed: -1", "at least 0"]),
         (["split=dirichlet", "data.split.alpha=inf"], ["alpha: inf", "finite"]),
         (["adversary=flip"], ["adversary", "'flip'", "invert, random, scale"]),
-        (["algorithm=signsgd_mv", "algorithm.compressor.zeros=zero"], ["zeros: 'zero'", "plus or random", "Ternary"]),
-        (["algorithm=signsgd_mv", "algorithm.aggregator.ties=odd"], ["ties: 'odd'", "zero, plus, random"]),
+        (
+            ["algorithm=signsgd_mv", "algorithm.compressor.zeros=zero"],
+            ["compressor.zeros: 'zero'", "'plus' or 'random'"],
+        ),
+        (
+            ["algorithm=signsgd_mv", "algorithm.aggregator.ties=odd"],
+            ["aggregator.ties: 'odd'", "'zero', 'plus' or 'random'"],
+        ),
         (
             ["algorithm=sparse_signsgd", "+algorithm.downlink._target_=bench.compressors.Sign"],
             ["ties: 'zero'", "downlink Sign has two values"],
@@ -94,7 +134,7 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["algorithm=random_k", "algorithm.compressor.density=2"], ["density: 2", "(0, 1]"]),
         (["algorithm=qsgd", "algorithm.compressor.levels=0"], ["levels: 0", "1 to 32767"]),
         (["algorithm=qsgd", "algorithm.compressor.bucket=0"], ["bucket: 0", "at least 1"]),
-        (["algorithm=qsgd", "algorithm.compressor.norm=l1"], ["norm: 'l1'", "l2, max"]),
+        (["algorithm=qsgd", "algorithm.compressor.norm=l1"], ["compressor.norm: 'l1'", "'l2' or 'max'"]),
         (["algorithm=terngrad", "algorithm.compressor.clip=0"], ["clip: 0", "above 0"]),
         (["algorithm=gspar", "algorithm.feedback._target_=bench.feedback.ErrorFeedback"], ["ErrorFeedback", "GSpar"]),
         (["world=processes", "workers=0"], ["workers: 0", "at least 1"]),
@@ -221,6 +261,28 @@ def test_damaged_data(
     damage(tmp_path / "mnist.npz", kind)
     said = run("data=mnist", f"data_dir={tmp_path}")
     assert all(part in said for part in ["mnist.npz", *told]), said
+
+
+@pytest.mark.parametrize("kind", ["truncated", "flipped", "other"])
+def test_a_damaged_checkpoint(run: Callable[..., str], tmp_path: Path, kind: str) -> None:
+    folder = RunFolder(tmp_path / "results" / "local" / "sasg" / "seed=1")
+    folder.path.mkdir(parents=True)
+    torch.save({"weights": torch.arange(4000.0)}, folder.checkpoint)
+    content = bytearray(folder.checkpoint.read_bytes())
+    content[2000:2050] = bytes(50)
+    damaged = {"truncated": content[:900], "flipped": content, "other": b"not a checkpoint"}
+    folder.checkpoint.write_bytes(damaged[kind])
+    assert f"{folder.checkpoint}: damaged, remove it" in run("algorithm=sasg")
+    assert folder.checkpoint.read_bytes() == damaged[kind]
+
+
+def test_where_it_went_wrong_is_shown_to_whom_asks(tmp_path: Path) -> None:
+    """As in any Hydra application."""
+    command = [sys.executable, "-m", "scripts.train", "workers=0", f"results_dir={tmp_path}"]
+    for asked, shown in (("0", False), ("1", True)):
+        ended = subprocess.run(command, env={**os.environ, "HYDRA_FULL_ERROR": asked}, capture_output=True, text=True)
+        assert ("Traceback" in ended.stderr) is shown
+        assert ended.stderr.endswith("error: workers: 0; at least 1 is needed\n")
 
 
 def test_csv_imports_no_wandb(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ import bench
 from bench.errors import InputError
 from bench.findings.experiments import specified
 from bench.grid import _axis, cells
+from bench.overrides import composable
 from bench.results import COLUMNS, RunFolder
 from bench.tests.toys import QUIET
 from scripts.matrix import matrix
-from scripts.train import train
+from scripts.train import main, train
 
 EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (files("configs") / "experiment").iterdir())
 GROUP_NAMES = (
@@ -187,6 +188,27 @@ def test_a_complete_run_is_left_alone(tmp_path: Path, data_dir: Path, capsys: py
     assert before == {file: file.stat().st_mtime_ns for file in folder.path.iterdir()}
 
 
+def test_another_target_is_read_from_the_history(tmp_path: Path, data_dir: Path) -> None:
+    """It changes what is told of a run, not the run."""
+    folder = two_rounds(tmp_path, data_dir, "algorithm=sgd")
+    before = (folder.path / "history.csv").stat().st_mtime_ns
+    assert folder.summary()["target"]["round"] is None
+    two_rounds(tmp_path, data_dir, "algorithm=sgd", "target.value=0.01")
+    assert folder.summary()["target"] | {"round": 2, "value": 0.01} == folder.summary()["target"]
+    assert folder.config()["target"]["value"] == 0.01
+    assert (folder.path / "history.csv").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match=r"target\.metric: 'suboptimality'; one of test_accuracy"):
+        two_rounds(tmp_path, data_dir, "algorithm=sgd", "target.metric=suboptimality", "target.value=0.01")
+
+
+def test_an_optional_group_may_be_null() -> None:
+    assert composable(["adversary=null", "algorithm=sgd"]) == ["~adversary", "algorithm=sgd"]
+    _, grid = cells(["+matrix={adversary: [null, invert]}", "algorithm=sgd"])
+    folders = [composed(composable(cell.overrides)).get("adversary") for cell in grid]
+    assert [folder and folder.factor for folder in folders] == [None, -1.0]
+    assert composed(composable(["experiment=gspar_sgd", "schedule=null"])).get("schedule") is None
+
+
 def test_the_matrix_refuses_what_it_cannot_mean(tmp_path: Path, data_dir: Path) -> None:
     """Runs of another config are not its own; an axis needs values; jobs are counted."""
     grid = ["experiment=quickstart", "logger=csv", f"results_dir={tmp_path}"]
@@ -203,6 +225,22 @@ def test_the_matrix_refuses_what_it_cannot_mean(tmp_path: Path, data_dir: Path) 
     ):
         with pytest.raises(InputError, match=said):
             matrix([*grid, *given])
+
+
+def test_a_sweep_goes_on_past_a_failed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra's own -m: two runs diverge, two want the folders of those, and all have their turn."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["-m", "optimizer.lr=1e30,0.01", "label=one,other", "logger=csv", "trainer.max_epochs=1",
+                 "trainer.val_check_interval=15"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    main()
+    said = capsys.readouterr().err
+    runs = {label: RunFolder(Path("results/local") / label / "seed=1") for label in ("one", "other")}
+    assert all("diverged" in run.summary() for run in runs.values())
+    assert said.count("not finite") == 2
+    assert said.count("another config: optimizer.lr (1e+30 there, 0.01 now); choose another name= or label=") == 2
 
 
 def test_the_matrix_goes_on_past_a_failed_cell(tmp_path: Path, capsys: Any) -> None:

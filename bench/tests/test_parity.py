@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from lightning import Callback, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
 from torch import nn
 
 from bench.adversary import Random
 from bench.aggregators import MajorityVote
 from bench.algorithm import Algorithm
+from bench.callbacks import Autosave
 from bench.errors import NonFiniteError, WorkerLostError
 from bench.ledger import Report
 from bench.rules import Always
@@ -181,6 +183,29 @@ def test_a_broken_gradient_ends_every_process(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="round 5: worker 1") as raised:
         run_processes(tmp_path, RECIPES["sasg"], callbacks=[Poison()])
     assert NonFiniteError.__name__ in str(raised.value)
+
+
+def test_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0 cannot save, says so, and the others do not wait for it; half a checkpoint is not left."""
+
+    class Often(Autosave):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
+            if trainer.global_step % 10 == 0:
+                self.on_validation_end(trainer, pl_module)
+
+    save_checkpoint = TorchCheckpointIO.save_checkpoint
+
+    def full(self: Any, checkpoint: Any, path: Path, **kwargs: Any) -> None:
+        if Path(path).parent != tmp_path:  # the launcher's own
+            return save_checkpoint(self, checkpoint, path, **kwargs)
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", full)
+    save, simulated = Often(tmp_path / "last.ckpt", timedelta(0)), train("sasg", workers=M)
+    for process in run_processes(tmp_path, RECIPES["sasg"], callbacks=[save], timeout=timedelta(seconds=20)):
+        assert torch.equal(process["weights"], simulated.weights)
+    assert not list(tmp_path.glob("last.*"))
 
 
 class Hang(Callback):

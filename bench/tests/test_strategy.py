@@ -8,14 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import SumMetric
 
 import bench
 from bench.batches import Served
 from bench.engines import JointEngine, LoopEngine
 from bench.errors import InputError, NonFiniteError
 from bench.noise import Noise
+from bench.svrg import SVRG
 from bench.tests.found import RECIPES
 from bench.tests.toys import QUIET, Deal, Toy, flat, toy_data, train
 
@@ -156,6 +159,29 @@ def test_stale_passes_do_not_log() -> None:
     assert max(seen) < 1e-6
 
 
+class Counting(Toy):
+    """Keeps the losses of its steps, counts them with a metric, and draws, which leaves it to the loop."""
+
+    def __init__(self) -> None:
+        super().__init__(dropout=0.1)
+        self.losses: list[float] = []
+        self.count = SumMetric()
+
+    def training_step(self, batch: Any) -> Tensor:
+        loss = super().training_step(batch)
+        self.losses.append(loss.item())
+        self.count(1)
+        return loss
+
+
+@pytest.mark.parametrize("estimator", [None, SVRG()], ids=["lazy", "anchored"])
+def test_other_passes_leave_nothing_behind(estimator: SVRG | None) -> None:
+    """What a step keeps is of the round's own batches, not of trials, passes at old parameters or at an anchor."""
+    trained = train("lasg", Counting, estimator=estimator)
+    assert trained.ledger["num_backwards"] > 30 * 4
+    assert len(trained.module.losses) == trained.module.count.compute() == 30 * 4
+
+
 def test_lightning_goes_on_working() -> None:
     """Clipping clips the direction; a callback sees it; the weights stay parameters of the module."""
 
@@ -192,7 +218,19 @@ def test_what_cannot_be_run_is_refused() -> None:
             super().__init__()
             self.network[2] = self.network[2].double()
 
+    class Thawing(Callback):
+        """As `BaseFinetuning` does: layers are frozen at first."""
+
+        def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+            pl_module.network[0].requires_grad_(False)
+
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+            pl_module.network[0].requires_grad_(trainer.current_epoch > 0)
+
+    later = GradientAccumulationScheduler({0: 1, 2: 8})
     cases: list[tuple[Any, dict[str, Any], str]] = [
+        (Toy, {"callbacks": [later]}, "accumulate_grad_batches: 8"),
+        (Toy, {"callbacks": [Thawing()], "rounds": 40}, r"requires_grad: network\.0\.weight became True during fit"),
         (Manual, {}, "automatic_optimization"),
         (Toy, {"accumulate_grad_batches": 2}, "accumulate_grad_batches: 2"),
         (Silent, {}, "training_step: returned NoneType"),
@@ -201,8 +239,13 @@ def test_what_cannot_be_run_is_refused() -> None:
     for module, options, told in cases:
         with pytest.raises(InputError, match=told):
             train("sgd", module, **options)
-    with pytest.raises(InputError, match="workers: 0"):
-        bench.CompressedStrategy("sgd", workers=0)
+    for number in (0, 2.5, "4"):
+        with pytest.raises(InputError, match=f"workers: {number!r}"):
+            bench.CompressedStrategy("sgd", workers=number)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(RuntimeError, match="none before fit"):
+        _ = bench.CompressedStrategy("sgd").ledger
+    with pytest.warns(UserWarning, match="devices: 3; all workers are simulated on the first, cpu"):
+        Trainer(strategy="sgd", **QUIET, devices=3)
     with pytest.raises(InputError, match=r"'none'; one of .*sgd"):
         bench.CompressedStrategy("none")
     with pytest.raises(InputError, match="lr: 0"):

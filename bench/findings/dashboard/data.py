@@ -1,11 +1,12 @@
 """The results store as one tree of plain values, which the page shows."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.errors import InputError
-from bench.findings.experiments import Arm, Experiment, experiments_in
+from bench.findings.experiments import Experiment, experiments_in
 from bench.findings.look import COSTS, LOGARITHMIC, TITLES, color
 from bench.findings.tables import table
 from bench.results import METRICS, RunFolder
@@ -23,7 +24,7 @@ class Store:
 
     def __init__(self, results: Path) -> None:
         self.results = results
-        self._known: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._known: dict[str, tuple[str, dict[str, Any], list[str]]] = {}
 
     def data(self) -> dict[str, Any]:
         """All experiments, and what is wrong with those that cannot be shown."""
@@ -36,12 +37,14 @@ class Store:
             fingerprint = self._fingerprint(name)
             if self._known.get(name, ("",))[0] != fingerprint:
                 try:
-                    self._known[name] = fingerprint, _experiment(Experiment.read(name, self.results))
+                    self._known[name] = fingerprint, *_experiment(Experiment.read(name, self.results))
                 except Exception as error:  # whatever is wrong with one, the others are shown
                     told = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
                     problems.append(f"{name}: {' '.join(told.split())}")
                     continue
-            experiments.append(self._known[name][1])
+            _, shown, damaged = self._known[name]
+            experiments.append(shown)
+            problems += [f"{name}: {told}" for told in damaged]
         titles = {column: TITLES[column] for column in (*AXES, *SHOWN)}
         return {"titles": titles, "costs": AXES, "metrics": SHOWN, "logarithmic": LOGARITHMIC,
                 "experiments": experiments, "problems": problems}  # fmt: skip
@@ -55,19 +58,26 @@ class Store:
         return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 
-def _experiment(experiment: Experiment) -> dict[str, Any]:
-    results = experiment.folder.parent
-    return {
-        "name": experiment.name,
-        "target": experiment.arms[0].runs[0].config().get("target"),
-        "arms": [_arm(arm, results) for arm in experiment.arms],
-        "table": _table(experiment) if experiment.complete else None,
-    }
-
-
-def _arm(arm: Arm, results: Path) -> dict[str, Any]:
-    runs = [_run(run, results) for run in arm.runs]
-    return {"label": arm.label, "name": arm.name, "settings": arm.settings, "color": color(arm.algorithm), "runs": runs}
+def _experiment(experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
+    """What is to be shown, and what is wrong with the runs that are left out."""
+    results, arms, sound, problems = experiment.folder.parent, [], [], []
+    for arm in experiment.arms:
+        runs: dict[RunFolder, dict[str, Any]] = {}
+        for run in arm.runs:
+            try:
+                runs[run] = _run(run, results)
+            except InputError as error:
+                problems.append(str(error))
+        if runs:
+            sound.append(arm := replace(arm, runs=list(runs)))
+            told = {"label": arm.label, "name": arm.name, "settings": arm.settings, "color": color(arm.algorithm)}
+            arms.append({**told, "runs": list(runs.values())})
+    if not sound:
+        raise InputError("; ".join(problems))
+    experiment = replace(experiment, arms=sound)
+    target = sound[0].runs[0].config().get("target")
+    shown = _table(experiment) if experiment.complete else None
+    return {"name": experiment.name, "target": target, "arms": arms, "table": shown}, problems
 
 
 def _run(run: RunFolder, results: Path) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""Overrides of configs, as people write them and as Hydra takes them."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+import yaml
+
+from bench.errors import InputError
+
+
+def composable(overrides: Sequence[str]) -> list[str]:
+    """The overrides with `group=null`, which Hydra refuses, as its `~group`.
+
+    Raises:
+        InputError: a run cannot do without the group.
+    """
+    config = yaml.safe_load((files("configs") / "train.yaml").read_text("utf-8"))
+    groups = {
+        group: default for choice in config["defaults"] if choice != "_self_" for group, default in choice.items()
+    }
+    return [_composable(override, groups) for override in overrides]
+
+
+def _composable(override: str, groups: dict[str, str | None]) -> str:
+    group, _, value = override.partition("=")
+    if value != "null" or group not in groups:
+        return override
+    if groups[group] is not None:
+        raise InputError(f"{group}: null; a run needs one, such as {groups[group]}")
+    return f"~{group}"
