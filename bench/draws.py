@@ -27,8 +27,8 @@ _32 = np.uint32
 
 
 @numba.njit(inline="always")
-def uniform(position: Any, low: Any, high: Any) -> Any:
-    """The number of an entry, float32 in (0, 1], in steps of 2⁻³¹ where they are that fine."""
+def hashed(position: Any, low: Any, high: Any) -> Any:
+    """32 random bits of an entry."""
     x = _32(_32(position) ^ low)
     x = _32(x ^ _32(x >> _32(16)))
     x = _32(x * _32(FIRST))
@@ -38,20 +38,29 @@ def uniform(position: Any, low: Any, high: Any) -> Any:
     x = _32(x * _32(SECOND))
     x = _32(x ^ _32(x >> _32(15)))
     x = _32(x * _32(THIRD))
-    x = _32(x ^ _32(x >> _32(16)))
-    return (np.float32(np.int32(x >> _32(1))) + np.float32(0.5)) * np.float32(STEP)
+    return _32(x ^ _32(x >> _32(16)))
 
 
-def uniforms(key: Key, num_entries: int, device: torch.device, start: int = 0) -> Tensor:
-    """(n,) float32: `uniform` of n entries from `start` on, in torch operations."""
+@numba.njit(inline="always")
+def uniform(position: Any, low: Any, high: Any) -> Any:
+    """The number of an entry, float32 in (0, 1], in steps of 2⁻³¹ where they are that fine."""
+    return (np.float32(np.int32(hashed(position, low, high) >> _32(1))) + np.float32(0.5)) * np.float32(STEP)
+
+
+def hashes(key: Key, num_entries: int, device: torch.device, start: int = 0) -> Tensor:
+    """(n,) int64: `hashed` of n entries from `start` on, in torch operations."""
     low, high = key
     x = torch.arange(start, start + num_entries, device=device) ^ low
     x = _times(x ^ (x >> 16), FIRST)
     x = x ^ (x >> 15) ^ high
     x = _times(x ^ (x >> 16), SECOND)
     x = _times(x ^ (x >> 15), THIRD)
-    x = x ^ (x >> 16)
-    return ((x >> 1).float() + 0.5) * STEP
+    return x ^ (x >> 16)
+
+
+def uniforms(key: Key, num_entries: int, device: torch.device, start: int = 0) -> Tensor:
+    """(n,) float32: `uniform` of n entries from `start` on, in torch operations."""
+    return ((hashes(key, num_entries, device, start) >> 1).float() + 0.5) * STEP
 
 
 def chosen(x: Tensor, scale: float, key: Key, start: int = 0) -> Tensor:
@@ -95,6 +104,23 @@ def quantized(x: Tensor, norms: Tensor, bucket: int, num_levels: int, key: Key, 
     out.copy_(level.copysign(x))
 
 
+def powers(x: Tensor, key: Key, out: Tensor) -> None:
+    """Write e to `out`, 2^(e − 127) being one of the powers of two around |x_i|, right on average; 0 where x_i is 0.
+
+    A random number of as many bits is added to the mantissa, and what it carries over counts.
+
+    Args:
+        x: (n,) float32. Beyond 2¹²⁷, the largest power, entries become that.
+        key: of the draws.
+        out: (n,) uint8.
+    """
+    if is_compiled(x):
+        _powers(x.detach().numpy().view(np.int32), *_as_arguments(key), out.numpy())
+        return
+    magnitudes = x.view(torch.int32).long() & 0x7FFFFFFF
+    out.copy_(((magnitudes + (hashes(key, len(x), x.device) >> 9)) >> 23).clamp_(max=254))
+
+
 def _as_arguments(key: Key) -> tuple[np.uint32, np.uint32]:
     return _32(key[0]), _32(key[1])
 
@@ -132,6 +158,13 @@ def _quantize(
             level = np.int32(ratio)
             level += np.int32(uniform(start + first + i, low, high) <= ratio - np.float32(level))
             levels[i] = -level if part[i] < 0 else level
+
+
+@numba.njit(nogil=True, cache=True)
+def _powers(x: np.ndarray, low: Any, high: Any, out: np.ndarray) -> None:
+    for i in range(x.size):
+        carried = _32(_32(x[i] & np.int32(0x7FFFFFFF)) + _32(hashed(i, low, high) >> _32(9)))
+        out[i] = min(_32(carried >> _32(23)), _32(254))
 
 
 def _times(x: Tensor, factor: int) -> Tensor:

@@ -3,27 +3,34 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 IN_FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def guarded(main: Callable[[], None]) -> None:
     """Run a command's main; print one line and exit with status 2 for what its user can mend."""
-    from hydra.errors import HydraException
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-    from lightning.pytorch.utilities import rank_zero_only
-    from omegaconf.errors import OmegaConfBaseException
-
-    from bench.errors import NonFiniteError, WorkerLostError
-
-    # ValueError: ours, and what torch, Lightning and Hydra say of arguments; OSError: a place that cannot be written.
-    told = (ValueError, OSError, NonFiniteError, WorkerLostError, HydraException, OmegaConfBaseException)
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (*told, MisconfigurationException) as error:
+    except BrokenPipeError:  # who reads the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        # Imported here, so that --help is quick.
+        from hydra.errors import HydraException
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
+        from lightning.pytorch.utilities import rank_zero_only
+        from omegaconf.errors import OmegaConfBaseException
+
+        from bench.errors import NonFiniteError, WorkerLostError
+
+        # ValueError: ours, and what libraries say of arguments. OSError: a place that cannot be written, for example.
+        told = (ValueError, OSError, NonFiniteError, WorkerLostError)
+        if not isinstance(error, (*told, HydraException, OmegaConfBaseException, MisconfigurationException)):
+            raise
         if IN_FULL:
             traceback.print_exc()
         # What all processes know, one says; a lost worker is known to those it left.
@@ -42,3 +49,21 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
         return one_line(error.__cause__)
     return " ".join(str(error).split())
+
+
+def each(items: Iterable[Any], work: Callable[[Any], None]) -> None:
+    """Do a work for every item.
+
+    Raises:
+        InputError: what was wrong with some, once all have had their turn.
+    """
+    from bench.errors import InputError
+
+    troubles = []
+    for item in items:
+        try:
+            work(item)
+        except InputError as error:
+            troubles.append(str(error))
+    if troubles:
+        raise InputError("; ".join(troubles))

@@ -9,17 +9,20 @@ Writes results/<experiment>/figure.{png,pdf}.
 import argparse
 from pathlib import Path
 
-from bench.findings.experiments import read_experiments
+from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.figures import digest, figure, save
-from scripts.cli import guarded
+from scripts.cli import each, guarded
 
 
 def draw(names: list[str], results: Path) -> None:
     """Draw the figures of these experiments; of all that have one if none is named."""
-    for experiment in read_experiments(names, results):
+
+    def save_figure(experiment: Experiment) -> None:
         if names or experiment.spec.get("figure"):
             save(figure(experiment), experiment.folder, digest(experiment))
             print(experiment.folder / "figure.png")
+
+    each(read_experiments(names, results), save_figure)
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ import argparse
 import re
 from pathlib import Path
 
-from bench.findings.experiments import read_experiments
+from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.table import Table
 from bench.findings.tables import table
 from bench.results import write_whole
-from scripts.cli import guarded
+from scripts.cli import each, guarded
 
 
 def into_page(page: Path, experiment: str, table: Table) -> None:
@@ -29,13 +29,16 @@ def into_page(page: Path, experiment: str, table: Table) -> None:
 
 def regenerate(names: list[str], results: Path, shown: bool) -> None:
     """Write the tables of these experiments; of all if none is named."""
-    for experiment in read_experiments(names, results):
+
+    def write(experiment: Experiment) -> None:
         found = table(experiment)
         found.write(experiment.folder)
         for page in (results.parent / "README.md", results / "README.md"):
             if page.exists():
                 into_page(page, experiment.name, found)
         print(found.markdown() if shown else experiment.folder / "table.md")
+
+    each(read_experiments(names, results), write)
 
 
 def main() -> None:

@@ -4,7 +4,8 @@
     python scripts/train.py algorithm=sparse algorithm.compressor.density=0.001 world=processes workers=4
     python scripts/train.py --help
 
-Writes results/<name>/<label>/seed=<n>/ and goes on there if it was interrupted. Exit status 2 on bad input.
+Writes results/<name>/<label>/seed=<n>/ and goes on there if it was interrupted. Exit status 2 on bad input; under
+Hydra's -m a run that fails says why, and the others have their turn.
 """
 
 import itertools
@@ -22,7 +23,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bench.overrides import composable
 from scripts.cli import IN_FULL, guarded, one_line
 
 # What does not change a result: where it lies, who watches, what else is run, what it is compared with.
@@ -248,7 +248,10 @@ def _hydra_main(cfg: DictConfig) -> None:
 
 def main() -> None:
     def composed() -> None:
-        sys.argv[1:] = composable(sys.argv[1:])
+        if any(argument.endswith("=null") for argument in sys.argv):  # else --help is quick
+            from bench.overrides import composable
+
+            sys.argv[1:] = composable(sys.argv[1:])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors come here instead of printing them itself
         _hydra_main()
 

@@ -2,7 +2,9 @@
 
 from bench.compressors.base import Agreeing, Compressor
 from bench.compressors.gspar import GSpar, GSparClosed
+from bench.compressors.half import Half
 from bench.compressors.identity import Identity
+from bench.compressors.natural import Natural
 from bench.compressors.qsgd import QSGD
 from bench.compressors.random_k import RandomK
 from bench.compressors.scaled_sign import ScaledSign
@@ -19,7 +21,9 @@ __all__ = [
     "Compressor",
     "GSpar",
     "GSparClosed",
+    "Half",
     "Identity",
+    "Natural",
     "RandomK",
     "ScaledSign",
     "Sign",

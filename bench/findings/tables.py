@@ -1,7 +1,7 @@
 """The tables of an experiment: what each recipe paid, ours beside the paper's; or what a setting does."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from bench.errors import InputError
 from bench.findings.asked import made
@@ -36,11 +36,14 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         at: the first evaluation that reached the target, or the last one.
 
     Raises:
-        InputError: another `at`.
+        InputError: another `at`; runs that were told of different targets.
     """
     if at not in ("target", "end"):
         raise InputError(f"table.at: {at!r}; target or end is needed")
-    arms, paper = experiment.complete, experiment.spec.get("paper") or {}
+    arms, target = experiment.complete, _target(experiment)
+    # What the paper says is of its own target.
+    comparable = at == "end" or experiment.spec.get("target") == target
+    paper = (experiment.spec.get("paper") or {}) if comparable else {}
     figures = {arm.label: _figures(arm.runs, at) for arm in arms}
     rows: list[dict[str, Entry]] = []
     for arm in arms:
@@ -57,7 +60,6 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
                 assert not isinstance(ours, str | Theirs)
                 row[f"{column}_theirs"] = Theirs(numbers[arm.label], ours)
         rows.append(row)
-    target = arms[0].runs[0].summary()["target"]
     columns = [
         Column("recipe", "recipe", "name"),
         Column("final", FINAL[target["metric"]], "percent" if target["metric"].endswith("accuracy") else "power"),
@@ -119,6 +121,16 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
     if num_held_out - {0}:
         caption += f" Evaluated on {max(num_held_out):,} training images held out, not on the test set."
     return Table(caption, [Column("recipe", "recipe", "name"), *columns], list(rows.values()))
+
+
+def _target(experiment: Experiment) -> dict[str, Any]:
+    """The metric and value that all runs were told of."""
+    targets = [run.summary()["target"] for arm in experiment.complete for run in arm.runs]
+    told = [{"metric": target["metric"], "value": target["value"]} for target in targets]
+    if other := [target for target in told if target != told[0]]:
+        both = f"{told[0]} and {other[0]} in {experiment.folder}"
+        raise InputError(f"target: {both}; scripts/matrix.py with one target gives it to all")
+    return told[0]
 
 
 def _num_seeds(arms: Sequence[Arm]) -> str:

@@ -96,7 +96,9 @@ def test_tables(tmp_path: Path) -> None:
         for seed, reached in enumerate(rounds):
             make_run(toy / recipe / f"seed={seed}", reached)
     RunFolder(toy / "sasg" / "seed=1").write_config({})
-    made = table(experiment(toy, paper={"source": "a paper", "uploads": {"sgd": 3600, "sparse": 5, "lasg": 7}}))
+    target = {"metric": "test_accuracy", "value": 0.98}
+    paper = {"source": "a paper", "uploads": {"sgd": 3600, "sparse": 5, "lasg": 7}}
+    made = table(experiment(toy, paper=paper, target=target))
     lasg, sgd, sparse = made.rows
     assert [r["recipe"] for r in made.rows] == ["lasg", "sgd", "sparse"]
     assert sparse["round"] == Sample((100, 200), 3)
@@ -119,6 +121,12 @@ def test_tables(tmp_path: Path) -> None:
     assert at_end.rows[0]["uploads"] == Sample((3000, 3000, 3000), 3, "diverged")
     with pytest.raises(InputError, match=r"table\.kind: 'pivot'; one of costs, sweep is needed"):
         table(experiment(toy, table={"kind": "pivot"}))
+    other = table(experiment(toy, paper=paper, target=target | {"value": 0.97}))
+    assert not any(key.endswith("_theirs") for line in other.rows for key in line), "the paper's are of its own target"
+    for seed in range(3):
+        RunFolder(toy / "sgd" / f"seed={seed}").retarget({"metric": "test_accuracy", "value": 0.95})
+    with pytest.raises(InputError, match=r"target: .*0\.98.* and .*0\.95.*; scripts/matrix.py"):
+        table(experiment(toy, paper=paper, target=target))
 
 
 def test_bad_wishes_are_told(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""Half: every entry as a float of 16 bits. It costs hardly anything, and is what other compression has to beat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.compressors.base import Compressor, Segments
+from bench.engines.base import sum_in_order
+from bench.errors import InputError
+from bench.message import Message, as_bytes, finite_rows, from_bytes
+from bench.noise import Noise
+
+Format = Literal["bf16", "fp16"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class HalfMessage(Message):
+    """`values`: (R, d), of 16 bits. `intact`: (R,) bool, whether the vectors were finite. `dtype`: of the vectors."""
+
+    values: Tensor
+    intact: Tensor
+    dtype: torch.dtype
+    kind = "half"
+
+    @property
+    def num_bits(self) -> Tensor:
+        num_rows, dim = self.values.shape
+        return torch.full((num_rows,), dim * 8 * self.values.element_size())
+
+    def encode(self, row: int) -> np.ndarray:
+        return as_bytes(self.values[row])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "HalfMessage":
+        values = torch.stack([from_bytes(p, self.values) for p in payloads])
+        return HalfMessage(values, torch.ones(len(values), dtype=torch.bool, device=values.device), self.dtype)
+
+    def dense(self) -> Tensor:
+        return self.values.to(self.dtype)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        if weights is not None:
+            return super().sum(weights)
+        return sum_in_order([self.values[0].to(self.dtype), *self.values[1:]])  # in the precision of the first
+
+    def finite(self) -> Tensor:
+        return self.intact
+
+
+@dataclass(frozen=True)
+class Half(Compressor):
+    """The nearest float of 16 bits; an entry beyond the largest becomes that, 65,504 in fp16.
+
+    Args:
+        format: "bf16", the range of 32 bits and 8 digits of precision, or "fp16", less range and 11 digits.
+    """
+
+    all_reducible = True
+
+    format: Format = "bf16"
+
+    def __post_init__(self) -> None:
+        if self.format not in DTYPES:
+            raise InputError(f"format: {self.format!r}; one of {', '.join(get_args(Format))} is needed")
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> HalfMessage:
+        dtype = DTYPES[self.format]
+        largest = torch.finfo(dtype).max
+        return HalfMessage(x.clamp(-largest, largest).to(dtype), finite_rows(x), x.dtype)
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        return message.num_bits
+
+    def contraction(self, segments: Segments) -> float:
+        return 0.0  # near the smallest float all of an entry may be lost, and never more

@@ -1,0 +1,84 @@
+"""Natural compression: a sign and a power of two an entry, nine bits that floats have anyway.
+
+Horváth, Ho, Horváth, Sahu, Canini, Richtárik: Natural Compression for Distributed Deep Learning, 2019 (arXiv
+1905.10988), Definition 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import draws, signs
+from bench.compressors.base import Compressor, Segments
+from bench.message import Message
+from bench.noise import Noise
+
+MANTISSA_BITS = 23  # of a float of 32 bits
+
+
+@dataclass(frozen=True)
+class NaturalMessage(Message):
+    """±2^(e − 127) an entry, or zero where e = 0. `exponents`: (R, d) uint8, e. `bits`: (R, ⌈d/8⌉) uint8, the signs.
+
+    `intact`: (R,) bool, whether the vectors were finite. `dtype`: of the vectors.
+    """
+
+    exponents: Tensor
+    bits: Tensor
+    intact: Tensor
+    dtype: torch.dtype
+    kind = "natural"
+
+    @property
+    def num_bits(self) -> Tensor:
+        num_rows, dim = self.exponents.shape
+        return torch.full((num_rows,), 9 * dim)
+
+    def encode(self, row: int) -> np.ndarray:
+        return torch.cat([self.exponents[row], self.bits[row]]).cpu().numpy()
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "NaturalMessage":
+        bytes_ = torch.from_numpy(np.stack(payloads)).to(self.bits.device)
+        exponents, bits = bytes_.split([self.exponents.shape[1], self.bits.shape[1]], dim=1)
+        return NaturalMessage(exponents, bits, torch.ones(len(bits), dtype=torch.bool, device=bits.device), self.dtype)
+
+    def dense(self) -> Tensor:
+        return self._unpacked(self.exponents, self.bits)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        if weights is not None:
+            return super().sum(weights)
+        total, *others = zip(self.exponents.split(1), self.bits.split(1), strict=True)  # which stay in the cache
+        return sum((self._unpacked(*row)[0] for row in others), self._unpacked(*total)[0])
+
+    def _unpacked(self, exponents: Tensor, bits: Tensor) -> Tensor:
+        powers = (exponents.int() << MANTISSA_BITS).view(torch.float32).to(self.dtype)
+        return signs.unpack(bits, torch.empty_like(powers)).mul_(powers)
+
+    def finite(self) -> Tensor:
+        return self.intact
+
+
+@dataclass(frozen=True)
+class Natural(Compressor):
+    """One of the two powers of two around an entry, at random, so that it is right on average."""
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> NaturalMessage:
+        exponents = torch.empty(x.shape, dtype=torch.uint8, device=x.device)
+        for row, out, origin in zip(x.float(), exponents, noise, strict=True):
+            draws.powers(row, origin.key("compression"), out)
+        bits, finite = signs.pack(x)
+        return NaturalMessage(exponents, bits, finite, x.dtype)
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        return message.num_bits
+
+    def contraction(self, segments: Segments) -> None:
+        return None  # an entry below 2^−126, the smallest power, may be sent the larger
+
+    def variance(self, segments: Segments) -> float:
+        """An eighth (Theorem 1), of entries from 2^−126 on."""
+        return 1 / 8
