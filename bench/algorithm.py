@@ -62,6 +62,12 @@ class Algorithm:
             raise InputError(f"feedback: {feedback}; {compressor} does not contract, so that its error would grow")
         if self.units == "update" and (votes or not contracts):
             raise InputError("units: 'update'; a sign forgets the learning rate inside it, units: gradient is needed")
+        if self.compressor.follows and self.rule.adaptive:
+            raise InputError(f"rule: {type(self.rule).__name__}; a message of {compressor} is good for one round only")
+        if self.compressor.follows and self.granularity == "model":
+            raise InputError(f"granularity: 'model'; {compressor} takes matrices, tensor is needed")
+        if self.broadcast.follows and votes:
+            raise InputError(f"downlink: {type(self.broadcast).__name__}; it does not carry votes, null is needed")
         if self.aggregator == MajorityVote("zero") and isinstance(self.downlink, Sign):
             raise InputError("ties: 'zero'; the downlink Sign has two values: plus or random, or the downlink Ternary")
 

@@ -7,7 +7,7 @@ back to old ones or handing a direction to the optimizer then costs one copy or 
 
 from collections.abc import Iterable
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,22 @@ from torch import Tensor, nn
 from bench.errors import InputError
 
 Granularity = Literal["tensor", "model"]
+
+
+class MatrixSize(int):
+    """How many entries a segment has that is a matrix, one row after another. `num_rows`: how many of these."""
+
+    num_rows: int
+
+    def __new__(cls, size: int, num_rows: int) -> Self:
+        self = super().__new__(cls, size)
+        self.num_rows = num_rows
+        return self
+
+
+def num_rows_of(size: int) -> int:
+    """The rows of a segment of this size, 1 where it is no matrix."""
+    return size.num_rows if isinstance(size, MatrixSize) else 1
 
 
 class Layout:
@@ -65,5 +81,13 @@ class Layout:
             parameter.grad = view
 
     def segments(self, granularity: Granularity) -> tuple[int, ...]:
-        """The sizes of the parts that a compressor treats apart: every tensor, or the model as one."""
-        return tuple(self.sizes) if granularity == "tensor" else (self.num_parameters,)
+        """The sizes of the parts that a compressor treats apart: every tensor, or the model as one.
+
+        A tensor of several dimensions is a matrix, with a row an output.
+        """
+        if granularity == "model":
+            return (self.num_parameters,)
+        return tuple(
+            MatrixSize(size, shape[0]) if len(shape) > 1 and stride[0] * shape[0] == size else size
+            for size, (shape, stride, _) in zip(self.sizes, self._places, strict=True)
+        )

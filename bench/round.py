@@ -139,7 +139,9 @@ class Cohort:
             downlink_bits += self.offer_bits
         measured_s = arrived.measured_s + agreement_s
         ledger.record(report, broadcast.kind, downlink_bits, control_bits, modelled_s, measured_s)
-        return broadcast.dense()[0], report
+        direction = broadcast.dense()[0]
+        self.server.follow(direction)
+        return direction, report
 
     def average(self, rows: Tensor, num_backwards: int) -> Tensor:
         """Gradients (L, d) of the local workers -> the mean (d,) of all M, sent dense and accounted for.
@@ -171,7 +173,7 @@ class Cohort:
         self, gradients: WorkerGradients, rows: Tensor, learning_rate: float | Tensor, gauges: Gauges | None
     ) -> tuple[Message | None, float]:
         """The uploaders' messages, and the seconds it took workers to agree; what they keep moves on."""
-        algorithm, compressor, kept = self.algorithm, self.algorithm.compressor, self.workers.kept
+        algorithm, compressor, kept = self.algorithm, self.server.uplink, self.workers.kept
         if algorithm.sends_gradients and self.adversary is None:
             if gauges:
                 gauges.sent_as_they_are(rows)

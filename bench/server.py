@@ -18,13 +18,19 @@ class Server:
         num_workers: M.
         segments: what compressors treat apart.
         like: a tensor of the parameters' dtype and device.
+
+    Attributes:
+        uplink, downlink: what compresses uploads and answers in this round.
+        schema: a message such as workers send in this round.
     """
 
     def __init__(self, algorithm: Algorithm, num_workers: int, segments: Segments, like: Tensor) -> None:
         self.algorithm = algorithm
         self.segments = segments
         self.num_workers = num_workers
-        self.schema = algorithm.compressor.blank(1, segments, like)
+        self.like = like
+        self.uplink, self.downlink = algorithm.compressor, algorithm.broadcast
+        self.schema = self.uplink.blank(1, segments, like)
         # Where everybody uploads every round, nothing old is ever used, and nothing is kept.
         self.last: Message | None = (
             algorithm.compressor.blank(num_workers, segments, like) if algorithm.rule.adaptive else None
@@ -47,12 +53,28 @@ class Server:
         if self.algorithm.stale_scale == "rescaled":
             weights = learning_rate / self.upload_lr
         total = self.algorithm.aggregator.aggregate(messages, weights, noise)
-        return self.algorithm.broadcast.compress(total[None], self.segments, [noise])
+        return self.downlink.compress(total[None], self.segments, [noise])
+
+    def follow(self, answer: Tensor) -> None:
+        """Go on to the next round: its compressors may depend on the answer (d,) of this one."""
+        self.uplink, self.downlink = (c.after(answer, self.segments) for c in (self.uplink, self.downlink))
+        if self.uplink.follows:
+            self.schema = self.uplink.blank(1, self.segments, self.like)
 
     def state_dict(self) -> dict[str, object]:
-        return {"last": {} if self.last is None else self.last.tensors, "upload_lr": self.upload_lr}
+        return {
+            "last": {} if self.last is None else self.last.tensors,
+            "upload_lr": self.upload_lr,
+            "uplink": self.uplink.state_dict(),
+            "downlink": self.downlink.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
+        self.uplink, self.downlink = (
+            compressor.restored(kept, self.like.device) if (kept := state.get(name)) else compressor
+            for name, compressor in (("uplink", self.uplink), ("downlink", self.downlink))
+        )
+        self.schema = self.uplink.blank(1, self.segments, self.like)
         if self.last is not None:
             self.last = self.last.put(range(self.num_workers), self.last.with_tensors(state["last"]))
             self.upload_lr = state["upload_lr"]

@@ -74,7 +74,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
 
     refuse(cfg)
     torch.set_num_threads(cfg.threads)
-    logging.getLogger("lightning").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message, module="lightning")
     folder = RunFolder.of(cfg)

@@ -5,6 +5,7 @@ from bench.compressors.gspar import GSpar, GSparClosed
 from bench.compressors.half import Half
 from bench.compressors.identity import Identity
 from bench.compressors.natural import Natural
+from bench.compressors.powersgd import PowerSGD
 from bench.compressors.qsgd import QSGD
 from bench.compressors.random_k import RandomK
 from bench.compressors.scaled_sign import ScaledSign
@@ -24,6 +25,7 @@ __all__ = [
     "Half",
     "Identity",
     "Natural",
+    "PowerSGD",
     "RandomK",
     "ScaledSign",
     "Sign",

@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from bench.errors import InputError
@@ -19,9 +21,10 @@ def require_density(given: float) -> None:
 
 
 class Compressor(ABC):
-    """A map from vectors to messages, applied to each row and each segment of it apart. Holds no state.
+    """A map from vectors to messages, applied to each row and each segment of it apart. Never changes.
 
-    `segments` are the sizes of the consecutive parts of a row, adding up to d: its tensors, or all of it.
+    One that goes by what the server answers makes another of itself (`after`). `segments` are the sizes of the
+    consecutive parts of a row, adding up to d: its tensors, or all of it.
     """
 
     all_reducible: bool = False
@@ -36,6 +39,21 @@ class Compressor(ABC):
 
         A random compressor draws for row r from `noise[r]`, and from nothing else.
         """
+
+    follows: bool = False
+    """Whether what is sent depends on the server's answers, so that a message is good for one round."""
+
+    def after(self, answer: Tensor, segments: Segments) -> Self:
+        """The compressor of the next round, once all workers have the server's answer (d,)."""
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the answers have made of it."""
+        return {}
+
+    def restored(self, state: dict[str, Any], device: torch.device) -> Self:
+        """The compressor that had this state."""
+        return self
 
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> Message:
         """Messages of any content, for vectors of `like`'s dtype and device: the schema, to decode and keep others."""

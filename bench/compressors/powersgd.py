@@ -1,0 +1,172 @@
+"""PowerSGD: of every matrix its product with a few directions, which follow what the server answers.
+
+Vogels, Karimireddy, Jaggi: PowerSGD: Practical Low-Rank Gradient Compression for Distributed Optimization,
+NeurIPS 2019. As in the authors' later code the left and the right half of a power iteration take turns, a round each,
+so that a round is one exchange; the paper's Algorithm 1 has both halves, and two exchanges, in every round.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.alignment import aligned
+from bench.compressors.base import Compressor, Segments
+from bench.errors import InputError
+from bench.layout import num_rows_of
+from bench.message import Message, as_bytes, from_bytes
+from bench.noise import Noise
+
+
+class Part(NamedTuple):
+    """A segment as it is sent.
+
+    `size`: of the segment. `num_rows`: of its matrix. `transposed`: whether the matrix is taken as its transpose.
+    `basis`: (m, r) orthonormal, m the columns of that matrix; None where the entries travel as they are.
+    """
+
+    size: int
+    num_rows: int
+    transposed: bool
+    basis: Tensor | None
+
+    @property
+    def num_values(self) -> int:
+        """How many floats are sent."""
+        return self.size if self.basis is None else self.size // len(self.basis) * self.basis.shape[1]
+
+    def values(self, entries: Tensor) -> Tensor:
+        """(size,) -> (num_values,): the matrix times the basis, row by row, or the entries as they are."""
+        if self.basis is None:
+            return entries
+        matrix = aligned(entries).view(self.num_rows, -1)
+        return ((matrix.T if self.transposed else matrix) @ self.basis).flatten()
+
+    def add(self, values: Tensor, out: Tensor, factor: int) -> None:
+        """Add to `out` (size,) the segment that these values (num_values,) stand for, times a factor."""
+        if self.basis is None:
+            out.add_(values, alpha=factor)
+            return
+        product = aligned(values).view(-1, self.basis.shape[1])
+        left, right = (self.basis, product) if self.transposed else (product, self.basis)
+        out.view(self.num_rows, -1).addmm_(left, right.T, alpha=factor)
+
+
+@dataclass(frozen=True)
+class LowRankMessage(Message):
+    """Products of matrices with bases that everybody knows. `values`: (R, S), part after part."""
+
+    values: Tensor
+    parts: tuple[Part, ...]
+    kind = "low rank"
+
+    @property
+    def num_bits(self) -> Tensor:
+        num_rows, num_values = self.values.shape
+        return torch.full((num_rows,), num_values * 8 * self.values.element_size())
+
+    def encode(self, row: int) -> np.ndarray:
+        return as_bytes(self.values[row])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "LowRankMessage":
+        return replace(self, values=torch.stack([from_bytes(p, self.values) for p in payloads]))
+
+    def dense(self) -> Tensor:
+        return self._add_to(self.values.new_zeros(self.num_rows, sum(part.size for part in self.parts)), 1)
+
+    def subtract_from(self, x: Tensor) -> Tensor:
+        return self._add_to(x, -1)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        """Added up as they are sent: what makes them all-reducible."""
+        rows = self.values if weights is None else self.values * weights.to(self.values)[:, None]
+        total = rows[0].clone()
+        for row in rows[1:]:
+            total += row
+        return replace(self, values=total[None]).dense()[0]
+
+    def _add_to(self, x: Tensor, factor: int) -> Tensor:
+        sizes, nums = [part.size for part in self.parts], [part.num_values for part in self.parts]
+        for values, row in zip(self.values, x, strict=True):
+            for part, some, out in zip(self.parts, values.split(nums), row.split(sizes), strict=True):
+                part.add(some, out, factor)
+        return x
+
+
+@dataclass(frozen=True)
+class PowerSGD(Compressor):
+    """The part of every matrix that lies in the span of `rank` directions; vectors, and smaller matrices, as they are.
+
+    After every answer D of the server the directions are those of D times the last ones, on the other side.
+
+    Args:
+        rank: r; lower is shorter.
+        bases: the directions of this round, a matrix each; drawn at first, by all alike.
+        turn: how many answers there have been.
+    """
+
+    all_reducible = True
+    follows = True
+
+    rank: int = 2
+    bases: tuple[Tensor, ...] = field(default=(), compare=False, repr=False)
+    turn: int = field(default=0, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InputError(f"rank: {self.rank}; at least 1 is needed")
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> LowRankMessage:
+        parts = self._parts(segments, x)
+        rows = [
+            torch.cat([part.values(entries) for part, entries in zip(parts, row.split(segments), strict=True)])
+            for row in x
+        ]
+        return LowRankMessage(torch.stack(rows), parts)
+
+    def blank(self, num_rows: int, segments: Segments, like: Tensor) -> LowRankMessage:
+        parts = self._parts(segments, like)
+        return LowRankMessage(like.new_zeros(num_rows, sum(part.num_values for part in parts)), parts)
+
+    def after(self, answer: Tensor, segments: Segments) -> Self:
+        parts = zip(self._parts(segments, answer), answer.split(segments), strict=True)
+        products = [part.values(entries).view(-1, self.rank) for part, entries in parts if part.basis is not None]
+        return replace(self, bases=tuple(map(_orthonormal, products)), turn=self.turn + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"bases": list(self.bases), "turn": self.turn}
+
+    def restored(self, state: dict[str, Any], device: torch.device) -> Self:
+        return replace(self, bases=tuple(basis.to(device) for basis in state["bases"]), turn=state["turn"])
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        """A float for each number sent, as the paper counts, in one exchange."""
+        return message.num_bits
+
+    def contraction(self, segments: Segments) -> float:
+        return 0.0  # a matrix may lie across all directions, and a projection never makes it longer
+
+    def _parts(self, segments: Segments, like: Tensor) -> tuple[Part, ...]:
+        transposed, bases, parts = self.turn % 2 == 1, iter(self.bases), []
+        for index, size in enumerate(segments):
+            num_rows = num_rows_of(size)
+            if self.rank >= min(num_rows, size // num_rows):
+                parts.append(Part(size, num_rows, transposed, None))
+                continue
+            basis = next(bases) if self.bases else _first(index, size // num_rows, self.rank, like)
+            parts.append(Part(size, num_rows, transposed, basis))
+        return tuple(parts)
+
+
+def _first(index: int, num_columns: int, rank: int, like: Tensor) -> Tensor:
+    """(m, r) orthonormal, drawn alike wherever it is asked for."""
+    drawn = torch.randn(num_columns, rank, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
+    return _orthonormal(drawn).to(like)
+
+
+def _orthonormal(columns: Tensor) -> Tensor:
+    """(n, r) -> (n, r), an orthonormal basis of what they span, and of more where they are dependent."""
+    return torch.linalg.qr(columns).Q.contiguous()
