@@ -139,9 +139,8 @@ class Cohort:
             downlink_bits += self.offer_bits
         measured_s = arrived.measured_s + agreement_s
         ledger.record(report, broadcast.kind, downlink_bits, control_bits, modelled_s, measured_s)
-        direction = broadcast.dense()[0]
-        self.server.follow(direction)
-        return direction, report
+        self.server.follow(broadcast)
+        return broadcast.dense()[0], report
 
     def average(self, rows: Tensor, num_backwards: int) -> Tensor:
         """Gradients (L, d) of the local workers -> the mean (d,) of all M, sent dense and accounted for.

@@ -55,9 +55,11 @@ class Server:
         total = self.algorithm.aggregator.aggregate(messages, weights, noise)
         return self.downlink.compress(total[None], self.segments, [noise])
 
-    def follow(self, answer: Tensor) -> None:
-        """Go on to the next round: its compressors may depend on the answer (d,) of this one."""
-        self.uplink, self.downlink = (c.after(answer, self.segments) for c in (self.uplink, self.downlink))
+    def follow(self, answer: Message) -> None:
+        """Go on to the next round: its compressors may depend on the answer in this one."""
+        alike = self.downlink == self.uplink
+        self.uplink = self.uplink.after(answer, self.segments)
+        self.downlink = self.uplink if alike else self.downlink.after(answer, self.segments)
         if self.uplink.follows:
             self.schema = self.uplink.blank(1, self.segments, self.like)
 

@@ -43,8 +43,8 @@ class Compressor(ABC):
     follows: bool = False
     """Whether what is sent depends on the server's answers, so that a message is good for one round."""
 
-    def after(self, answer: Tensor, segments: Segments) -> Self:
-        """The compressor of the next round, once all workers have the server's answer (d,)."""
+    def after(self, answer: Message, segments: Segments) -> Self:
+        """The compressor of the next round, once all workers have the server's answer, a message of one row."""
         return self
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ NeurIPS 2019. As in the authors' later code the left and the right half of a pow
 so that a round is one exchange; the paper's Algorithm 1 has both halves, and two exchanges, in every round.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
@@ -45,22 +45,34 @@ class Part(NamedTuple):
         matrix = aligned(entries).view(self.num_rows, -1)
         return ((matrix.T if self.transposed else matrix) @ self.basis).flatten()
 
-    def add(self, values: Tensor, out: Tensor, factor: int) -> None:
-        """Add to `out` (size,) the segment that these values (num_values,) stand for, times a factor."""
+    def write(self, values: Tensor, out: Tensor) -> None:
+        """Write to `out` (size,) the segment that these values (num_values,) stand for."""
         if self.basis is None:
-            out.add_(values, alpha=factor)
-            return
+            out.copy_(values)
+        else:
+            torch.mm(*self._factors(values), out=out.view(self.num_rows, -1))
+
+    def subtract(self, values: Tensor, out: Tensor) -> None:
+        """Subtract it from `out`."""
+        if self.basis is None:
+            out.sub_(values)
+        else:
+            out.view(self.num_rows, -1).addmm_(*self._factors(values), alpha=-1)
+
+    def _factors(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product is the segment's."""
+        assert self.basis is not None
         product = aligned(values).view(-1, self.basis.shape[1])
-        left, right = (self.basis, product) if self.transposed else (product, self.basis)
-        out.view(self.num_rows, -1).addmm_(left, right.T, alpha=factor)
+        return (self.basis, product.T) if self.transposed else (product, self.basis.T)
 
 
 @dataclass(frozen=True)
 class LowRankMessage(Message):
-    """Products of matrices with bases that everybody knows. `values`: (R, S), part after part."""
+    """Products of matrices with bases that everybody knows. `values`: (R, S), part after part. `rank`: of the bases."""
 
     values: Tensor
     parts: tuple[Part, ...]
+    rank: int
     kind = "low rank"
 
     @property
@@ -75,10 +87,13 @@ class LowRankMessage(Message):
         return replace(self, values=torch.stack([from_bytes(p, self.values) for p in payloads]))
 
     def dense(self) -> Tensor:
-        return self._add_to(self.values.new_zeros(self.num_rows, sum(part.size for part in self.parts)), 1)
+        x = self.values.new_empty(self.num_rows, sum(part.size for part in self.parts))
+        self._each(Part.write, x)
+        return x
 
     def subtract_from(self, x: Tensor) -> Tensor:
-        return self._add_to(x, -1)
+        self._each(Part.subtract, x)
+        return x
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
         """Added up as they are sent: what makes them all-reducible."""
@@ -88,12 +103,16 @@ class LowRankMessage(Message):
             total += row
         return replace(self, values=total[None]).dense()[0]
 
-    def _add_to(self, x: Tensor, factor: int) -> Tensor:
-        sizes, nums = [part.size for part in self.parts], [part.num_values for part in self.parts]
-        for values, row in zip(self.values, x, strict=True):
-            for part, some, out in zip(self.parts, values.split(nums), row.split(sizes), strict=True):
-                part.add(some, out, factor)
-        return x
+    def by_part(self, row: int) -> list[tuple[Part, Tensor]]:
+        """The parts and their values in one row."""
+        return list(zip(self.parts, self.values[row].split([part.num_values for part in self.parts]), strict=True))
+
+    def _each(self, work: Callable[[Part, Tensor, Tensor], None], x: Tensor) -> None:
+        """Do this with every part of every row: the part, its values, and its entries in x (R, d)."""
+        for row, entries in enumerate(x):
+            parts = zip(self.by_part(row), entries.split([part.size for part in self.parts]), strict=True)
+            for (part, values), out in parts:
+                work(part, values, out)
 
 
 @dataclass(frozen=True)
@@ -125,15 +144,16 @@ class PowerSGD(Compressor):
             torch.cat([part.values(entries) for part, entries in zip(parts, row.split(segments), strict=True)])
             for row in x
         ]
-        return LowRankMessage(torch.stack(rows), parts)
+        return LowRankMessage(torch.stack(rows), parts, self.rank)
 
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> LowRankMessage:
         parts = self._parts(segments, like)
-        return LowRankMessage(like.new_zeros(num_rows, sum(part.num_values for part in parts)), parts)
+        return LowRankMessage(like.new_zeros(num_rows, sum(part.num_values for part in parts)), parts, self.rank)
 
-    def after(self, answer: Tensor, segments: Segments) -> Self:
-        parts = zip(self._parts(segments, answer), answer.split(segments), strict=True)
-        products = [part.values(entries).view(-1, self.rank) for part, entries in parts if part.basis is not None]
+    def after(self, answer: Message, segments: Segments) -> Self:
+        if not (isinstance(answer, LowRankMessage) and answer.rank == self.rank):  # which is made of these products
+            answer = self.compress(answer.dense(), segments, [])
+        products = [values.view(-1, self.rank) for part, values in answer.by_part(0) if part.basis is not None]
         return replace(self, bases=tuple(map(_orthonormal, products)), turn=self.turn + 1)
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from bench.compressors import PowerSGD, TopK
 from bench.errors import InputError
 from bench.feedback import NoFeedback
 from bench.layout import Layout, MatrixSize, num_rows_of
+from bench.message import DenseMessage
 from bench.rules import LASGWK2
 from bench.tests.found import RECIPES
 from bench.tests.toys import Dyadic, dyadic_data, train
@@ -32,8 +33,7 @@ def vector(num: int = 1) -> Tensor:
 def followed(compressor: PowerSGD, x: Tensor, num_rounds: int) -> PowerSGD:
     """After so many rounds in which everybody had x (1, d)."""
     for _ in range(num_rounds):
-        answer = compressor.compress(x, SEGMENTS, []).dense()[0]
-        compressor = compressor.after(answer, SEGMENTS)
+        compressor = compressor.after(DenseMessage(x), SEGMENTS)
     return compressor
 
 
@@ -51,6 +51,16 @@ def test_it_projects(num_rounds: int) -> None:
     torch.testing.assert_close(compressor.compress(sent, SEGMENTS, []).dense(), sent)
     torch.testing.assert_close(message.sum(), sent.sum(dim=0))
     assert message.num_bits.tolist() == [64 * (3 * [(30 + 9), (20 + 50)][num_rounds % 2] + 7)] * 3
+
+
+def test_an_answer_is_followed_however_it_came() -> None:
+    """Dense or of low rank: the directions span the same."""
+    x, compressor = vector(), followed(PowerSGD(2), vector(), 1)
+    low = compressor.compress(x, SEGMENTS, [])
+    for a, b in zip(
+        compressor.after(low, SEGMENTS).bases, compressor.after(DenseMessage(x), SEGMENTS).bases, strict=True
+    ):
+        torch.testing.assert_close(a @ a.T, b @ b.T)
 
 
 def test_low_rank_is_sent_whole_from_the_second_answer_on() -> None:
@@ -105,7 +115,7 @@ def test_bits_of_resnet18() -> None:
     layout = Layout(resnet18().named_parameters())
     segments, like = layout.segments("tensor"), layout.vector
     left = PowerSGD(2)
-    right = left.after(like, segments)
+    right = left.after(left.blank(1, segments, like), segments)
     bits = [int(c.blank(1, segments, like).num_bits) for c in (left, right)]
     shapes = [(num_rows_of(size), size // num_rows_of(size)) for size in segments]
     vectors = sum(n * m for n, m in shapes if min(n, m) <= 2)
