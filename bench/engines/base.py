@@ -4,7 +4,7 @@ import contextlib
 import copy
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,6 +48,25 @@ def logging_replaced(module: nn.Module, log: Callable[..., None]) -> Iterator[No
     finally:
         for name in shadows:
             del vars(module)[name]
+
+
+@contextlib.contextmanager
+def logging_means(module: nn.Module) -> Iterator[None]:
+    """Let what workers log, one after another, be logged once: the mean of numbers, of other things the last."""
+    noted: dict[str, tuple[list[Any], tuple[Any, ...], dict[str, Any]]] = {}
+
+    def note(name: str | Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        values, rest = ({name: args[0]}, args[1:]) if isinstance(name, str) else (name, args)  # log, or log_dict
+        for key, value in values.items():
+            value = value.detach() if isinstance(value, Tensor) else value  # which would keep a worker's activations
+            noted.setdefault(key, ([], rest, kwargs))[0].append(value)
+
+    with logging_replaced(module, note):
+        yield
+    for name, (values, args, kwargs) in noted.items():
+        log: Any = module.log
+        are_numbers = all(isinstance(value, int | float | Tensor) for value in values)
+        log(name, sum(values) / len(values) if are_numbers else values[-1], *args, **kwargs)
 
 
 @contextlib.contextmanager

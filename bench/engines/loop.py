@@ -15,6 +15,7 @@ from bench.engines.base import (
     RowGradients,
     Step,
     WorkerGradients,
+    logging_means,
     logging_replaced,
     sum_in_order,
     without_traces,
@@ -78,7 +79,8 @@ class LoopEngine(Engine):
         if len(self.matrix) != len(noise):
             self.matrix = vector.new_empty(len(noise), len(vector))
         losses = vector.new_empty(len(noise))
-        with torch.random.fork_rng(self._devices()):  # the user's own random numbers go on undisturbed
+        # The user's own random numbers go on undisturbed.
+        with logging_means(self.module), torch.random.fork_rng(self._devices()):
             for worker, origin in enumerate(noise):
                 losses[worker] = self._gradient(worker, step, pick(batch, worker), origin, self.matrix[worker])
                 self.buffers.store(worker)
