@@ -57,6 +57,8 @@ class History(Callback):
             raise InputError(
                 f"trainer.val_check_interval: {interval}; at most {num_rounds} is allowed, the rounds of the run"
             )
+        if self.rows:  # a resumed run may have been given another target
+            refuse_target(self.config["target"]["metric"], self.rows[-1])
         if trainer.is_global_zero:
             self.folder.write_config(self.config)
             for logger in trainer.loggers:

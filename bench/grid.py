@@ -50,6 +50,8 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         given_axes = {str(key): values for key, values in axes.items() if values is not None}  # null: one left out
         for picks in itertools.product(*(_axis(key, values) for key, values in given_axes.items())):
             chosen = [override for pick in picks for override in pick.overrides]
+            if any(override.startswith("target.") for override in chosen):
+                raise InputError("matrix: target; runs of one grid have one, which it is compared at")
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
             seed = dict(o.split("=", 1) for o in chosen).get("seed", shared.seed)
             folder = RunFolder.of(OmegaConf.merge(shared, {"label": label, "seed": seed}))

@@ -27,6 +27,9 @@ class MatrixSize(int):
         self.num_rows = num_rows
         return self
 
+    def __getnewargs__(self) -> tuple[int, int]:  # pyright: ignore[reportIncompatibleMethodOverride]  to be copied by
+        return int(self), self.num_rows
+
 
 def num_rows_of(size: int) -> int:
     """The rows of a segment of this size, 1 where it is no matrix."""

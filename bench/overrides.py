@@ -23,8 +23,10 @@ def composable(overrides: Sequence[str]) -> list[str]:
 
 def _composable(override: str, groups: dict[str, str | None]) -> str:
     group, _, value = override.partition("=")
-    if value != "null" or group not in groups:
+    if group not in groups or "null" not in value.split(","):
         return override
     if groups[group] is not None:
         raise InputError(f"{group}: null; a run needs one, such as {groups[group]}")
+    if value != "null":
+        raise InputError(f"{group}: {value}; Hydra sweeps over names only, the grids of scripts/matrix.py take null")
     return f"~{group}"

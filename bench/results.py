@@ -98,7 +98,7 @@ class RunFolder:
         for key in ("name", "label"):
             if not (given := str(cfg[key] or "")).strip() or "/" in given or given in (".", ".."):
                 raise InputError(f"{key}: {cfg[key]!r}; results need one, a folder's name")
-        return cls(Path(cfg.results_dir) / cfg.name / cfg.label / f"seed={cfg.seed}")
+        return cls(Path(cfg.results_dir) / str(cfg.name) / str(cfg.label) / f"seed={cfg.seed}")
 
     @property
     def checkpoint(self) -> Path:

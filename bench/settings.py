@@ -6,9 +6,9 @@ import json
 import math
 import typing
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from hydra.utils import get_object
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -40,8 +40,8 @@ class Settings:
     link: Group
     trainer: Group
     logger: Group
-    name: str
-    label: str
+    name: str | int
+    label: str | int | float
     seed: int
     workers: int
     threads: int
@@ -64,30 +64,36 @@ class Settings:
     asynchronous: Group | None = None
 
 
-def refuse_settings(config: Mapping[str, Any], trainer: Any, ours: Collection[str]) -> None:
+def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer: Any, ours: Collection[str]) -> None:
     """Make sure that a config can be meant.
 
     Args:
         config: as composed, its interpolations resolved.
+        helpers: keys that interpolations refer to, which need no other reader.
         trainer: what takes the arguments in `trainer`.
         ours: those of them that a run sets itself.
 
     Raises:
         InputError: a key that nothing reads; a value of another type, or out of bounds.
     """
-    _refuse_arguments(Settings, config, "")
+    read = {f.name for f in fields(Settings)}
+    _refuse_arguments(Settings, {k: v for k, v in config.items() if k in read or k not in helpers}, "")
     _refuse_arguments(Target, config["target"], "target.")
     if not math.isfinite(config["target"]["value"]):
         raise InputError(f"target.value: {config['target']['value']}; a finite number is needed")
     for key, least in (("seed", 0), ("workers", 1), ("threads", 1), ("autosave_minutes", 0)):
-        if not config[key] >= least:
-            raise InputError(f"{key}: {config[key]}; at least {least} is needed")
+        if not (config[key] >= least and math.isfinite(config[key])):
+            raise InputError(f"{key}: {config[key]}; a finite number, at least {least}, is needed")
+    if config.get("strategy") is None and config.get("asynchronous") is None:
+        raise InputError("strategy: None; a run needs one, world=simulated has it")
     arguments = config["trainer"]
     for key in arguments.keys() & ours:
         raise InputError(f"trainer.{key}: {arguments[key]!r}; a run sets it itself, leave it out")
     _refuse_arguments(trainer, arguments, "trainer.")
     for key in ("max_epochs", "val_check_interval", "limit_train_batches"):
         value = arguments.get(key)
+        if key == "max_epochs" and value == -1 and arguments.get("max_steps", -1) > 0:
+            continue  # as many as the steps take
         if value is not None and not (isinstance(value, int | float) and value > 0):
             raise InputError(f"trainer.{key}: {value!r}; a number above 0 is needed")
     # But for the logger's: a run goes on without one, if W&B is not installed for example.
@@ -116,16 +122,17 @@ def _refuse_arguments(callee: Any, given: Mapping[str, Any], prefix: str) -> Non
     for key in () if takes_all else given.keys() - known.keys():
         alike = get_close_matches(key, known) or known
         raise InputError(f"{prefix}{key}: {given[key]!r}; nothing reads it, there is {', '.join(alike)}")
-    for key, hint in known.items():
-        if key in given and not _is_built(given[key]):
+    for key, (hint, default) in known.items():
+        if key in given and given[key] is not default and not _is_built(given[key]):
             _refuse_type(f"{prefix}{key}", given[key], hint)
 
 
-def _arguments(callee: Any) -> tuple[dict[str, Any], bool]:
-    """The types of what may be given by name, and whether other names are taken, too."""
-    known: dict[str, Any] = {}
-    # A class that passes further arguments on has those of the class it derives from.
-    for function in (base.__init__ for base in callee.__mro__) if inspect.isclass(callee) else (callee,):
+def _arguments(callee: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    """The types and defaults of what may be given by name, and whether other names are taken, too."""
+    known: dict[str, tuple[Any, Any]] = {}
+    # A class of ours that passes further arguments on has those of the class it derives from.
+    for owner in callee.__mro__ if inspect.isclass(callee) else (callee,):
+        function = owner.__init__ if inspect.isclass(owner) else owner
         try:
             parameters = inspect.signature(function).parameters
             hints = get_type_hints(function, localns=vars(typing) | vars(collections.abc))
@@ -133,17 +140,23 @@ def _arguments(callee: Any) -> tuple[dict[str, Any], bool]:
             return known, True
         for name, parameter in parameters.items():
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name != "self":
-                known.setdefault(name, hints.get(name, Any))
+                known.setdefault(name, (hints.get(name, Any), parameter.default))
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             return known, False
+        if not _is_ours(owner):
+            return known, True
     return known, True
+
+
+def _is_ours(part: Any) -> bool:
+    return getattr(part, "__module__", "").partition(".")[0] in ("bench", "datamodules", "models")
 
 
 def _is_built(value: Any) -> bool:
     """Whether a value is a part that is still to be instantiated, or holds some."""
-    if isinstance(value, list):
-        return any(map(_is_built, value))
-    return isinstance(value, Mapping) and "_target_" in value
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_is_built, value.values()))
+    return isinstance(value, list) and any(map(_is_built, value))
 
 
 def _refuse_type(name: str, value: Any, hint: Any) -> None:
@@ -155,5 +168,9 @@ def _refuse_type(name: str, value: Any, hint: Any) -> None:
     except PydanticUserError:  # a type that it cannot read
         return
     except ValidationError as error:
-        wanted = dict.fromkeys(WORDS.get(e["type"], e["msg"].removeprefix("Input should be ")) for e in error.errors())
+        errors = error.errors()
+        by_name = isinstance(value, str) and all(e["type"] in ("needs_python_object", "enum") for e in errors)
+        if by_name and not any(map(_is_ours, (hint, *get_args(hint)))):
+            return  # such as a torch.device, or an enum's member
+        wanted = dict.fromkeys(WORDS.get(e["type"], e["msg"].removeprefix("Input should be ")) for e in errors)
         raise InputError(f"{name}: {value!r}; {' or '.join(wanted)} is needed") from None

@@ -15,17 +15,17 @@ def guarded(main: Callable[[], None]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # who reads the output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         # Imported here, so that --help is quick.
         from hydra.errors import HydraException
         from lightning.fabric.utilities.exceptions import MisconfigurationException
         from lightning.pytorch.utilities import rank_zero_only
         from omegaconf.errors import OmegaConfBaseException
 
-        from bench.errors import NonFiniteError, WorkerLostError
+        from bench.errors import InputError, NonFiniteError, WorkerLostError
 
         # ValueError: ours, and what libraries say of arguments. OSError: a place that cannot be written, for example.
         told = (ValueError, OSError, NonFiniteError, WorkerLostError)
@@ -35,8 +35,18 @@ def guarded(main: Callable[[], None]) -> None:
             traceback.print_exc()
         # What all processes know, one says; a lost worker is known to those it left.
         if getattr(rank_zero_only, "rank", 0) == 0 or isinstance(error, WorkerLostError):
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            theirs = type(error) is not InputError and isinstance(error, ValueError)  # and may be a mistake in code
+            print(f"error: {one_line(error)}{' (HYDRA_FULL_ERROR=1 shows where)' * theirs}", file=sys.stderr)
         sys.exit(2)
+
+
+def _nobody_reads() -> bool:
+    """Whether what this prints goes nowhere, as under `| head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def one_line(error: BaseException) -> str:

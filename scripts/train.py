@@ -12,6 +12,7 @@ import itertools
 import logging
 import math
 import os
+import re
 import sys
 import warnings
 from contextlib import nullcontext
@@ -101,7 +102,9 @@ def refuse(cfg: DictConfig) -> None:
     from bench.results import refuse_target
     from bench.settings import refuse_settings
 
-    refuse_settings(resolved(cfg), lightning.Trainer, (*OURS, *HANDED_OVER, *UNMEANT))
+    helpers = re.findall(r"\$\{\.*(\w+)", OmegaConf.to_yaml(cfg))
+    meant = [name for name in UNMEANT if cfg.trainer.get(name)]
+    refuse_settings(resolved(cfg), helpers, lightning.Trainer, (*OURS, *HANDED_OVER, *meant))
     refuse_target(cfg.target.metric)
     if cfg.trainer.accelerator in ("cuda", "gpu") and not torch.accelerator.is_available():
         raise InputError(f"trainer.accelerator: {cfg.trainer.accelerator}; there is none here, cpu is allowed")
@@ -112,6 +115,7 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
     import lightning
     from hydra.utils import instantiate
 
+    import bench
     from bench.callbacks import Autosave, History, Progress
     from bench.errors import InputError
     from bench.module import Classifier
@@ -140,8 +144,9 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
         trainer = lightning.Trainer(strategy=strategy, logger=logger, callbacks=callbacks, **OURS, **cfg.trainer)
     except (TypeError, ImportError) as error:  # Lightning's words for devices that cannot be, or are not installed
         raise InputError(f"trainer: {error}") from error
-    if (num_processes := trainer.strategy.world.size) != cfg.workers:  # pyright: ignore[reportAttributeAccessIssue]
-        raise InputError(f"trainer.devices: {num_processes} processes; one a worker is needed, {cfg.workers}")
+    if (size := trainer.strategy.world.size) != cfg.workers:  # pyright: ignore[reportAttributeAccessIssue]
+        key = "trainer.devices" if isinstance(trainer.strategy, bench.CompressedDDPStrategy) else "strategy.workers"
+        raise InputError(f"{key}: {size}; as many as workers are needed, {cfg.workers}")
     resume = folder.checked_checkpoint()
     if resume and trainer.is_global_zero:
         print(f"{folder.path}: going on from its last checkpoint")
@@ -249,7 +254,7 @@ def _hydra_main(cfg: DictConfig) -> None:
 
 def main() -> None:
     def composed() -> None:
-        if any(argument.endswith("=null") for argument in sys.argv):  # else --help is quick
+        if any("null" in argument for argument in sys.argv):  # else --help is quick
             from bench.overrides import composable
 
             sys.argv[1:] = composable(sys.argv[1:])

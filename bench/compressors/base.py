@@ -68,7 +68,10 @@ class Compressor(ABC):
         """The largest δ with ‖x − C(x)‖² ≤ (1 − δ)‖x‖² for every x; 1 if lossless, None if there is no such δ."""
 
     def variance(self, segments: Segments) -> float | None:
-        """An ω with E C(x) = x and E‖C(x) − x‖² ≤ ω‖x‖² for every x; None if C is biased, or random without bound."""
+        """An ω with E C(x) = x and E‖C(x) − x‖² ≤ ω‖x‖² for every x; None if C is biased, or random without bound.
+
+        Of entries that are zero or normal floats: nearer to zero, floats have fewer digits.
+        """
         return None
 
 

@@ -55,8 +55,10 @@ class HalfMessage(Message):
 class Half(Compressor):
     """The nearest float of 16 bits; an entry beyond the largest becomes that, 65,504 in fp16.
 
+    The server adds up in the precision of the vectors; a ring would round at every hop.
+
     Args:
-        format: "bf16", the range of 32 bits and 8 digits of precision, or "fp16", less range and 11 digits.
+        format: "bf16", the range of 32 bits and 8 binary digits, or "fp16", less range and 11 binary digits.
     """
 
     all_reducible = True

@@ -80,5 +80,5 @@ class Natural(Compressor):
         return None  # an entry below 2^−126, the smallest power, may be sent the larger
 
     def variance(self, segments: Segments) -> float:
-        """An eighth (Theorem 1), of entries from 2^−126 on."""
+        """An eighth (Theorem 1)."""
         return 1 / 8

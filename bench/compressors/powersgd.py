@@ -2,7 +2,10 @@
 
 Vogels, Karimireddy, Jaggi: PowerSGD: Practical Low-Rank Gradient Compression for Distributed Optimization,
 NeurIPS 2019. As in the authors' later code the left and the right half of a power iteration take turns, a round each,
-so that a round is one exchange; the paper's Algorithm 1 has both halves, and two exchanges, in every round.
+so that a round is one exchange; the paper's Algorithm 1 has both halves, and two exchanges, in every round. A worker's
+error is what its own projection leaves out, as in Algorithm 2; in that code it is what all workers' mean leaves out,
+which comes to the same on average. Nothing is sent dense at first, and every matrix of more than r rows and columns is
+projected.
 """
 
 from collections.abc import Callable, Sequence
@@ -154,7 +157,8 @@ class PowerSGD(Compressor):
         if not (isinstance(answer, LowRankMessage) and answer.rank == self.rank):  # which is made of these products
             answer = self.compress(answer.dense(), segments, [])
         products = [values.view(-1, self.rank) for part, values in answer.by_part(0) if part.basis is not None]
-        return replace(self, bases=tuple(map(_orthonormal, products)), turn=self.turn + 1)
+        seeds = range(self.turn * len(products), (self.turn + 1) * len(products))
+        return replace(self, bases=tuple(map(_orthonormal, products, seeds)), turn=self.turn + 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"bases": list(self.bases), "turn": self.turn}
@@ -176,17 +180,29 @@ class PowerSGD(Compressor):
             if self.rank >= min(num_rows, size // num_rows):
                 parts.append(Part(size, num_rows, transposed, None))
                 continue
-            basis = next(bases) if self.bases else _first(index, size // num_rows, self.rank, like)
+            basis = next(bases, None)
+            if basis is None:
+                num_columns = size // num_rows
+                basis = _orthonormal(_drawn(index, num_columns, self.rank, like), index)
             parts.append(Part(size, num_rows, transposed, basis))
         return tuple(parts)
 
 
-def _first(index: int, num_columns: int, rank: int, like: Tensor) -> Tensor:
-    """(m, r) orthonormal, drawn alike wherever it is asked for."""
-    drawn = torch.randn(num_columns, rank, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
-    return _orthonormal(drawn).to(like)
+def _drawn(seed: int, num_rows: int, rank: int, like: Tensor) -> Tensor:
+    """(n, r) normal, the same for all workers."""
+    drawn = torch.randn(num_rows, rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn.to(like)
 
 
-def _orthonormal(columns: Tensor) -> Tensor:
-    """(n, r) -> (n, r), an orthonormal basis of what they span, and of more where they are dependent."""
-    return torch.linalg.qr(columns).Q.contiguous()
+def _orthonormal(columns: Tensor, seed: int) -> Tensor:
+    """(n, r) -> (n, r), an orthonormal basis of what they span.
+
+    Where that is of less than r dimensions others are drawn. Otherwise a matrix of zeros would leave unit vectors,
+    along which a network with dead units may have nothing ever after.
+    """
+    wide = columns if columns.dtype.itemsize >= 4 else columns.float()
+    length = float(wide.norm()) or 1.0
+    num_rows, rank = wide.shape
+    fresh = _drawn(seed, num_rows, rank, wide) * (torch.finfo(wide.dtype).eps * length)
+    basis = torch.linalg.qr(wide + fresh).Q
+    return basis.to(columns.dtype).contiguous()

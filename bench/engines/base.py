@@ -71,20 +71,38 @@ def logging_means(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_traces(module: nn.Module) -> Iterator[None]:
-    """Undo what a step leaves in a module's attributes: a loss in a list, a batch that a metric has counted."""
+    """Undo what a step leaves in a module's attributes: a loss in a list, a batch that a metric has counted.
 
-    def kept(owner: nn.Module, value: Any) -> Any:
-        if isinstance(owner, Metric) and isinstance(value, Tensor):
-            return value.clone()  # metrics add to it in place
-        return copy.copy(value) if isinstance(value, list | dict | set) else value
+    Lists and their like stay the objects that they are, as others may hold them. Tensors that are added to in place
+    are put back in metrics only: elsewhere they may be of any size.
+    """
 
-    before = {m: {name: kept(m, value) for name, value in vars(m).items()} for m in module.modules()}
+    def copied(owner: nn.Module, value: Any) -> Any:
+        if isinstance(value, list | dict | set):
+            return copy.copy(value)
+        return value.clone() if isinstance(owner, Metric) and isinstance(value, Tensor) else None
+
+    before = [(m, dict(vars(m)), {name: copied(m, value) for name, value in vars(m).items()}) for m in module.modules()]
     try:
         yield
     finally:
-        for m, attributes in before.items():
+        for m, attributes, copies in before:
             vars(m).clear()
             vars(m).update(attributes)
+            for name, content in copies.items():
+                if content is not None:
+                    _refill(attributes[name], content)
+
+
+def _refill(value: Any, content: Any) -> None:
+    """Let a container or a tensor hold this again."""
+    if isinstance(value, Tensor):
+        value.copy_(content)
+    elif isinstance(value, list):
+        value[:] = content
+    else:
+        value.clear()
+        value.update(content)
 
 
 def _refuse_to_log(*args: Any, **kwargs: Any) -> None:

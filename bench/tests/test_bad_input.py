@@ -13,8 +13,8 @@ import torch
 
 from bench import strategy
 from bench.results import RunFolder
-from bench.tests.test_configs import data_dir  # noqa: F401  a fixture
-from scripts.train import main
+from bench.tests.test_configs import composed, data_dir  # noqa: F401  a fixture
+from scripts.train import main, refuse
 
 SMALL = ["logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=5"]
 
@@ -67,6 +67,10 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["seed=abc"], ["seed: 'abc'", "integer"]),
         (["threads=0"], ["threads: 0", "at least 1"]),
         (["autosave_minutes=-1"], ["autosave_minutes: -1", "at least 0"]),
+        (["autosave_minutes=inf"], ["autosave_minutes: inf", "finite"]),
+        (["strategy=null"], ["strategy: None", "world=simulated"]),
+        (["strategy.workers=4"], ["strategy.workers: 4", "as many as workers", "10"]),
+        (["adversary=null,invert"], ["adversary: null,invert", "scripts/matrix.py"]),
         (["target.value=98%"], ["target.value: '98%'", "number"]),
         (["target.value=nan"], ["target.value: nan", "finite"]),
         (["target=null"], ["target: None"]),
@@ -92,7 +96,7 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["+trainer.strategy=ddp"], ["trainer.strategy: 'ddp'", "sets it itself"]),
         (["+trainer.max_time='00:00:00:05'"], ["trainer.max_time", "sets it itself"]),
         (["+trianer.max_epochs=3"], ["trianer: ", "there is trainer"]),
-        (["world=processes", "workers=4", "trainer.devices=2"], ["trainer.devices: 2", "one a worker", "4"]),
+        (["world=processes", "workers=4", "trainer.devices=2"], ["trainer.devices: 2", "as many as workers", "4"]),
         (["results_dir=/dev/null"], ["/dev/null"]),
         (["data=null"], ["data: null", "such as digits"]),
         (["optimizer.lr=1e30"], ["round ", "worker ", "not finite"]),
@@ -282,7 +286,7 @@ def test_where_it_went_wrong_is_shown_to_whom_asks(tmp_path: Path) -> None:
     for asked, shown in (("0", False), ("1", True)):
         ended = subprocess.run(command, env={**os.environ, "HYDRA_FULL_ERROR": asked}, capture_output=True, text=True)
         assert ("Traceback" in ended.stderr) is shown
-        assert ended.stderr.endswith("error: workers: 0; at least 1 is needed\n")
+        assert ended.stderr.endswith("error: workers: 0; a finite number, at least 1, is needed\n")
 
 
 def test_csv_imports_no_wandb(tmp_path: Path) -> None:
@@ -301,3 +305,38 @@ def test_two_processes_at_one_run(run: Callable[..., str], tmp_path: Path) -> No
         assert "another process is at it" in run("algorithm=sasg")
     assert not folder.is_held
     assert not folder.path.exists()
+
+
+class Options(torch.nn.Module):
+    """As people write theirs: further options, parts by name, a device, a default that its type does not tell."""
+
+    def __init__(
+        self,
+        parts: dict[str, torch.nn.Module],
+        device: torch.device,
+        size: int = None,  # noqa: RUF013  # pyright: ignore[reportArgumentType]
+        **options: float,
+    ) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["+k=0.05", "algorithm.compressor.density=${k}"],
+        ["label=1", "name=2024"],
+        ["trainer.max_epochs=-1", "+trainer.max_steps=10", "+trainer.max_time=null", "+trainer.fast_dev_run=false"],
+        ["+trainer.precision=bf16-mixed", "+trainer.gradient_clip_val=1", "+trainer.profiler=simple"],
+        ["+trainer.profiler={_target_: lightning.pytorch.profilers.PyTorchProfiler, profile_memory: true}"],
+        ["optimizer=adam", "+optimizer.betas=[0.9,0.99]", "+optimizer.weight_decay=0"],
+        ["world=processes", "+strategy.bucket_cap_mb=10"],
+        ["model._target_=torch.nn.RNN", "+model.input_size=784", "+model.hidden_size=10", "+model.nonlinearity=relu"],
+        ["model._target_=torchvision.models.resnet18", "+model.weights=DEFAULT", "+model.num_classes=10"],
+        [
+            "model._target_=bench.tests.test_bad_input.Options", "+model.device=cpu", "+model.size=null",
+            "+model.width=0.5", "+model.parts={a: {_target_: torch.nn.ReLU}}",
+        ],
+    ],
+    ids=lambda arguments: arguments[0],
+)  # fmt: skip
+def test_what_can_be_meant_is_let_pass(arguments: list[str]) -> None:
+    refuse(composed(arguments))

@@ -21,6 +21,7 @@ from bench.compressors import QSGD, Compressor, GSpar, GSparClosed, Half, Natura
 from bench.compressors.gspar import COUNT_BITS, tail_of
 from bench.compressors.half import Format
 from bench.errors import NonFiniteError
+from bench.layout import MatrixSize
 from bench.noise import Noise
 from bench.norms import Norm, norms
 from bench.positions import LENGTH_BITS
@@ -28,7 +29,7 @@ from bench.tests.found import COMPRESSORS, RECIPES
 from bench.tests.test_conformance import inputs
 from bench.tests.toys import Toy, toy_data, train
 
-SEGMENTS = (300, 5, 40, 1)
+SEGMENTS = (MatrixSize(300, 15), 5, MatrixSize(40, 8), 1)
 NUM_DRAWS = 2000
 UNBIASED: dict[str, Compressor] = {
     str(c): c
@@ -322,7 +323,7 @@ def test_an_agreed_scale_loses_nothing_on_average(largest: float) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("factor", [-1.0, -8.0])
+@pytest.mark.parametrize("factor", [-1.0, -8.0])  # by which floats of any number of digits scale
 def test_a_liar_sends_a_multiple_of_what_it_would_have(name: str, factor: float) -> None:
     """Of the honest message where the compressor scales with its input; of signs, the other signs."""
     compressor, x = RECIPES[name].compressor, torch.randn(1, 346, generator=torch.Generator().manual_seed(3))

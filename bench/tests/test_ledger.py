@@ -12,7 +12,7 @@ from bench.ledger import Ledger, Report
 from bench.link import ParallelLink, RingLink, StarLink
 from bench.recipes import load_recipe
 from bench.tests.found import RECIPES
-from bench.tests.toys import Dyadic, Recorder, dyadic_data, toy_data, train
+from bench.tests.toys import Bilinear, Dyadic, Recorder, dyadic_data, toy_data, train
 
 GOLDEN = Path(__file__).parent / "golden"
 RESNET18 = 11_173_962
@@ -22,7 +22,8 @@ RESNET18 = 11_173_962
 def test_golden_trace(name: str, request: pytest.FixtureRequest) -> None:
     """The ledger after each of 24 rounds of exact arithmetic. `--rewrite-golden` writes today's."""
     recorder = Recorder()
-    train(name, Dyadic, dyadic_data(), workers=4, rounds=24, callbacks=[recorder])
+    module = Bilinear if RECIPES[name].compressor.follows else Dyadic  # of which the first has a matrix
+    train(name, module, dyadic_data(), workers=4, rounds=24, callbacks=[recorder])
     trace, file = recorder.ledgers, GOLDEN / f"{name}.json"
     if request.config.getoption("--rewrite-golden"):
         file.write_text("[\n" + ",\n".join(map(json.dumps, trace)) + "\n]\n")

@@ -199,12 +199,14 @@ def test_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if Path(path).parent != tmp_path:  # the launcher's own
             return save_checkpoint(self, checkpoint, path, **kwargs)
         Path(path).write_bytes(b"half")
+        (tmp_path / "tried").touch()
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", full)
     save, simulated = Often(tmp_path / "last.ckpt", timedelta(0)), train("sasg", workers=M)
     for process in run_processes(tmp_path, RECIPES["sasg"], callbacks=[save], timeout=timedelta(seconds=20)):
         assert torch.equal(process["weights"], simulated.weights)
+    assert (tmp_path / "tried").exists()
     assert not list(tmp_path.glob("last.*"))
 
 

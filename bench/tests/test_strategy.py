@@ -182,6 +182,27 @@ def test_other_passes_leave_nothing_behind(estimator: SVRG | None) -> None:
     assert len(trained.module.losses) == trained.module.count.compute() == 30 * 4
 
 
+def test_who_holds_a_list_or_a_hook_goes_on_holding_it() -> None:
+    """Passes at old parameters put contents back, and leave objects what they are."""
+    seen: list[int] = []
+
+    class Watching(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+            self.losses = pl_module.losses
+            self.hook = pl_module.network.register_forward_hook(lambda *args: seen.append(0))
+
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
+            if trainer.global_step == 20:
+                self.hook.remove()
+                self.num_seen = len(seen)
+
+    watching = Watching()
+    module = train("lasg", Counting, callbacks=[watching]).module
+    assert watching.losses is module.losses
+    assert not module.network._forward_hooks
+    assert len(seen) == watching.num_seen > 20 * 4
+
+
 def test_lightning_goes_on_working() -> None:
     """Clipping clips the direction; a callback sees it; the weights stay parameters of the module."""
 

@@ -65,6 +65,18 @@ class Dyadic(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.lr)
 
 
+class Bilinear(Dyadic):
+    """Loss uᵀWv over samples, and ⟨b, x⟩: the gradient, the mean of u vᵀ, does not depend on W."""
+
+    def __init__(self, lr: float = 0.25) -> None:
+        super().__init__(lr)
+        self.w, self.v = nn.Parameter(torch.zeros(8, 12)), nn.Parameter(torch.zeros(3))
+
+    def training_step(self, batch: Any) -> Tensor:
+        (x,) = batch
+        return ((x[:, :8] @ self.w) * x[:, 8:20]).sum(dim=1).mean() + (x[:, 20:23] @ self.v).mean()
+
+
 class Deal(torch.utils.data.Sampler):
     """A fixed order in which the plain batch of round t, dealt in rank order, holds what real ranks load in round t."""
 
