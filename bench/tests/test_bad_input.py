@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -278,6 +279,26 @@ def test_a_damaged_checkpoint(run: Callable[..., str], tmp_path: Path, kind: str
     folder.checkpoint.write_bytes(damaged[kind])
     assert f"{folder.checkpoint}: damaged, remove it" in run("algorithm=sasg")
     assert folder.checkpoint.read_bytes() == damaged[kind]
+
+
+def test_a_run_goes_on_with_another_target_that_it_has(
+    run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that could not write its end keeps its checkpoint; one without the metric is told before it goes on."""
+    options, folder = ["autosave_minutes=0"], RunFolder(tmp_path / "results" / "local" / "sasg" / "seed=1")
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "write_summary", full)
+        assert "No space left" in run(*options)
+    saved = folder.checkpoint.read_bytes()
+    assert "target.metric: 'suboptimality'; one of test_accuracy" in run(*options, "target.metric=suboptimality")
+    assert folder.checkpoint.read_bytes() == saved
+    monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, f"results_dir={tmp_path / 'results'}", "target.value=0.1"])
+    main()
+    assert folder.summary()["target"]["round"] == 5
 
 
 def test_where_it_went_wrong_is_shown_to_whom_asks(tmp_path: Path) -> None:
