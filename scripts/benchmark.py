@@ -17,37 +17,24 @@ CIFAR-10 from data/, else the embedded digits or noise in their place: the cost 
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import lightning
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
-from hydra import compose, initialize_config_module
 from lightning import Callback, Trainer
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
-from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 import bench
-from bench import callbacks, signs
-from bench.aggregators import MajorityVote
-from bench.callbacks import History
-from bench.compressors import QSGD, GSpar, PowerSGD, Sign, TernGrad, UniSp
 from bench.engines import EngineName
-from bench.layout import Layout
-from bench.message import Message
 from bench.module import Classifier
-from bench.noise import Noise
-from bench.server import Server
 from datamodules.arrays import ImageArrays
 from datamodules.cifar import CIFAR10
 from datamodules.digits import Digits
@@ -57,11 +44,9 @@ from models.mlp import mlp
 from models.resnet import resnet18, resnet20
 from scripts.bare import fit, keep_quiet
 from scripts.cli import guarded
-from scripts.train import train
+from scripts.parts import PARTS
 
 WARM_UP = 12  # rounds, in the first ten of which lazy rules are not lazy
-RESNET18 = 11_173_962  # parameters
-VOTERS = (1, 3, 7, 15, 31)
 
 
 @dataclass(frozen=True)
@@ -153,151 +138,6 @@ def measure(recipe: str, case: Case, engine: EngineName, num_rounds: int, progre
     strategy = bench.CompressedStrategy(recipe, workers=10, engine=engine)
     fit(strategy, module, case.data(), num_rounds, [stopwatch], **options)
     return stopwatch
-
-
-def packing(repeats: int = 30) -> None:
-    """Signs to bits and back, for as many entries as ResNet18 has, against a copy of the vector."""
-    x = torch.randn(1, RESNET18)
-    out, (bits, _) = torch.empty_like(x), signs.pack(x)
-    parts = (lambda: out.copy_(x), lambda: signs.pack(x), lambda: signs.unpack(bits, out))
-    times = [[_milliseconds(part) for part in parts] for _ in range(repeats)]
-    copy, pack, unpack = (statistics.median(column) for column in zip(*times, strict=True))
-    ratio = statistics.median((p + u) / c for c, p, u in times)
-    print(f"packing {RESNET18:,} signs: copy {copy:.2f} ms, pack {pack:.2f}, unpack {unpack:.2f}, ratio {ratio:.2f}")
-
-
-def vote(repeats: int = 30) -> None:
-    """The server's part of a majority vote on ResNet18: count M messages, decide, and pack the broadcast."""
-    x = torch.randn(max(VOTERS), RESNET18)
-    messages = {m: Sign().compress(x[:m], (RESNET18,), ()) for m in VOTERS}
-    server = Noise(0, 0, max(VOTERS))
-
-    def answer(message: Message) -> None:
-        Sign().compress(MajorityVote().aggregate(message, None, server)[None], (RESNET18,), ())
-
-    times = [[_milliseconds(partial(answer, message)) for message in messages.values()] for _ in range(repeats)]
-    medians = [statistics.median(column) for column in zip(*times, strict=True)]
-    for m, milliseconds in zip(VOTERS, medians, strict=True):
-        print(f"vote of {m:>2} on {RESNET18:,} entries: {milliseconds:>7.2f} ms, {milliseconds / m:>6.2f} a voter")
-
-
-def drawing(repeats: int = 15) -> None:
-    """What compressors that draw make of a gradient as long as ResNet18's, without coding it, against a copy of it."""
-    x = torch.randn(1, RESNET18)
-    out, noise = torch.empty_like(x), [Noise(0, 0, 0)]
-    found = [GSpar(0.01), GSpar(0.1), UniSp(0.01), QSGD(4, "l2", 512), QSGD(4, "max", None), TernGrad()]
-    parts = [lambda: out.copy_(x), *(partial(c.compress, x, (RESNET18,), noise) for c in found)]
-    times = [[_milliseconds(part) for part in parts] for _ in range(repeats + 1)][1:]  # the first compiles
-    copy, *medians = (statistics.median(column) for column in zip(*times, strict=True))
-    print(f"drawing from {RESNET18:,} entries: copy {copy:.2f} ms")
-    for i, (compressor, milliseconds) in enumerate(zip(found, medians, strict=True), start=1):
-        ratio = statistics.median(row[i] / row[0] for row in times)
-        print(f"{compressor!s:<45}{milliseconds:>8.2f} ms, ratio {ratio:>6.2f}")
-
-
-class Products(nn.Module):
-    """A loss whose gradients are these tensors, and cost hardly more than to write them."""
-
-    def __init__(self, gradients: list[torch.Tensor]) -> None:
-        super().__init__()
-        self.gradients = gradients
-        self.parts = nn.ParameterList(torch.zeros_like(gradient) for gradient in gradients)
-
-    def forward(self) -> torch.Tensor:
-        return sum((part * g).sum() for part, g in zip(self.parts, self.gradients, strict=True))  # pyright: ignore[reportReturnType]
-
-
-def lowrank(repeats: int = 10) -> None:
-    """PowerSGD's part of a round of one worker on ResNet18's gradient, and that of PyTorch's own hook for DDP."""
-    layout = Layout(resnet18().named_parameters())
-    segments, noise, everyone = layout.segments("tensor"), Noise(0, 0, 0), np.ones(1, bool)
-    gradient = torch.randn(1, layout.num_parameters)
-    alone = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
-    dist.init_process_group("gloo", store=alone, rank=0, world_size=1)
-    try:
-        for rank in (1, 2, 4):
-            compressor = PowerSGD(rank)
-            recipe = replace(bench.load_recipe("powersgd"), compressor=compressor, downlink=compressor)
-            server, kept = Server(recipe, 1, segments, layout.vector), torch.zeros_like(gradient)
-
-            def ours(recipe: bench.Algorithm, server: Server, kept: torch.Tensor) -> None:
-                x = recipe.feedback.compensate(gradient, kept)
-                message = server.uplink.compress(x, segments, [noise])
-                recipe.feedback.settle(x, message)
-                answer = server.broadcast(server.receive(everyone, message, 1.0), 1.0, noise)
-                server.follow(answer)
-                answer.dense()
-
-            plain, hooked = (
-                DistributedDataParallel(Products([g.clone() for g in layout.views(gradient[0])]), bucket_cap_mb=100)
-                for _ in range(2)
-            )
-            state = PowerSGDState(None, rank, start_powerSGD_iter=2, min_compression_rate=1)
-            hooked.register_comm_hook(state, powerSGD_hook)
-            work = [
-                partial(ours, recipe, server, kept),
-                lambda plain=plain: plain().backward(),
-                lambda hooked=hooked: hooked().backward(),
-            ]
-            times = [[_milliseconds(part) for part in work] for _ in range(repeats + 4)][4:]  # once all are warm
-            mine, bare, theirs = (statistics.median(column) for column in zip(*times, strict=True))
-            told = f"PyTorch's hook takes {theirs - bare:.1f} more than DDP without it"
-            print(f"low rank {rank} of {RESNET18:,} entries: {mine:.1f} ms; {told}")
-    finally:
-        dist.destroy_process_group()
-
-
-class TimedHistory(History):
-    """Notes how long its hooks take, and how long rounds do."""
-
-    hooks_s: ClassVar[list[float]] = []
-    rounds_s: ClassVar[dict[bool, list[float]]] = {True: [], False: []}  # by whether they were gauged
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self._timed(super().on_train_batch_start, trainer, pl_module, batch, batch_idx)
-        self.started = time.perf_counter()
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        gauged = trainer.strategy.gauged  # pyright: ignore[reportAttributeAccessIssue]
-        self.rounds_s[gauged].append(time.perf_counter() - self.started)
-        self._timed(super().on_train_batch_end, trainer, pl_module, outputs, batch, batch_idx)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        self._timed(super().on_validation_end, trainer, pl_module)
-
-    def _timed(self, hook: Callable[..., None], *args: Any) -> None:
-        self.hooks_s.append(_milliseconds(partial(hook, *args)) / 1e3)
-
-
-def logging(epochs: int = 3) -> None:
-    """What a run of SASG on FC-MNIST spends on its history and on W&B, offline, an evaluation every 100 rounds."""
-    import wandb
-
-    callbacks.History = TimedHistory
-    hooks, rounds = TimedHistory.hooks_s, TimedHistory.rounds_s
-    data = "mnist" if Path("data/mnist.npz").exists() else "digits"
-    with tempfile.TemporaryDirectory() as folder, initialize_config_module("configs", version_base="1.3"):
-        for logger, place in (("csv", []), ("wandb", [f"logger.save_dir={folder}"])):
-            for seconds in (hooks, *rounds.values()):
-                seconds.clear()
-            options = [f"data={data}", f"logger={logger}", f"trainer.max_epochs={epochs}", f"results_dir={folder}"]
-            train(compose("train", [*options, f"name={logger}", *place]), [])
-            num_rounds = sum(map(len, rounds.values()))
-            usual, gauged = (statistics.median(rounds[kind]) for kind in (False, True))
-            per_round = 1e3 * sum(hooks) / num_rounds
-            gauging = 1e3 * (gauged - usual) * len(rounds[True]) / num_rounds
-            print(f"logger={logger}: history and logger {per_round:.3f} ms a round, gauges {gauging:.3f}, "
-                  f"the round {1e3 * usual:.2f}")  # fmt: skip
-        wandb.finish()
-
-
-def _milliseconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - started)
-
-
-PARTS = {"packing": packing, "vote": vote, "drawing": drawing, "lowrank": lowrank, "logging": logging}
 
 
 def main() -> None:
