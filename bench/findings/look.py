@@ -17,8 +17,8 @@ COLORS = {  # told apart by the colour-blind, too: after Okabe and Ito, and the 
     "random_k": "#0A0A1E",
     "qsgd": "#4D0A0A",
     "terngrad": "#8C2C0A",
-    "powersgd": "#884838",
-    "natural": "#888848",
+    "powersgd": "#888848",
+    "natural": "#884838",
     "half": "#885888",
 }
 OTHERS = "#56275F"
