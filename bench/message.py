@@ -101,22 +101,28 @@ def concatenate(messages: Sequence[Message]) -> Message:
 
 
 @dataclass(frozen=True)
-class DenseMessage(Message):
-    """Every entry as it is. `values`: (R, d)."""
+class FloatMessage(Message):
+    """Floats as they lie in memory, and nothing else. `values`: (R, S)."""
 
     values: Tensor
-    kind = "dense"
 
     @property
     def num_bits(self) -> Tensor:
-        num_rows, dim = self.values.shape
-        return torch.full((num_rows,), dim * 8 * self.values.element_size())
+        num_rows, num_values = self.values.shape
+        return torch.full((num_rows,), num_values * 8 * self.values.element_size())
 
     def encode(self, row: int) -> np.ndarray:
         return as_bytes(self.values[row])
 
-    def decode(self, payloads: Sequence[np.ndarray]) -> "DenseMessage":
-        return DenseMessage(torch.stack([from_bytes(p, self.values) for p in payloads]))
+    def decode(self, payloads: Sequence[np.ndarray]) -> Self:
+        return replace(self, values=torch.stack([from_bytes(p, self.values) for p in payloads]))
+
+
+@dataclass(frozen=True)
+class DenseMessage(FloatMessage):
+    """Every entry as it is. `values`: (R, d)."""
+
+    kind = "dense"
 
     def dense(self) -> Tensor:
         return self.values

@@ -187,10 +187,9 @@ class RunFolder:
         """
         if not (self.path / "config.yaml").exists():
             return
-        known = {key: value for key, value in self.config().items() if key != "target"}
-        wanted = {key: value for key, value in config.items() if key != "target"}
-        if differing := differences(known, wanted):
-            told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in differing.items())
+        differing = differences(self.config(), config).items()
+        if others := {key: values for key, values in differing if not key.startswith("target.")}:
+            told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in others.items())
             raise InputError(
                 f"{self.path}: written under another config: {told}; choose another name= or label=, or remove it"
             )

@@ -1,8 +1,8 @@
 """Half: every entry as a float of 16 bits. It costs hardly anything, and is what other compression has to beat."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.compressors.base import Compressor, Segments
 from bench.engines.base import sum_in_order
 from bench.errors import InputError
-from bench.message import Message, as_bytes, finite_rows, from_bytes
+from bench.message import FloatMessage, Message, finite_rows
 from bench.noise import Noise
 
 Format = Literal["bf16", "fp16"]
@@ -19,25 +19,16 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class HalfMessage(Message):
+class HalfMessage(FloatMessage):
     """`values`: (R, d), of 16 bits. `intact`: (R,) bool, whether the vectors were finite. `dtype`: of the vectors."""
 
-    values: Tensor
     intact: Tensor
     dtype: torch.dtype
     kind = "half"
 
-    @property
-    def num_bits(self) -> Tensor:
-        num_rows, dim = self.values.shape
-        return torch.full((num_rows,), dim * 8 * self.values.element_size())
-
-    def encode(self, row: int) -> np.ndarray:
-        return as_bytes(self.values[row])
-
-    def decode(self, payloads: Sequence[np.ndarray]) -> "HalfMessage":
-        values = torch.stack([from_bytes(p, self.values) for p in payloads])
-        return HalfMessage(values, torch.ones(len(values), dtype=torch.bool, device=values.device), self.dtype)
+    def decode(self, payloads: Sequence[np.ndarray]) -> Self:
+        intact = torch.ones(len(payloads), dtype=torch.bool, device=self.values.device)
+        return replace(super().decode(payloads), intact=intact)
 
     def dense(self) -> Tensor:
         return self.values.to(self.dtype)

@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.alignment import aligned
 from bench.compressors.base import Compressor, Segments
+from bench.engines.base import sum_in_order
 from bench.errors import InputError
 from bench.layout import num_rows_of
-from bench.message import Message, as_bytes, from_bytes
+from bench.message import FloatMessage, Message
 from bench.noise import Noise
 
 
@@ -70,24 +70,12 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LowRankMessage(Message):
+class LowRankMessage(FloatMessage):
     """Products of matrices with bases that everybody knows. `values`: (R, S), part after part. `rank`: of the bases."""
 
-    values: Tensor
     parts: tuple[Part, ...]
     rank: int
     kind = "low rank"
-
-    @property
-    def num_bits(self) -> Tensor:
-        num_rows, num_values = self.values.shape
-        return torch.full((num_rows,), num_values * 8 * self.values.element_size())
-
-    def encode(self, row: int) -> np.ndarray:
-        return as_bytes(self.values[row])
-
-    def decode(self, payloads: Sequence[np.ndarray]) -> "LowRankMessage":
-        return replace(self, values=torch.stack([from_bytes(p, self.values) for p in payloads]))
 
     def dense(self) -> Tensor:
         x = self.values.new_empty(self.num_rows, sum(part.size for part in self.parts))
@@ -101,10 +89,7 @@ class LowRankMessage(Message):
     def sum(self, weights: Tensor | None = None) -> Tensor:
         """Added up as they are sent: what makes them all-reducible."""
         rows = self.values if weights is None else self.values * weights.to(self.values)[:, None]
-        total = rows[0].clone()
-        for row in rows[1:]:
-            total += row
-        return replace(self, values=total[None]).dense()[0]
+        return replace(self, values=sum_in_order(list(rows))[None]).dense()[0]
 
     def by_part(self, row: int) -> list[tuple[Part, Tensor]]:
         """The parts and their values in one row."""

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Step, without_traces
+from bench.engines.base import Engine, Step
 from bench.engines.joint import JointEngine
 from bench.engines.loop import LoopEngine
+from bench.engines.traces import without_traces
 from bench.engines.vmap import VmapEngine
 from bench.errors import InputError
 from bench.layout import Layout

@@ -21,10 +21,10 @@ from bench.engines.base import (
     UnsupportedModule,
     WorkerGradients,
     vmapped,
-    without_traces,
 )
 from bench.engines.intercept import Intercept
 from bench.engines.layers import Layer, Loose, Tape
+from bench.engines.traces import without_traces
 from bench.layout import Layout
 from bench.noise import Noise
 

@@ -15,11 +15,9 @@ from bench.engines.base import (
     RowGradients,
     Step,
     WorkerGradients,
-    logging_means,
-    logging_replaced,
     sum_in_order,
-    without_traces,
 )
+from bench.engines.traces import logging_means, logging_replaced, without_traces
 from bench.layout import Layout
 from bench.noise import Noise
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.func import grad_and_value
 
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Step, Stepping, vmapped, without_traces
+from bench.engines.base import Engine, Step, Stepping, vmapped
 from bench.engines.loop import DenseGradients
+from bench.engines.traces import without_traces
 from bench.layout import Layout
 from bench.noise import Noise
 
