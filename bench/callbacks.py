@@ -93,7 +93,8 @@ class History(Callback):
             row[name] = None if math.isnan(gauged) else gauged
         row["train_loss"] = self.loss_sum / self.num_losses  # over the rounds since the last evaluation
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        row["data_passes"] = row["num_backwards"] * data.batch_size / len(data.train)
+        samples = data.batch_size / (strategy.estimator.num_parts if strategy.estimator else 1)  # of a backward pass
+        row["data_passes"] = row["num_backwards"] * samples / len(data.train)
         found = {name: value.item() for name, value in trainer.callback_metrics.items()}
         row |= {metric: found.get(metric) for metric in METRICS}
         if not self.rows:

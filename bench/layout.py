@@ -5,7 +5,8 @@ The trainable parameters of a module become views of a single vector of shape (d
 back to old ones or handing a direction to the optimizer then costs one copy or none.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Literal, Self
 
@@ -77,6 +78,18 @@ class Layout:
         """Let the parameters be views of `vector` (d,)."""
         for parameter, view in zip(self.parameters, self.views(vector), strict=True):
             parameter.data = view
+
+    @contextlib.contextmanager
+    def bound(self, vector: Tensor) -> Iterator[None]:
+        """Let them be so for a while."""
+        if vector is self.vector:
+            yield
+            return
+        self.bind(vector)
+        try:
+            yield
+        finally:
+            self.bind(self.vector)
 
     def set_gradient(self, direction: Tensor) -> None:
         """Let `p.grad` be the slices of `direction` (d,)."""

@@ -67,9 +67,10 @@ class View:
     num_backwards: Tensor
 
     def stale_gradients(self, rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:
-        """Gradients of these rows' batches at other parameters; a backward pass each."""
-        self.num_backwards[rows] += 1
-        return self.gradients_at(rows, parameters)
+        """Gradients of these rows' batches at other parameters, paid for in backward passes."""
+        gradients = self.gradients_at(rows, parameters)
+        self.num_backwards[rows] += gradients.num_backwards
+        return gradients
 
 
 class UploadRule(ABC):

@@ -26,12 +26,13 @@ from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.batches import Served, WholeEpoch, deal, pick
 from bench.buffers import WorkerBuffers
-from bench.engines import Engine, EngineName, RowGradients, Trial, make_engine
+from bench.engines import Engine, EngineName, Estimator, RowGradients, Trial, make_engine
 from bench.engines.base import Step
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
 from bench.link import LinkModel, StarLink
+from bench.local_sgd import LocalEngine, LocalSGD
 from bench.noise import Noise
 from bench.recipes import load_recipe
 from bench.round import Cohort
@@ -60,7 +61,7 @@ class _Compressed(_Base):
         seed: int = 0,
         engine: EngineName = "auto",
         adversary: Adversary | None = None,
-        estimator: SVRG | None = None,
+        estimator: Estimator | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -69,8 +70,10 @@ class _Compressed(_Base):
         self.seed = seed
         self.engine_name = engine
         self.adversary = adversary
-        if estimator is not None and adversary is not None:
-            raise InputError(f"adversary: {adversary}; not with an estimator, whose full gradients nobody lies about")
+        if isinstance(estimator, SVRG) and adversary is not None:
+            raise InputError(f"adversary: {adversary}; not with SVRG, about whose full gradients nobody lies")
+        if isinstance(estimator, LocalSGD):
+            estimator.refuse(self.algorithm.aggregator)
         self.estimator = estimator
         self.gauged = False
         self._anchor: Anchor | None = None
@@ -155,16 +158,20 @@ class _Compressed(_Base):
                 self._engine_used = self.broadcast(trial.choose())  # the same in every process
             self._engine = make_engine(self._engine_used, module, self._layout, self._buffers)
             if self.estimator is not None:
-                self._engine = SVRGEngine(self._engine)
+                self._engine = self.estimator.around(self._engine)
         if isinstance(self._engine, SVRGEngine):
             self._engine.anchor = self._anchor = self._moved_anchor(self._engine, step, noise)
+        if isinstance(self._engine, LocalEngine):
+            assert isinstance(self.estimator, LocalSGD)
+            rate = self._learning_rate(self.optimizers[0])
+            self._engine.learning_rate = self.estimator.learning_rate(rate, self.algorithm.aggregator, self.world.size)
         gradients = self._engine.gradients(step, shards, noise)
         self._pass = (step, shards, noise, gradients)
         return gradients.losses.mean()
 
     def _moved_anchor(self, engine: SVRGEngine, step: Step, noise: Sequence[Noise]) -> Anchor:
         """SVRG's anchor in this round: the last one, or a new one here, paid for by all workers."""
-        assert self.estimator is not None
+        assert isinstance(self.estimator, SVRG)
         module, anchor = self.lightning_module, self._anchor
         assert module is not None
         trainer = module.trainer
@@ -300,7 +307,7 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
         seed: of the workers' noise (dropout and the like), together with round and rank.
         engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers do, if there are any.
-        estimator: SVRG, if gradients are to be corrected by an anchor's.
+        estimator: SVRG or local SGD, if workers send other than the gradient of a batch.
         device: where; the Trainer's if None.
 
     Raises:
@@ -315,7 +322,7 @@ class CompressedStrategy(_Compressed, SingleDeviceStrategy):
         seed: int = 0,
         engine: EngineName = "auto",
         adversary: Adversary | None = None,
-        estimator: SVRG | None = None,
+        estimator: Estimator | None = None,
         device: str | torch.device | None = None,
         **kwargs: Any,
     ) -> None:
@@ -351,7 +358,7 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         seed: of the workers' noise, together with round and rank.
         engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers do, if there are any.
-        estimator: SVRG, if gradients are to be corrected by an anchor's.
+        estimator: SVRG or local SGD, if workers send other than the gradient of a batch.
         timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
         kwargs: as of Lightning's `DDPStrategy`, such as `start_method`.
     """
@@ -363,7 +370,7 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         seed: int = 0,
         engine: EngineName = "auto",
         adversary: Adversary | None = None,
-        estimator: SVRG | None = None,
+        estimator: Estimator | None = None,
         timeout: timedelta = timedelta(minutes=5),
         **kwargs: Any,
     ) -> None:

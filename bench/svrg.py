@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from bench.engines import Engine, RowGradients, WorkerGradients
-from bench.engines.base import Step, sum_in_order
+from bench.engines.base import Estimator, Step, sum_in_order
 from bench.errors import InputError
 from bench.noise import Noise
 
 
 @dataclass(frozen=True)
-class SVRG:
+class SVRG(Estimator):
     """How often the anchor moves.
 
     Args:
@@ -32,6 +32,9 @@ class SVRG:
     def __post_init__(self) -> None:
         if self.interval < 1:
             raise InputError(f"interval: {self.interval}; at least 1 epoch is needed")
+
+    def around(self, plain: Engine) -> "SVRGEngine":
+        return SVRGEngine(plain)
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,11 @@ class SVRGEngine(Engine):
             num_batches += 1
         return total / num_batches, num_batches
 
-    def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> CorrectedGradients:
+    def gradients(
+        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> CorrectedGradients:
         assert self.anchor is not None
-        plain = self.plain.gradients(step, batch, noise)
+        plain = self.plain.gradients(step, batch, noise, parameters)
         rows = torch.arange(len(noise))
         at_anchor = self.plain.gradients_at([self.anchor.parameters] * len(rows), rows.tolist(), step, batch, noise)
         self.correction = self.anchor.gradient - at_anchor.dense(rows)

@@ -43,7 +43,13 @@ def _refuse_to_log(*args: Any, **kwargs: Any) -> None:
 
 
 class RowGradients(ABC):
-    """Gradients of R workers. Engines may keep them factored, or compute them when they are read."""
+    """Gradients of R workers. Engines may keep them factored, or compute them when they are read.
+
+    Attributes:
+        num_backwards: backward passes that each of these workers takes for them.
+    """
+
+    num_backwards: int = 1
 
     @abstractmethod
     def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
@@ -55,11 +61,9 @@ class WorkerGradients(RowGradients):
 
     Attributes:
         losses: (R,) each worker's loss, detached.
-        num_backwards: backward passes that each worker took.
     """
 
     losses: Tensor
-    num_backwards: int = 1
 
     @abstractmethod
     def sum(self, rows: Tensor) -> Tensor:
@@ -137,13 +141,16 @@ class Engine(ABC):
         self.buffers = buffers
 
     @abstractmethod
-    def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> WorkerGradients:
-        """The gradient of every worker's loss at the module's parameters, whose buffers move on.
+    def gradients(
+        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> WorkerGradients:
+        """The gradient of every worker's loss, whose buffers move on.
 
         Args:
             step: a worker's batch -> its loss.
             batch: a tree of tensors (L, B, …), a row a worker.
             noise: of L workers, what seeds their dropout and the like.
+            parameters: where to evaluate, one (d,) vector a row; if None at the module's own.
         """
 
     @abstractmethod
@@ -159,3 +166,14 @@ class Engine(ABC):
             batch: (R, B, …), of these workers.
             noise: of these workers.
         """
+
+
+class Estimator(ABC):
+    """What workers take for their gradient, if it is not that of a batch: an engine around another one."""
+
+    num_parts: int = 1
+    """How many parts a worker's batch is cut into, with backward passes of their own."""
+
+    @abstractmethod
+    def around(self, plain: Engine) -> Engine:
+        """An engine of such gradients, out of one of batches' gradients."""

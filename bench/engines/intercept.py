@@ -85,7 +85,7 @@ class _WorkerLinear(torch.autograd.Function):
         ctx.tape.layers.append(Linear(ctx.slots, ctx.flat, delta))
         if not ctx.needs_input_grad[2]:
             return (None,) * 5
-        dx = torch.empty_like(ctx.flat)
+        dx = ctx.flat.new_empty(ctx.flat.shape)  # row after row, however the input lies in memory
         for rows, own, *_ in ctx.values:
             _multiply(delta[rows], own, None, out=dx[rows])
         return None, None, dx.view(ctx.shape), None, None

@@ -99,32 +99,29 @@ class JointEngine(Engine):
         convolves = any(type(m) is nn.Conv2d for m in self.module.modules())
         return not (convolves or self.loose or self.buffers.rows)
 
-    def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> FactoredGradients:
-        groups = [(slice(0, len(noise)), self.layout.vector)]
-        gradients, self.buffers.rows = self._pass(groups, self.buffers.rows, step, batch, len(noise))
+    def gradients(
+        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> FactoredGradients:
+        parameters = parameters or [self.layout.vector] * len(noise)
+        gradients, self.buffers.rows = self._pass(parameters, self.buffers.rows, step, batch)
         return gradients
 
     def gradients_at(
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
     ) -> FactoredGradients:
-        groups, start = [], 0
-        for _, same in groupby(parameters, key=id):  # neighbours that last uploaded in the same round
-            vectors = list(same)
-            groups.append((slice(start, start := start + len(vectors)), vectors[0]))
         buffers = {name: values[list(rows)] for name, values in self.buffers.rows.items()}
         with without_traces(self.module):
-            return self._pass(groups, buffers, step, batch, len(noise))[0]
+            return self._pass(parameters, buffers, step, batch)[0]
 
     def _pass(
-        self,
-        groups: Sequence[tuple[slice, Tensor]],
-        buffers: dict[str, Tensor],
-        step: Step,
-        batch: Any,
-        num_rows: int,
+        self, parameters: Sequence[Tensor], buffers: dict[str, Tensor], step: Step, batch: Any
     ) -> tuple[FactoredGradients, dict[str, Tensor]]:
-        """Gradients and new buffers. `groups`: rows, and the parameters (d,) that are theirs."""
+        """Gradients and new buffers."""
         module, layout = self.module, self.layout
+        groups, start = [], 0
+        for _, same in groupby(parameters, key=id):  # neighbours that have the same, as all have in a round
+            vectors = list(same)
+            groups.append((slice(start, start := start + len(vectors)), vectors[0]))
         tape = Tape(self.places, [(rows, layout.views(vector)) for rows, vector in groups])
         copies = {
             name: torch.cat(
@@ -134,7 +131,7 @@ class JointEngine(Engine):
         }
         with vmapped("joint", module), Intercept(tape):
             losses, moved = torch.vmap(Stepping(module, step).at)(copies, buffers, batch)
-        if losses.shape != (num_rows,):
+        if losses.shape != (len(parameters),):
             raise UnsupportedModule("joint; training_step does not return a scalar loss")
         for parameter in layout.parameters:
             parameter.grad = None

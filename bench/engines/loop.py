@@ -72,7 +72,9 @@ class LoopEngine(Engine):
         super().__init__(module, layout, buffers)
         self.matrix = layout.vector.new_empty(0, 0)  # kept: fresh pages cost as much as the numbers in them
 
-    def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> DenseGradients:
+    def gradients(
+        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> DenseGradients:
         vector = self.layout.vector
         if len(self.matrix) != len(noise):
             self.matrix = vector.new_empty(len(noise), len(vector))
@@ -80,7 +82,8 @@ class LoopEngine(Engine):
         # The user's own random numbers go on undisturbed.
         with logging_means(self.module), torch.random.fork_rng(self._devices()):
             for worker, origin in enumerate(noise):
-                losses[worker] = self._gradient(worker, step, pick(batch, worker), origin, self.matrix[worker])
+                at = vector if parameters is None else parameters[worker]
+                losses[worker] = self._gradient(worker, at, step, pick(batch, worker), origin, self.matrix[worker])
                 self.buffers.store(worker)
         return DenseGradients(losses, self.matrix)
 
@@ -93,20 +96,17 @@ class LoopEngine(Engine):
                 logging_replaced(self.module, _ignore),
                 torch.random.fork_rng(self._devices()),
             ):
-                self.layout.bind(parameters[row])
-                try:
-                    self._gradient(rows[row], step, pick(batch, row), noise[row], out)
-                finally:
-                    self.layout.bind(self.layout.vector)
+                self._gradient(rows[row], parameters[row], step, pick(batch, row), noise[row], out)
 
         return DeferredGradients(self.layout.vector, compute)
 
-    def _gradient(self, worker: int, step: Step, batch: Any, noise: Noise, out: Tensor) -> Tensor:
-        """Write one worker's gradient to `out` (d,); its loss."""
+    def _gradient(self, worker: int, parameters: Tensor, step: Step, batch: Any, noise: Noise, out: Tensor) -> Tensor:
+        """Write one worker's gradient at some parameters (d,) to `out` (d,); its loss."""
         self._seed(noise.entropy("step"))
         self.buffers.load(worker)
-        loss = step(tree_map_only(Tensor, aligned, batch))
-        gradient = torch.autograd.grad(loss, self.layout.parameters, allow_unused=True)
+        with self.layout.bound(parameters):
+            loss = step(tree_map_only(Tensor, aligned, batch))
+            gradient = torch.autograd.grad(loss, self.layout.parameters, allow_unused=True)
         for view, part in zip(self.layout.views(out), gradient, strict=True):
             view.zero_() if part is None else view.copy_(part)
         return loss.detach()

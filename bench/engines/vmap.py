@@ -26,20 +26,27 @@ class VmapEngine(Engine):
         super().__init__(module, layout, buffers)
         self.names = [name for name, p in module.named_parameters() if p.requires_grad]
 
-    def gradients(self, step: Step, batch: Any, noise: Sequence[Noise]) -> DenseGradients:
-        parameters = dict(zip(self.names, self.layout.views(self.layout.vector), strict=True))
-        gradients, buffers = self._pass(parameters, None, self.buffers.rows, step, batch)
-        self.buffers.rows = buffers
+    def gradients(
+        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> DenseGradients:
+        if parameters is None:
+            at, dim = dict(zip(self.names, self.layout.views(self.layout.vector), strict=True)), None
+        else:
+            at, dim = self._stacked(parameters), 0
+        gradients, self.buffers.rows = self._pass(at, dim, self.buffers.rows, step, batch)
         return gradients
 
     def gradients_at(
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
     ) -> DenseGradients:
-        by_row = zip(*(self.layout.views(vector) for vector in parameters), strict=True)
-        stacked = {name: torch.stack(views) for name, views in zip(self.names, by_row, strict=True)}
         buffers = {name: values[list(rows)] for name, values in self.buffers.rows.items()}
         with without_traces(self.module):
-            return self._pass(stacked, 0, buffers, step, batch)[0]
+            return self._pass(self._stacked(parameters), 0, buffers, step, batch)[0]
+
+    def _stacked(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Parameters (R, …) by name."""
+        by_row = zip(*(self.layout.views(vector) for vector in parameters), strict=True)
+        return {name: torch.stack(views) for name, views in zip(self.names, by_row, strict=True)}
 
     def _pass(
         self, parameters: dict[str, Tensor], dim: int | None, buffers: dict[str, Tensor], step: Step, batch: Any

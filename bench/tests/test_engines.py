@@ -15,7 +15,7 @@ from bench.engines.choice import HALF_TOLERANCE
 from bench.errors import InputError
 from bench.layout import Layout
 from bench.noise import Noise
-from bench.tests.toys import Toy, train
+from bench.tests.toys import Normed, Toy, train
 from models.resnet import resnet20
 
 
@@ -57,7 +57,7 @@ class Problem:
         return cls(*arguments)
 
 
-PROBLEMS = {"linear": (Toy, 20), "residual": (Residual, 3, 32, 32)}
+PROBLEMS = {"linear": (Toy, 20), "normed": (Normed, 20), "residual": (Residual, 3, 32, 32)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -110,6 +110,24 @@ def test_a_stale_pass_leaves_no_trace(cls: type[Engine]) -> None:
     assert made.layout.parameters[0].data_ptr() == made.layout.vector.data_ptr()
 
 
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("cls", list(ENGINES.values()), ids=lambda cls: cls.__name__)
+def test_workers_may_stand_apart(cls: type[Engine], problem: str) -> None:
+    """Each at parameters of its own, three of them different: the gradients are those there, and buffers move on."""
+    apart, every_row, results = [0, 1, 1, 2, 0], torch.arange(5), []
+    for tried in (LoopEngine, cls):
+        made = Problem(*PROBLEMS[problem], dtype=torch.float64)
+        at, engine = [made.elsewhere[i] for i in apart], made.engine(tried)
+        still = {name: rows.clone() for name, rows in made.buffers.rows.items()}
+        expected = engine.gradients_at(at, range(5), made.step, made.batch, made.noise).dense(every_row)
+        gradients = engine.gradients(made.step, made.batch, made.noise, at)
+        torch.testing.assert_close(gradients.dense(every_row), expected)
+        assert not any(torch.equal(rows, still[name]) for name, rows in made.buffers.rows.items())
+        assert made.layout.parameters[0].data_ptr() == made.layout.vector.data_ptr()
+        results.append({**made.buffers.rows, "losses": gradients.losses, "gradients": expected})
+    torch.testing.assert_close(*results)
+
+
 def test_a_broken_worker_is_told_apart() -> None:
     made = Problem(*PROBLEMS["linear"])
     made.batch[0][3] = torch.inf
@@ -138,7 +156,7 @@ class Forgetful(JointEngine):
         super().__init__(made.module, made.layout, made.buffers)
         self.lost = lost
 
-    def gradients(self, step: Any, batch: Any, noise: Any) -> Any:
+    def gradients(self, step: Any, batch: Any, noise: Any, parameters: Any = None) -> Any:
         before = {name: values.clone() for name, values in self.buffers.rows.items()}
         gradients = LoopEngine(self.module, self.layout, self.buffers).gradients(step, batch, noise)
         if self.lost == "gradients":

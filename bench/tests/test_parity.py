@@ -13,7 +13,6 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
-from torch import nn
 
 from bench.adversary import Random
 from bench.aggregators import MajorityVote
@@ -24,7 +23,7 @@ from bench.ledger import Report
 from bench.rules import Always
 from bench.strategy import CompressedDDPStrategy
 from bench.tests.found import RANDOM, RECIPES, RULES
-from bench.tests.toys import QUIET, Gauged, Toy, flat, loader, toy_data, train
+from bench.tests.toys import QUIET, Gauged, Normed, Toy, flat, loader, toy_data, train
 
 M = 3
 
@@ -72,14 +71,6 @@ def run_processes(
                       **{**QUIET, "max_steps": rounds, "precision": precision})  # fmt: skip
     trainer.fit(model, datamodule=Data(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return [torch.load(folder / f"{rank}.pt") for rank in range(M)]
-
-
-class Normed(Toy):
-    """With batch norm between the layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = nn.Sequential(nn.Linear(20, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
 
 
 CASES = {

@@ -16,9 +16,9 @@ from bench.errors import InputError
 from bench.strategy import CompressedStrategy
 from bench.svrg import SVRG, CorrectedGradients, CorrectedRows
 from bench.tests.found import RECIPES
-from bench.tests.test_parity import M, Normed, run_processes
+from bench.tests.test_parity import M, run_processes
 from bench.tests.test_resume import Killed, RoundData, SaveAndDie
-from bench.tests.toys import QUIET, Recorder, Toy, flat, toy_data, train
+from bench.tests.toys import QUIET, Normed, Recorder, Toy, flat, toy_data, train
 
 NUM_PARAMETERS = 387
 ROUNDS = 30  # of an epoch, of 4 workers × 4 of 480 samples

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
+from bench.engines import Estimator
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
-from bench.svrg import SVRG
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -43,6 +43,14 @@ class Toy(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class Normed(Toy):
+    """With batch norm between the layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(20, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
 
 
 class Dyadic(lightning.LightningModule):
@@ -128,7 +136,8 @@ def train(
     checkpoint: Path | None = None,
     engine: Any = "auto",
     adversary: Adversary | None = None,
-    estimator: SVRG | None = None,
+    estimator: Estimator | None = None,
+    batch_size: int = 4,
     **trainer_options: Any,
 ) -> Trained:
     """Simulated training for some rounds, from seed 3."""
@@ -138,7 +147,7 @@ def train(
     strategy = CompressedStrategy(algorithm, workers=workers, engine=engine, adversary=adversary, estimator=estimator)
     options = {**QUIET, "max_steps": rounds, **trainer_options}
     trainer = Trainer(strategy=strategy, callbacks=list(callbacks), **options)
-    batches = loader(data, workers, range(workers))
+    batches = loader(data, workers, range(workers), batch_size)
     trainer.fit(model, batches, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return Trained(flat(model), strategy.ledger.state_dict(), strategy, model)
 

@@ -1,0 +1,149 @@
+"""Local SGD: workers take several steps on their own between two rounds, and send how far they came.
+
+Stich: Local SGD Converges Fast and Communicates Little, ICLR 2019. McMahan, Moore, Ramage, Hampson, Agüera y Arcas:
+Communication-Efficient Learning of Deep Networks from Decentralized Data (FedAvg), AISTATS 2017. With a compressor that
+keeps its error it is Qsparse-local-SGD: Basu, Data, Karakus, Diggavi, NeurIPS 2019.
+
+As an engine around another one it goes with every recipe: what workers compress, or compare with the past, is the sum
+of the gradients along their own way, Σ_h ∇f_m(w_{m,h}; ξ_h), w_{m,h+1} = w_{m,h} − γ' ∇f_m(w_{m,h}; ξ_h).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from bench.aggregators import Aggregator, MajorityVote
+from bench.engines.base import Engine, Estimator, RowGradients, Step
+from bench.engines.loop import DenseGradients
+from bench.errors import InputError
+from bench.noise import Noise
+
+
+@dataclass(frozen=True)
+class LocalSGD(Estimator):
+    """How far workers go alone. A worker's batch of a round is cut into equal parts, one a step.
+
+    Args:
+        num_steps: H, from 1, which is SGD.
+        lr: γ', of these steps, without momentum. If None, that with which the server's step γ, uncompressed, goes to
+            the mean of where the workers ended: γ where it takes their mean, Mγ where it takes their sum.
+    """
+
+    num_steps: int = 4
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise InputError(f"num_steps: {self.num_steps}; at least 1 is needed")
+        if self.lr is not None and not 0 < self.lr < float("inf"):
+            raise InputError(f"lr: {self.lr}; a finite number above 0 is needed, or null")
+
+    @property
+    def num_parts(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.num_steps
+
+    def around(self, plain: Engine) -> "LocalEngine":
+        return LocalEngine(plain, self.num_steps)
+
+    def refuse(self, aggregator: Aggregator) -> None:
+        """Raise InputError where lr does not follow from the server's."""
+        if self.lr is None and isinstance(aggregator, MajorityVote):
+            raise InputError("lr: None; a vote takes no mean of where workers ended, a number is needed")
+
+    def learning_rate(self, servers: float | Tensor, aggregator: Aggregator, num_workers: int) -> float | Tensor:
+        """γ', a number or (d,), of the server's γ."""
+        return servers * (num_workers * aggregator.weight(num_workers)) if self.lr is None else self.lr
+
+
+class LocalGradients(DenseGradients):
+    """The sums (R, d) along the workers' ways."""
+
+    def __init__(self, losses: Tensor, matrix: Tensor, num_steps: int) -> None:
+        super().__init__(losses, matrix)
+        self.num_backwards = num_steps
+
+
+class LocalEngine(Engine):
+    """An engine that takes several steps of another.
+
+    Args:
+        plain: the engine that computes gradients.
+        num_steps: of a round.
+
+    Attributes:
+        learning_rate: γ' in this round.
+    """
+
+    def __init__(self, plain: Engine, num_steps: int) -> None:
+        super().__init__(plain.module, plain.layout, plain.buffers)
+        self.plain = plain
+        self.num_steps = num_steps
+        self.learning_rate: float | Tensor = 0.0
+
+    def gradients(
+        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> LocalGradients:
+        losses = []
+
+        def take(part: Any, origins: Sequence[Noise], at: Sequence[Tensor] | None) -> RowGradients:
+            gradients = self.plain.gradients(step, part, origins, at)
+            losses.append(gradients.losses)
+            return gradients
+
+        total = self._walk(take, batch, noise, parameters)
+        return LocalGradients(torch.stack(losses).mean(dim=0), total, self.num_steps)
+
+    def gradients_at(
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
+    ) -> LocalGradients:
+        def take(part: Any, origins: Sequence[Noise], at: Sequence[Tensor] | None) -> RowGradients:
+            assert at is not None
+            return self.plain.gradients_at(at, rows, step, part, origins)
+
+        total = self._walk(take, batch, noise, parameters)
+        return LocalGradients(total.new_zeros(len(rows)), total, self.num_steps)
+
+    def _walk(
+        self,
+        take: Callable[[Any, Sequence[Noise], Sequence[Tensor] | None], RowGradients],
+        batch: Any,
+        noise: Sequence[Noise],
+        starts: Sequence[Tensor] | None,
+    ) -> Tensor:
+        """(R, d): what the gradients of the workers' steps add up to."""
+        vector, num_steps = self.layout.vector, self.num_steps
+        total, scratch = vector.new_zeros(len(noise), len(vector)), torch.empty_like(vector)[None]
+        at = starts
+        for h, part in enumerate(_parts(batch, num_steps)):
+            if h:
+                froms = starts or [vector] * len(noise)
+                at = [start - self.learning_rate * so_far for start, so_far in zip(froms, total, strict=True)]
+            origins = [origin._replace(round=origin.round * num_steps + h) for origin in noise]
+            gradients = take(part, origins, at)
+            for row, into in enumerate(total):
+                into.add_(gradients.dense(torch.tensor([row]), out=scratch)[0])
+        return total
+
+
+def _parts(batch: Any, num_parts: int) -> list[Any]:
+    """A tree of tensors (R, B, …) -> trees of tensors (R, B / num_parts, …).
+
+    Raises:
+        InputError: a worker's samples cannot be cut into so many equal parts.
+    """
+    sizes = {leaf.shape[1] for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)}
+    for size in sizes:
+        if size % num_parts:
+            raise InputError(
+                f"batch: {size} samples a worker; a multiple of estimator.num_steps, {num_parts}, is needed"
+            )
+
+    def part(h: int, leaf: Tensor) -> Tensor:
+        share = leaf.shape[1] // num_parts
+        return leaf[:, h * share : (h + 1) * share].clone()  # where tensors begin decides last bits
+
+    return [tree_map_only(Tensor, lambda leaf, h=h: part(h, leaf), batch) for h in range(num_parts)]
