@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.aggregators import Aggregator, MajorityVote
-from bench.compressors import Compressor, Identity, Sign
+from bench.compressors import Compressor, Identity, PowerSGD, Sign
 from bench.errors import InputError
-from bench.feedback import ErrorFeedback, Feedback
+from bench.feedback import Differences, ErrorFeedback, Feedback
 from bench.layout import Granularity
 from bench.rules import UploadRule
 
@@ -60,11 +60,21 @@ class Algorithm:
         contracts, votes = self.compressor.contraction((1,)) is not None, isinstance(self.aggregator, MajorityVote)
         if isinstance(self.feedback, ErrorFeedback) and not contracts:
             raise InputError(f"feedback: {feedback}; {compressor} does not contract, so that its error would grow")
+        if isinstance(self.feedback, Differences):
+            if votes:
+                raise InputError(f"aggregator: MajorityVote; {feedback} add up, Sum or Mean is needed")
+            if self.units == "update":
+                raise InputError(f"units: 'update'; {feedback} of them go by an old learning rate, gradient is needed")
+            if not contracts and (self.feedback.rate == 1 or self.compressor.variance((1,)) is None):
+                allowed = "below 1" if self.compressor.variance((1,)) is not None else "another compressor"
+                raise InputError(f"rate: {self.feedback.rate}; {compressor} does not contract, {allowed} is needed")
+        elif self.rule.drafts:
+            raise InputError(f"rule: {type(self.rule).__name__}; feedback {feedback}, Differences is needed")
         if self.units == "update" and (votes or not contracts):
             raise InputError("units: 'update'; a sign forgets the learning rate inside it, units: gradient is needed")
         if self.compressor.follows and self.rule.adaptive:
             raise InputError(f"rule: {type(self.rule).__name__}; a message of {compressor} is good for one round only")
-        if self.compressor.follows and self.granularity == "model":
+        if isinstance(self.compressor, PowerSGD) and self.granularity == "model":
             raise InputError(f"granularity: 'model'; {compressor} takes matrices, tensor is needed")
         if self.broadcast.follows and votes:
             raise InputError(f"downlink: {type(self.broadcast).__name__}; it does not carry votes, null is needed")
@@ -79,4 +89,4 @@ class Algorithm:
     @property
     def sends_gradients(self) -> bool:
         """Whether messages are the gradients as they are: nothing compressed, nothing kept."""
-        return isinstance(self.compressor, Identity) and not self.feedback.keeps_vector and self.units == "gradient"
+        return isinstance(self.compressor, Identity) and not self.feedback.num_vectors and self.units == "gradient"

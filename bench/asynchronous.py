@@ -114,7 +114,7 @@ def _method(algorithm: Algorithm) -> tuple[int, float, int]:
     """Which updates, their density, and the iterations that find them."""
     compressor = algorithm.compressor
     plain = algorithm.rule == Always() and algorithm.units == "gradient" and algorithm.downlink is None
-    if plain and not algorithm.feedback.keeps_vector:
+    if plain and not algorithm.feedback.num_vectors:
         if isinstance(compressor, Identity):
             return DENSE, 1.0, 0
         if isinstance(compressor, GSpar):

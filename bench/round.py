@@ -52,7 +52,7 @@ class Cohort:
         if adversary is not None:
             adversary.refuse(world.size)
         vector, num_rows = layout.vector, len(world.local_ranks)
-        kept = vector.new_zeros(num_rows, vector.numel()) if algorithm.feedback.keeps_vector else None
+        kept = vector.new_zeros(num_rows, algorithm.feedback.num_vectors, vector.numel())
         self.seed = seed
         self.adversary = adversary
         self.algorithm = algorithm
@@ -105,6 +105,7 @@ class Cohort:
             gradients=gradients,
             gradients_at=gradients_at,
             num_backwards=num_backwards,
+            would_send=partial(self._draft, gradients, learning_rate),
         )
         # 1. Who uploads?
         uploaded = algorithm.rule.should_upload(view)
@@ -124,7 +125,9 @@ class Cohort:
             )
         # 4. The server's answer.
         messages = self.server.receive(report.uploaded, arrived.messages, rate)
-        broadcast = self.server.broadcast(messages, rate, Noise(self.seed, ledger.rounds, self.world.size))
+        broadcast = self.server.broadcast(
+            messages, report.uploaded, rate, Noise(self.seed, ledger.rounds, self.world.size)
+        )
         if not broadcast.finite().all():
             broken = (~messages.dense().isfinite().all(dim=1)).nonzero()[:, 0].tolist()
             whose = f"the gradient of worker {', '.join(map(str, broken))}" if broken else "the workers' sum"
@@ -184,8 +187,8 @@ class Cohort:
             none = self.vector.new_zeros(1, len(self.segments))
             agreed, agreement_s = self.world.maximum(torch.cat([none, *offers]).amax(dim=0))
             compress = partial(compressor.compress_agreed, agreed=agreed)
-            if kept is not None:  # compensated just now
-                vectors = kept[:, None].__getitem__
+            if algorithm.feedback.in_place:  # compensated just now
+                vectors = kept[:, :1].__getitem__
         messages = []
         for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
             x = vectors(row)
@@ -196,18 +199,24 @@ class Cohort:
                 sent = compress(self.adversary.corrupt(honest, noise), self.segments, [noise])
             if gauges:
                 gauges.compressed(row, x, message)
-            algorithm.feedback.settle(x, message)
+            algorithm.feedback.settle(kept[row], message)
             messages.append(sent)
         return (concatenate(messages) if messages else None), agreement_s
 
+    def _draft(self, gradients: WorkerGradients, learning_rate: float | Tensor, row: int) -> tuple[Tensor, Tensor]:
+        """‖C(x)‖² and ‖x − C(x)‖² of what one worker would send."""
+        x = self._vector(gradients, learning_rate, row)
+        noise = Noise(self.seed, self.ledger.rounds, self.workers.ranks[row])
+        message = self.server.uplink.compress(x, self.segments, [noise])
+        return message.dense().square().sum(), message.subtract_from(x.clone()).square().sum()
+
     def _vector(self, gradients: WorkerGradients, learning_rate: float | Tensor, row: int) -> Tensor:
         """(1, d): what the compressor sees of one worker."""
-        kept = None if self.workers.kept is None else self.workers.kept[row, None]
         is_message = isinstance(self.algorithm.compressor, Identity)
         update = gradients.dense(torch.tensor([row]), out=None if is_message else self.workspace)
         if self.algorithm.units == "update":
             update.mul_(learning_rate)
-        return self.algorithm.feedback.compensate(update, kept)
+        return self.algorithm.feedback.compensate(update, self.workers.kept[row])
 
     def _report(
         self, uploaded: Tensor, message: Message | None, losses: Tensor, num_backwards: Tensor, gauges: Gauges | None

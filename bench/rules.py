@@ -4,11 +4,13 @@ A lazy worker m skips its upload, and the server uses its last one again, as lon
 
     change_m ≤ (1/M²) Σ_{i=1}^{D−1} c ‖w^{t+1−i} − w^{t−i}‖²    and    age_m ≤ D,    c = coefficient / γ.
 
-The first D rounds always upload. The left side is what the rules differ in. The learning rate γ of the threshold
-follows a schedule one epoch late, as in the SASG experiments, or at once; it is that of a sum: a mean's γ counts a Mth.
+The first D rounds always upload. The left side is what the rules differ in; LAQ has another frame, too. The learning
+rate γ of the threshold follows a schedule one epoch late, as in the SASG experiments, or at once; it is that of a sum:
+a mean's γ counts a Mth.
 
 LAG: Chen, Giannakis, Sun, Yin: LAG: Lazily Aggregated Gradient, NeurIPS 2018.
 LASG: Chen, Sun, Yin: Communication-Adaptive Stochastic Gradient Methods, IEEE TSP 2021.
+LAQ: Sun, Chen, Giannakis, Yang: Lazily Aggregated Quantized Gradients, NeurIPS 2019.
 SASG's settings: Deng, Li, Sun, Lu: Sparse and Adaptive Stochastic Gradient, arXiv 2112.04088.
 """
 
@@ -54,6 +56,7 @@ class View:
         gradients: their gradients ∇f_m(w^t; ξ_m^t).
         gradients_at: gradients of the same batches at other parameters, one (d,) vector a row.
         num_backwards: (L,) backward passes so far this round; a rule adds those it asks for.
+        would_send: row -> ‖C(x)‖² and ‖x − C(x)‖² of what that worker would send now.
     """
 
     round: int
@@ -65,6 +68,7 @@ class View:
     gradients: WorkerGradients
     gradients_at: Callable[[Tensor, Sequence[Tensor]], RowGradients]
     num_backwards: Tensor
+    would_send: Callable[[int], tuple[Tensor, Tensor]]
 
     def stale_gradients(self, rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:
         """Gradients of these rows' batches at other parameters, paid for in backward passes."""
@@ -76,6 +80,9 @@ class View:
 class UploadRule(ABC):
     adaptive: bool = False
     """Whether a worker may skip; then each round costs one bit a worker to say so."""
+
+    drafts: bool = False
+    """Whether it goes by what a worker would send, which has to leave nothing behind."""
 
     def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
         """The rows (L, …) this rule keeps in `Workers.memory`, as they are before the first round."""
@@ -120,17 +127,31 @@ class LazyRule(UploadRule):
     def change(self, view: View, rows: Tensor) -> Tensor:
         """(R,): the left side of the rule for these rows."""
 
+    @property
+    def num_movements(self) -> int:
+        """How many of the last movements the threshold adds up."""
+        return self.max_age - 1
+
+    @property
+    def num_forced(self) -> int:
+        """How many rounds at the beginning everybody uploads in."""
+        return self.max_age
+
+    def weight(self, learning_rate: float) -> float:
+        """c, of a movement's squared length."""
+        return self.coefficient / learning_rate
+
     def threshold(self, view: View) -> float:
         """The right side of the rule, a squared length of gradients, the same for every worker."""
-        c = self.coefficient / (view.lagged_rate if self.lagging else view.learning_rate)
+        c = self.weight(view.lagged_rate if self.lagging else view.learning_rate)
         # An infinite coefficient means the limit, even while nothing has moved.
         return sum(view.workers.movements) * c / view.num_workers**2 if abs(c) != torch.inf else c
 
     def should_upload(self, view: View) -> Tensor:
         workers = view.workers
-        workers.remember(view.parameters, view.round, num_movements=self.max_age - 1)
+        workers.remember(view.parameters, view.round, self.num_movements)
         ages = view.round - workers.upload_rounds
-        upload = (ages > self.max_age) | torch.tensor(view.round < self.max_age)
+        upload = (ages > self.max_age) | torch.tensor(view.round < self.num_forced)
         if len(undecided := (~upload).nonzero()[:, 0]):
             change = self.change(view, undecided).cpu()
             upload[undecided] = ~(change <= self.threshold(view))  # so that a NaN uploads, and is found
@@ -211,6 +232,52 @@ class LASGPS(LazyRule):
     def change(self, view: View, rows: Tensor) -> Tensor:
         moved = [torch.dist(view.parameters, stale).square() for stale in view.workers.stale(rows)]
         return torch.stack(moved) * self.smoothness**2
+
+
+@dataclass(frozen=True)
+class LAQ(LazyRule):
+    """change = ‖C(x_m)‖² − 3 (‖ε_m^t‖² + ‖ε_m^{last upload}‖²), ε = x − C(x), of the difference x that would be sent.
+
+    c = coefficient / γ² (equation 7; ξ = 0.8 / 10 in the authors' code). Only the first round always uploads.
+
+    Args:
+        memory_length: D, over how many movements the threshold goes.
+    """
+
+    coefficient: float = 0.08
+    max_age: int = 100
+    lagging: bool = False
+    memory_length: int = 10
+    drafts = True
+
+    @property
+    def num_movements(self) -> int:
+        return self.memory_length
+
+    @property
+    def num_forced(self) -> int:
+        return 1
+
+    def weight(self, learning_rate: float) -> float:
+        return self.coefficient / learning_rate**2
+
+    def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
+        return {name: parameters.new_zeros(num_rows) for name in ("length", "error", "uploaded_error")}
+
+    def should_upload(self, view: View) -> Tensor:
+        memory = view.workers.memory  # the error of every upload is compared with later, also of those that are forced
+        for row in range(len(view.workers.ranks)):
+            memory["length"][row], memory["error"][row] = view.would_send(row)
+        return super().should_upload(view)
+
+    def change(self, view: View, rows: Tensor) -> Tensor:
+        length, error, uploaded_error = (values[rows] for values in view.workers.memory.values())
+        return length - 3 * (error + uploaded_error)
+
+    def finish_round(self, view: View, uploaded: Tensor) -> None:
+        memory = view.workers.memory
+        memory["uploaded_error"][uploaded] = memory["error"][uploaded]
+        super().finish_round(view, uploaded)
 
 
 def _squared_norm(rows: Tensor) -> Tensor:

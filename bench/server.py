@@ -6,6 +6,7 @@ from torch import Tensor
 
 from bench.algorithm import Algorithm
 from bench.compressors.base import Segments
+from bench.feedback import Differences
 from bench.message import Message
 from bench.noise import Noise
 
@@ -22,6 +23,7 @@ class Server:
     Attributes:
         uplink, downlink: what compresses uploads and answers in this round.
         schema: a message such as workers send in this round.
+        estimate: (d,) where workers send differences, the aggregate of what it knows of them; else None.
     """
 
     def __init__(self, algorithm: Algorithm, num_workers: int, segments: Segments, like: Tensor) -> None:
@@ -36,6 +38,7 @@ class Server:
             algorithm.compressor.blank(num_workers, segments, like) if algorithm.rule.adaptive else None
         )
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
+        self.estimate = like.new_zeros(like.shape) if isinstance(algorithm.feedback, Differences) else None
 
     def receive(self, uploaded: np.ndarray, arrived: Message | None, learning_rate: float) -> Message:
         """All M messages after those of `uploaded`, (M,) bool, have arrived (in rank order; None if nobody's)."""
@@ -47,12 +50,22 @@ class Server:
             self.upload_lr[ranks] = learning_rate
         return self.last
 
-    def broadcast(self, messages: Message, learning_rate: float, noise: Noise) -> Message:
-        """M messages -> the one row that every worker receives. `noise`: the server's."""
-        weights = None
+    def broadcast(self, messages: Message, uploaded: np.ndarray, learning_rate: float, noise: Noise) -> Message:
+        """M messages, those of `uploaded` of this round -> the one row that every worker receives.
+
+        `noise`: the server's.
+        """
+        feedback, weights = self.algorithm.feedback, None
         if self.algorithm.stale_scale == "rescaled":
             weights = learning_rate / self.upload_lr
+        if isinstance(feedback, Differences) and self.algorithm.rule.adaptive:
+            weights = torch.from_numpy(uploaded)  # an old difference is in the estimate already
         total = self.algorithm.aggregator.aggregate(messages, weights, noise)
+        if isinstance(feedback, Differences):
+            assert self.estimate is not None
+            answer = self.estimate + total
+            self.estimate.add_(total, alpha=feedback.rate)
+            total = answer
         return self.downlink.compress(total[None], self.segments, [noise])
 
     def follow(self, answer: Message) -> None:
@@ -67,6 +80,7 @@ class Server:
         return {
             "last": {} if self.last is None else self.last.tensors,
             "upload_lr": self.upload_lr,
+            "estimate": self.estimate,
             "uplink": self.uplink.state_dict(),
             "downlink": self.downlink.state_dict(),
         }
@@ -77,6 +91,8 @@ class Server:
             for name, compressor in (("uplink", self.uplink), ("downlink", self.downlink))
         )
         self.schema = self.uplink.blank(1, self.segments, self.like)
+        if self.estimate is not None:
+            self.estimate = state["estimate"].to(self.like.device)
         if self.last is not None:
             self.last = self.last.put(range(self.num_workers), self.last.with_tensors(state["last"]))
             self.upload_lr = state["upload_lr"]

@@ -12,18 +12,18 @@ class Workers:
 
     Args:
         ranks: their ranks among all M workers.
-        kept: (L, d) zeros where the recipe's feedback keeps a vector, else None.
+        kept: (L, n, d) zeros, for the n vectors that the recipe's feedback keeps.
         memory: rows (L, …) that the upload rule starts with.
 
     Attributes:
         upload_rounds: (L,) the round of each worker's last upload.
-        kept: (L, d) what the feedback keeps: errors, accumulators or momenta; or None.
+        kept: (L, n, d) what the feedback keeps: errors, accumulators, momenta.
         memory: rows (L, …) that an upload rule keeps.
         snapshots: parameters (d,) by round, shared by all workers that last uploaded then.
         movements: ‖w^{t+1−i} − w^{t−i}‖² of the last rounds, newest last.
     """
 
-    def __init__(self, ranks: Sequence[int], kept: Tensor | None, memory: dict[str, Tensor]) -> None:
+    def __init__(self, ranks: Sequence[int], kept: Tensor, memory: dict[str, Tensor]) -> None:
         self.ranks = tuple(ranks)
         self.upload_rounds = torch.zeros(len(ranks), dtype=torch.int64)
         self.kept = kept
@@ -50,9 +50,7 @@ class Workers:
 
     def state_dict(self) -> dict[str, Any]:
         """On the CPU: under "rows" (L, …) by name, and what all workers have in common."""
-        rows = {"upload_rounds": self.upload_rounds, **self.memory}
-        if self.kept is not None:
-            rows["kept"] = self.kept
+        rows = {"upload_rounds": self.upload_rounds, "kept": self.kept, **self.memory}
         return {
             "rows": {name: t.cpu() for name, t in rows.items()},
             "snapshots": {t: vector.cpu() for t, vector in self.snapshots.items()},
@@ -63,7 +61,7 @@ class Workers:
         """Take the rows of this process's workers from the rows of all M."""
         rows = {name: t[list(self.ranks)] for name, t in state["rows"].items()}
         self.upload_rounds = rows.pop("upload_rounds")
-        self.kept = rows.pop("kept").to(device) if self.kept is not None else None
+        self.kept = rows.pop("kept").to(device)
         self.memory = {name: t.to(device) for name, t in rows.items()}
         needed = {*self.upload_rounds.tolist(), max(state["snapshots"], default=0)}
         self.snapshots = {t: v.to(device) for t, v in state["snapshots"].items() if t in needed}

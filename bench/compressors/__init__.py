@@ -1,6 +1,7 @@
 """One compressor a file."""
 
 from bench.compressors.base import Agreeing, Compressor
+from bench.compressors.grid import Grid
 from bench.compressors.gspar import GSpar, GSparClosed
 from bench.compressors.half import Half
 from bench.compressors.identity import Identity
@@ -14,6 +15,7 @@ from bench.compressors.ternary import Ternary
 from bench.compressors.terngrad import TernGrad
 from bench.compressors.topk import TopK
 from bench.compressors.topk_sign import TopKSign
+from bench.compressors.topk_warmup import TopKWarmUp
 from bench.compressors.unisp import UniSp
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Compressor",
     "GSpar",
     "GSparClosed",
+    "Grid",
     "Half",
     "Identity",
     "Natural",
@@ -33,5 +36,6 @@ __all__ = [
     "Ternary",
     "TopK",
     "TopKSign",
+    "TopKWarmUp",
     "UniSp",
 ]

@@ -77,7 +77,11 @@ CASES = {
     **RECIPES,
     "random zeros and ties": RANDOM,
     "random ties": replace(RECIPES["sparse_signsgd"], aggregator=MajorityVote("random")),  # which has ties at any M
-    **{f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule) for rule in RULES if rule != Always()},
+    **{
+        f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule)
+        for rule in RULES
+        if rule != Always() and not rule.drafts
+    },
 }
 
 

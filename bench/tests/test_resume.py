@@ -100,7 +100,7 @@ def fit(algorithm: Any, data: Any, callbacks: list[Callback], checkpoint: Path |
 
 CASES = {
     **RECIPES,
-    **{f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule) for rule in RULES},
+    **{f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule) for rule in RULES if not rule.drafts},
     "rescaled": replace(RECIPES["sasg"], stale_scale="rescaled"),
     "random zeros and ties": RANDOM,
 }

@@ -118,7 +118,7 @@ def test_the_accumulator() -> None:
         expected += gradient
         torch.testing.assert_close(x, expected)
         message = compressor.compress(x, (300,), ())
-        feedback.settle(x, message)
+        feedback.settle(accumulator, message)
         expected[:, message.indices[0]] = 0
         assert torch.equal(accumulator, expected)
     assert (accumulator == 0).sum() >= 30

@@ -1,0 +1,91 @@
+"""A uniform grid: of every entry the nearest of 2^b values between −‖x‖∞ and ‖x‖∞.
+
+Sun, Chen, Giannakis, Yang: Communication-Efficient Distributed Learning via Lazily Aggregated Quantized Gradients,
+NeurIPS 2019, section 2.1. There the grid is centred at the last quantized gradient: here x is the difference to it, as
+`bench.feedback.Differences` has it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.compressors.base import Compressor, Segments
+from bench.errors import InputError
+from bench.message import Message, as_bytes, from_bytes
+from bench.noise import Noise
+
+MOST_BITS = 8  # what the levels' uint8 holds
+
+
+@dataclass(frozen=True)
+class GridMessage(Message):
+    """(2q / (2^b − 1) − 1) R an entry. `levels`: (R, d) uint8, q. `radii`: (R, S), of every segment."""
+
+    levels: Tensor
+    radii: Tensor
+    segments: Segments
+    bits: int
+    kind = "grid"
+
+    @property
+    def num_bits(self) -> Tensor:
+        num_rows, dim = self.levels.shape
+        return torch.full((num_rows,), dim * self.bits + self.radii.shape[1] * 8 * self.radii.element_size())
+
+    def encode(self, row: int) -> np.ndarray:
+        digits = np.unpackbits(self.levels[row].cpu().numpy()[:, None], axis=1)[:, 8 - self.bits :]
+        return np.concatenate([as_bytes(self.radii[row]), np.packbits(digits)])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "GridMessage":
+        num_bytes, dim = self.radii.shape[1] * self.radii.element_size(), sum(self.segments)
+        radii = torch.stack([from_bytes(payload[:num_bytes], self.radii) for payload in payloads])
+        levels = np.zeros((len(payloads), dim), np.uint8)
+        for payload, row in zip(payloads, levels, strict=True):
+            digits = np.unpackbits(payload[num_bytes:])[: dim * self.bits].reshape(dim, self.bits)
+            row[:] = np.packbits(digits, axis=1)[:, 0] >> (8 - self.bits)
+        return replace(self, levels=torch.from_numpy(levels).to(self.levels.device), radii=radii)
+
+    def dense(self) -> Tensor:
+        x = self.levels.to(self.radii.dtype).mul_(2 / (2**self.bits - 1)).sub_(1)
+        for part, radius in zip(x.split(self.segments, dim=1), self.radii.T, strict=True):
+            part.mul_(radius[:, None])
+        return x
+
+
+@dataclass(frozen=True)
+class Grid(Compressor):
+    """The nearest point of a grid of 2^b values, −R and R among them, R = ‖x‖∞ of each segment; b bits an entry.
+
+    No entry is off by more than R / (2^b − 1). The same for the same x: nothing is drawn.
+
+    Args:
+        bits: b, 1 to 8.
+    """
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= MOST_BITS:
+            raise InputError(f"bits: {self.bits}; 1 to {MOST_BITS} is allowed")
+
+    def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> GridMessage:
+        radii, levels = x.new_empty(len(x), len(segments)), torch.empty_like(x, dtype=torch.uint8)
+        parts = zip(x.split(segments, dim=1), levels.split(segments, dim=1), radii.T, strict=True)
+        for part, out, radius in parts:
+            radius.copy_(torch.linalg.vector_norm(part, torch.inf, dim=1))
+            scaled = part / radius[:, None].where(radius[:, None] > 0, 1)  # in [−1, 1]; zeros stay zero
+            nearest = scaled.add_(1).mul_((2**self.bits - 1) / 2).add_(0.5).floor_()
+            out.copy_(nearest.nan_to_num_(0).clamp_(max=2**self.bits - 1))
+        return GridMessage(levels, radii, segments, self.bits)
+
+    def num_bits_paper(self, message: Message) -> Tensor:
+        """32 + b d: a radius and a level an entry."""
+        return message.num_bits
+
+    def contraction(self, segments: Segments) -> float | None:
+        """1 − n / (2^b − 1)², worst where one entry is R and all others are 0; if that is above 0."""
+        least = 1 - max(segments) / (2**self.bits - 1) ** 2
+        return least if least > 0 else None

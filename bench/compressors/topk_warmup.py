@@ -1,0 +1,52 @@
+"""Top-k whose density falls to its own: training begins with most of the gradient.
+
+Lin, Han, Mao, Wang, Dally: Deep Gradient Compression, ICLR 2018, section 3.4.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+
+from bench.compressors.base import Segments
+from bench.compressors.topk import TopK
+from bench.errors import InputError
+from bench.message import Message
+
+
+@dataclass(frozen=True)
+class TopKWarmUp(TopK):
+    """T_k with a density of 1/4, 1/16, 1/64 and so on, each for some rounds, until it is `density`.
+
+    Args:
+        density: the fraction kept in the end, in (0, 1].
+        interval: rounds that each of the densities before it lasts; the paper has an epoch's.
+        turn: how many rounds there have been.
+    """
+
+    follows = True
+
+    interval: int = 600
+    turn: int = field(default=0, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.interval < 1:
+            raise InputError(f"interval: {self.interval}; at least 1 round is needed")
+
+    def counts(self, segments: Segments) -> tuple[int, ...]:
+        return self.today.counts(segments)
+
+    @property
+    def today(self) -> TopK:
+        """Top-k of this round's density."""
+        return TopK(max(self.density, 0.25 ** (1 + self.turn // self.interval)))
+
+    def after(self, answer: Message, segments: Segments) -> Self:
+        return replace(self, turn=self.turn + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"turn": self.turn}
+
+    def restored(self, state: dict[str, Any], device: torch.device) -> Self:
+        return replace(self, turn=state["turn"])

@@ -1,0 +1,146 @@
+"""Differences to what the server knows: both sides agree on it, what is sent fades, and LAQ skips what it should."""
+
+from dataclasses import replace
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from bench.aggregators import MajorityVote, Mean
+from bench.algorithm import Algorithm
+from bench.compressors import QSGD, Grid, GSpar, Identity, Sign, TernGrad, TopK
+from bench.errors import InputError
+from bench.feedback import Differences, NoFeedback
+from bench.rules import LAQ, LASGWK2, Always
+from bench.tests.found import RECIPES
+from bench.tests.toys import Dyadic, Recorder, dyadic_data, train
+
+M, ROUNDS, LR = 4, 150, 0.2
+DIFFERENCES = [name for name, recipe in RECIPES.items() if isinstance(recipe.feedback, Differences)]
+
+
+class Quadratic(lightning.LightningModule):
+    """Worker m has ½‖A_m (w − w_m)‖², all of it in every round: gradients that do not vanish where their sum does."""
+
+    def __init__(self, lr: float = LR) -> None:
+        super().__init__()
+        self.lr = lr
+        self.w = nn.Parameter(torch.zeros(30))
+
+    def training_step(self, batch: Any) -> Tensor:
+        scale, target = batch
+        return (scale * (self.w - target)).square().sum() / 2
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+def problem() -> tuple[Tensor, Tensor, Tensor]:
+    """Scales and targets of the workers (M, 30), and the minimum of the mean."""
+    generator = torch.Generator().manual_seed(2)
+    scale, target = 0.5 + torch.rand(M, 30, generator=generator), torch.randn(M, 30, generator=generator)
+    return scale, target, (scale.square() * target).sum(dim=0) / scale.square().sum(dim=0)
+
+
+def descend(algorithm: Algorithm | str, rounds: int = ROUNDS, **options: Any) -> Any:
+    scale, target, _ = problem()
+    data = TensorDataset(scale.repeat(rounds, 1), target.repeat(rounds, 1))
+    return train(algorithm, Quadratic, data, workers=M, rounds=rounds, batch_size=1, **options)
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_both_sides_agree(name: str) -> None:
+    """The server's estimate is what the aggregator makes of the vectors that workers keep, though some skip."""
+    for rule in (RECIPES[name].rule, LASGWK2()):
+        recipe = replace(RECIPES[name], rule=rule)
+        cohort = train(recipe, Dyadic, dyadic_data()).strategy.cohort
+        known = -cohort.workers.kept[:, 0].sum(dim=0) * recipe.aggregator.weight(4)
+        assert known.norm() > 1
+        torch.testing.assert_close(cohort.server.estimate, known, rtol=1e-5, atol=1e-4)
+
+
+def test_whole_differences_are_sgd() -> None:
+    whole = replace(RECIPES["ef21"], compressor=Identity())
+    mean = replace(RECIPES["sgd"], aggregator=Mean())
+    torch.testing.assert_close(train(whole).weights, train(mean).weights)
+    skipping, recorder = Recorder(), Recorder()
+    lasg = train(replace(RECIPES["lasg"], aggregator=Mean()), callbacks=[recorder])
+    lazy = train(replace(whole, rule=RECIPES["lasg"].rule), callbacks=[skipping])
+    assert recorder.uploads == skipping.uploads
+    torch.testing.assert_close(lazy.weights, lasg.weights)
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_they_reach_the_minimum_where_plain_messages_do_not(name: str) -> None:
+    """However much workers differ; and what is sent in the end is next to nothing."""
+    *_, minimum = problem()
+    recipe = replace(RECIPES[name], aggregator=Mean(), rule=Always())
+    if name == "ef21":
+        recipe = replace(recipe, compressor=TopK(0.2))
+    run = descend(recipe)
+    plain = descend(replace(recipe, feedback=NoFeedback()))
+    left, left_by_plain = ((r.weights - minimum).norm() for r in (run, plain))
+    assert left < 1e-2 * left_by_plain
+    assert left < 1e-3
+
+
+def test_laq_by_its_equations() -> None:
+    """Uploads and weights of an implementation of its own (Sun et al. 2019, equations 5 to 7, algorithm 2)."""
+    scale, target, _ = problem()
+    bits, xi, memory, lr, longest = 3, 0.08, 10, LR / M, 100
+    w, sent, history, uploads = torch.zeros(30), torch.zeros(M, 30), [], []
+    sent_error, clock = torch.zeros(M), [0] * M
+    for t in range(60):
+        threshold = sum(xi * float(step.square().sum()) for step in history[-memory:]) / (lr * M) ** 2
+        flags = []
+        for m in range(M):
+            gradient = scale[m] ** 2 * (w - target[m])
+            radius = (gradient - sent[m]).abs().max()
+            step = 2 * radius / (2**bits - 1)
+            quantized = sent[m] - radius + step * torch.floor((gradient - sent[m] + radius) / step + 0.5)
+            error = (gradient - quantized).square().sum()
+            skips = (quantized - sent[m]).square().sum() <= threshold + 3 * (error + sent_error[m])
+            flags.append(bool(not skips or clock[m] > longest or t == 0))
+            clock[m] += 1
+            if flags[-1]:
+                sent[m], sent_error[m], clock[m] = quantized, error, 1
+        uploads.append(flags)
+        history.append(lr * sent.sum(dim=0))
+        w = w - history[-1]
+    recorder = Recorder()
+    recipe = replace(RECIPES["laq"], compressor=Grid(bits))
+    run = descend(replace(recipe, aggregator=Mean()), rounds=60, callbacks=[recorder])
+    assert recorder.uploads == uploads
+    assert M < run.ledger["uploads"] < 60 * M / 2
+    torch.testing.assert_close(run.weights, w, rtol=1e-4, atol=1e-4)
+
+
+def test_laq_that_never_skips_is_quantized_descent() -> None:
+    never = descend(replace(RECIPES["laq"], rule=LAQ(coefficient=-float("inf"))), rounds=30)
+    always = descend(replace(RECIPES["laq"], rule=Always()), rounds=30)
+    assert torch.equal(never.weights, always.weights)
+    assert never.ledger["uplink_bits"] == always.ledger["uplink_bits"] == 30 * M * (30 * 4 + 32)
+    recorder = Recorder()
+    descend(replace(RECIPES["laq"], rule=LAQ(coefficient=float("inf"), max_age=6)), rounds=16, callbacks=[recorder])
+    assert [t for t, flags in enumerate(recorder.uploads) if any(flags)] == [0, 7, 14]
+
+
+def test_what_they_do_not_go_with() -> None:
+    recipe = RECIPES["ef21"]
+    for parts, told in (
+        ({"aggregator": MajorityVote("random")}, "aggregator: MajorityVote"),
+        ({"units": "update"}, "units: 'update'"),
+        ({"compressor": GSpar(0.1)}, "rate: 1.0; GSpar does not contract, below 1"),
+        ({"compressor": QSGD(4)}, "rate: 1.0; QSGD does not contract, below 1"),
+        ({"compressor": Sign()}, "rate: 1.0; Sign does not contract, another compressor"),
+        ({"feedback": NoFeedback(), "rule": LAQ()}, "rule: LAQ; feedback NoFeedback"),
+        ({"compressor": TernGrad(), "feedback": Differences(0.1)}, "rate: 0.1; TernGrad does not contract, another"),
+    ):
+        with pytest.raises(InputError, match=told):
+            replace(recipe, **parts)
+    for rate in (0, 1.1):
+        with pytest.raises(InputError, match=f"rate: {rate}; a number in "):
+            Differences(rate)
