@@ -1,4 +1,5 @@
-"""How training samples are split among workers: alike, by labels, by a Dirichlet draw, by source; and a picture of it.
+"""How training samples are split among workers: alike, alike for good, by labels, by a Dirichlet draw, by
+source; and a picture of it.
 
 A split gives every worker the samples it holds, in the order of an epoch. Worlds agree on it without talking, as it
 depends on (seed, epoch) only.
@@ -54,6 +55,15 @@ class Holdings(Split):
     @abstractmethod
     def hold(self, labels: np.ndarray, num_workers: int, rng: np.random.Generator) -> list[np.ndarray]:
         """Labels (N,) -> for each of M workers the indices of its samples."""
+
+
+@dataclass(frozen=True)
+class Fixed(Holdings):
+    """A random permutation of all samples, cut into M equal shards, which workers keep."""
+
+    def hold(self, labels: np.ndarray, num_workers: int, rng: np.random.Generator) -> list[np.ndarray]:
+        size = len(labels) // num_workers
+        return list(rng.permutation(len(labels))[: num_workers * size].reshape(num_workers, size))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from datamodules.downloads import TorchvisionData
 from datamodules.images import ImageSet
 from datamodules.mixed import Mixed
 from datamodules.sharding import RoundSampler
-from datamodules.splits import IID, Dirichlet, Holdings, Labels, Sources, Split, picture
+from datamodules.splits import IID, Dirichlet, Fixed, Holdings, Labels, Sources, Split, picture
 
 LABELS = np.random.default_rng(2).integers(0, 10, 3000)
 
@@ -69,7 +69,8 @@ def test_resuming_inside_an_epoch() -> None:
 
 
 SPLITS = [
-    IID(), Labels(1), Labels(2), Labels(10), Labels(2, shared=True), Dirichlet(0.1), Dirichlet(100.0), Sources(4),
+    IID(), Fixed(), Labels(1), Labels(2), Labels(10), Labels(2, shared=True), Dirichlet(0.1), Dirichlet(100.0),
+    Sources(4),
 ]  # fmt: skip
 
 
