@@ -88,7 +88,7 @@ class History(Callback):
         before = self.rows[-1] if self.rows else dict.fromkeys(row, 0)
         num_uploads = row["uploads"] - before["uploads"]
         row["message_bits"] = (row["uplink_bits"] - before["uplink_bits"]) / num_uploads if num_uploads else None
-        for name in ("gradient_norm", "compression_error"):
+        for name in ("gradient_norm", "compression_error", "bits_over_bound"):
             gauged = getattr(strategy.last_report, name)
             row[name] = None if math.isnan(gauged) else gauged
         row["train_loss"] = self.loss_sum / self.num_losses  # over the rounds since the last evaluation

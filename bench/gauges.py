@@ -1,4 +1,7 @@
-"""What one round was like: the lengths of gradients, and of what compression left out. Read when somebody asks."""
+"""What one round was like: the lengths of gradients, of what compression left out, and the least bits for the rest.
+
+Read when somebody asks.
+"""
 
 import numpy as np
 import torch
@@ -18,22 +21,25 @@ class Gauges:
         gradients: (L,) ‖g_m‖².
         inputs: (L,) ‖x_m‖², of what an uploader compressed; NaN for the others.
         errors: (L,) ‖x_m − C(x_m)‖²; NaN for the others.
+        bounds: (L,) what `Message.bound` says of an uploader's message; NaN for the others.
     """
 
     def __init__(self, gradients: WorkerGradients) -> None:
         rows = range(len(gradients.losses))
         self.gradients = np.array([_square(gradients.dense(torch.tensor([row]))) for row in rows])
-        self.inputs, self.errors = np.full((2, len(rows)), np.nan)
+        self.inputs, self.errors, self.bounds = np.full((3, len(rows)), np.nan)
 
-    def sent_as_they_are(self, rows: Tensor) -> None:
+    def sent_as_they_are(self, rows: Tensor, message: Message) -> None:
         """These rows sent their gradients uncompressed."""
         self.inputs[rows] = self.gradients[rows]
         self.errors[rows] = 0
+        self.bounds[rows] = message.bound
 
     def compressed(self, row: int, x: Tensor, message: Message) -> None:
         """A row made its vector (1, d) a message."""
         self.inputs[row] = _square(x)
         self.errors[row] = _square(message.subtract_from(x.clone()))
+        self.bounds[row] = float(message.bound)
 
 
 def _square(x: Tensor) -> float:

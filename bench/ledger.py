@@ -10,7 +10,7 @@ class Report(NamedTuple):
     """What each worker says of its round; every field has shape (L,), or (M,) once exchanged.
 
     `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once. The last
-    three are those of `Gauges`: NaN in a round that nobody gauges.
+    four are those of `Gauges`: NaN in a round that nobody gauges.
     """
 
     uploaded: np.ndarray
@@ -23,15 +23,16 @@ class Report(NamedTuple):
     gradient_square: np.ndarray
     input_square: np.ndarray
     error_square: np.ndarray
+    bound: np.ndarray
 
     def pack(self) -> np.ndarray:
-        """(L, 10) float64, in which integers are exact up to 2^53."""
+        """(L, 11) float64, in which integers are exact up to 2^53."""
         return np.stack(self, axis=1, dtype=np.float64, casting="unsafe")
 
     @classmethod
     def unpack(cls, table: np.ndarray) -> Self:
         """The inverse of `pack`."""
-        flags, floats = ("uploaded", "broken"), cls._fields[-4:]
+        flags, floats = ("uploaded", "broken"), cls._fields[-5:]
         kinds = [bool if name in flags else float if name in floats else int for name in cls._fields]
         return cls(*(column.astype(kind) for column, kind in zip(table.T, kinds, strict=True)))
 
@@ -45,6 +46,12 @@ class Report(NamedTuple):
         """Σ‖x − C(x)‖² / Σ‖x‖² over those who uploaded; NaN where nobody did, or where it was not gauged."""
         total = self.input_square[self.uploaded].sum()
         return float(self.error_square[self.uploaded].sum() / total) if total else float("nan")
+
+    @property
+    def bits_over_bound(self) -> float:
+        """Bits on the wire over those that information theory asks for; NaN where nobody uploaded or gauged."""
+        bound = self.bound[self.uploaded].sum()
+        return float(self.num_bits[self.uploaded].sum() / bound) if bound else float("nan")
 
 
 @dataclass

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from bench.bounds import set_bits
 from bench.engines.base import WorkerGradients, sum_in_order
 from bench.positions import PositionCode
 
@@ -44,6 +45,14 @@ class Message(ABC):
     @abstractmethod
     def num_bits(self) -> Tensor:
         """(R,) int64: bits on the wire for each row, less padding to bytes."""
+
+    @property
+    def bound(self) -> Tensor:
+        """(R,) float64: bits that messages like these need on average, each part taken as if its entries were drawn.
+
+        k of n positions log₂ C(n, k), levels their entropy, signs one each, floats as they are.
+        """
+        return self.num_bits.double()
 
     @abstractmethod
     def encode(self, row: int) -> np.ndarray:
@@ -199,6 +208,12 @@ class SparseMessage(Message):
     @property
     def num_bits(self) -> Tensor:
         return self.code.num_bits(self.indices) + self.values.shape[1] * 8 * self.values.element_size()
+
+    @property
+    def bound(self) -> Tensor:
+        bits_of_values = self.values.shape[1] * 8 * self.values.element_size()
+        bits_of_positions = set_bits(self.code.segments, self.code.counts)
+        return torch.full((self.num_rows,), bits_of_positions + bits_of_values, dtype=torch.float64)
 
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([as_bytes(self.values[row]), self.code.encode(self.indices[row])])

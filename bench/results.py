@@ -47,13 +47,14 @@ COLUMNS = (
     "measured_s",
     "gradient_norm",
     "compression_error",
+    "bits_over_bound",
     "train_loss",
     "test_accuracy",
     "test_top5_accuracy",
     "suboptimality",
 )
 """Totals since the first round, and at that evaluation: `message_bits`, the mean size of an upload since the last
-evaluation; `skips`, of each worker; `gradient_norm` and `compression_error` of that round (`bench.ledger.Report`);
+evaluation; `skips`, of each worker; `gradient_norm` to `bits_over_bound` of that round (`bench.ledger.Report`);
 `train_loss`, the mean since the last evaluation. Empty where there is no such thing."""
 
 METRICS = COLUMNS[-3:]

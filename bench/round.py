@@ -159,9 +159,7 @@ class Cohort:
         bits, broken = np.full(num_rows, num_bits), ~message.finite().cpu().numpy()
         passes = np.full(num_rows, num_backwards)
         unknown = np.full(num_rows, np.nan)
-        report = Report(
-            everyone, bits, bits, np.zeros(num_rows, np.int64), passes, broken, unknown, unknown, unknown, unknown
-        )
+        report = Report(everyone, bits, bits, np.zeros(num_rows, np.int64), passes, broken, *[unknown] * 5)
         arrived = self.world.exchange(report, message, message, ledger.rounds)
         if arrived.report.broken.any():
             ranks = ", ".join(map(str, np.flatnonzero(arrived.report.broken)))
@@ -177,9 +175,10 @@ class Cohort:
         """The uploaders' messages, and the seconds it took workers to agree; what they keep moves on."""
         algorithm, compressor, kept = self.algorithm, self.server.uplink, self.workers.kept
         if algorithm.sends_gradients and self.adversary is None:
-            if gauges:
-                gauges.sent_as_they_are(rows)
-            return (GradientMessage(gradients, rows, self.vector) if len(rows) else None), 0.0
+            message = GradientMessage(gradients, rows, self.vector) if len(rows) else None
+            if gauges and message:
+                gauges.sent_as_they_are(rows, message)
+            return message, 0.0
         vectors = partial(self._vector, gradients, learning_rate)
         compress, agreement_s = compressor.compress, 0.0
         if isinstance(compressor, Agreeing) and compressor.shared:
@@ -229,8 +228,8 @@ class Cohort:
             num_bits_paper[rows] = self.algorithm.compressor.num_bits_paper(message).cpu() + self.offer_bits
             broken[rows] |= ~message.finite().cpu().numpy()
         unknown = np.full(len(rows), np.nan)
-        lengths = (gauges.gradients, gauges.inputs, gauges.errors) if gauges else (unknown,) * 3
-        return Report(rows, num_bits, num_bits_paper, num_bytes, num_backwards.numpy(), broken, loss, *lengths)
+        gauged = (gauges.gradients, gauges.inputs, gauges.errors, gauges.bounds) if gauges else (unknown,) * 4
+        return Report(rows, num_bits, num_bits_paper, num_bytes, num_backwards.numpy(), broken, loss, *gauged)
 
     def state_dict(self) -> dict[str, object]:
         """The state of all M workers, the same in every process and every world. Tensors and numbers only."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
 from bench.message import Message, as_bytes, from_bytes
@@ -34,6 +35,10 @@ class GridMessage(Message):
     def num_bits(self) -> Tensor:
         num_rows, dim = self.levels.shape
         return torch.full((num_rows,), dim * self.bits + self.radii.shape[1] * 8 * self.radii.element_size())
+
+    @property
+    def bound(self) -> Tensor:
+        return self.radii.shape[1] * 8 * self.radii.element_size() + entropies(self.levels)
 
     def encode(self, row: int) -> np.ndarray:
         digits = np.unpackbits(self.levels[row].cpu().numpy()[:, None], axis=1)[:, 8 - self.bits :]

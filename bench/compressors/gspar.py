@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench import draws, trits
+from bench.bounds import entropies, set_bits
 from bench.compressors.base import Compressor, Segments, require_density
 from bench.errors import InputError
 from bench.kernels import is_compiled
@@ -60,6 +61,15 @@ class HybridMessage(RaggedMessage):
         if len(indices):
             num_bits += int(PositionCode((self.dim,), (len(indices),)).num_bits(indices[None].cpu()))
         return num_bits + COUNT_BITS + trits.num_bits(ternary)
+
+    @property
+    def bound(self) -> Tensor:
+        totals = []
+        for row in range(self.num_rows):
+            indices, values, ternary = self.parts(row)
+            floats = 8 * (self.scales.element_size() * self.scales.shape[1] + values.element_size() * len(values))
+            totals.append(floats + set_bits((self.dim,), (len(indices),)) + entropies(torch.from_numpy(ternary)[None]))
+        return torch.cat(totals)
 
     def encode(self, row: int) -> np.ndarray:
         indices, values, ternary = self.parts(row)

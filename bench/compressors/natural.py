@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench import draws, signs
+from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
 from bench.message import Message
 from bench.noise import Noise
@@ -36,6 +37,10 @@ class NaturalMessage(Message):
     def num_bits(self) -> Tensor:
         num_rows, dim = self.exponents.shape
         return torch.full((num_rows,), 9 * dim)
+
+    @property
+    def bound(self) -> Tensor:
+        return entropies(self.exponents) + self.exponents.shape[1]
 
     def encode(self, row: int) -> np.ndarray:
         return torch.cat([self.exponents[row], self.bits[row]]).cpu().numpy()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench import draws, elias
+from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
 from bench.message import Message, as_bytes, from_bytes
@@ -47,6 +48,10 @@ class LevelMessage(Message):
         bits_of_norms = self.norms.shape[1] * 8 * self.norms.element_size()
         coded = [elias.num_bits(row) for row in self.levels.cpu().numpy()]
         return torch.tensor(coded) + bits_of_norms - elias.HEADER_BITS
+
+    @property
+    def bound(self) -> Tensor:
+        return self.norms.shape[1] * 8 * self.norms.element_size() + entropies(self.levels)
 
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([as_bytes(self.norms[row]), elias.encode(self.levels[row].cpu().numpy())])

@@ -34,6 +34,10 @@ class SeededMessage(SparseMessage):
     def num_bits(self) -> Tensor:
         return torch.full((self.num_rows,), SEED_BITS + self.values.shape[1] * 8 * self.values.element_size())
 
+    @property
+    def bound(self) -> Tensor:
+        return self.num_bits.double()  # positions follow from the seed
+
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([np.array([int(self.seeds[row])], ">u4").view(np.uint8), as_bytes(self.values[row])])
 

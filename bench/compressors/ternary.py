@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench import trits
+from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
 from bench.message import Message
 from bench.noise import Noise
@@ -25,6 +26,10 @@ class TernaryMessage(Message):
     @property
     def num_bits(self) -> Tensor:
         return torch.tensor([trits.num_bits(row) for row in self.values.cpu().numpy()])
+
+    @property
+    def bound(self) -> Tensor:
+        return entropies(self.values)
 
     def encode(self, row: int) -> np.ndarray:
         return trits.encode(self.values[row].cpu().numpy())

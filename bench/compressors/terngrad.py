@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bench import draws, trits
+from bench.bounds import entropies
 from bench.compressors.base import Agreeing, Segments
 from bench.errors import InputError
 from bench.message import Message, as_bytes, finite_rows, from_bytes
@@ -37,6 +38,10 @@ class ScaledTernaryMessage(Message):
     def num_bits(self) -> Tensor:
         bits_of_scales = self.scales.shape[1] * 8 * self.scales.element_size()
         return torch.tensor([bits_of_scales + trits.num_bits(row) for row in self.values.cpu().numpy()])
+
+    @property
+    def bound(self) -> Tensor:
+        return self.scales.shape[1] * 8 * self.scales.element_size() + entropies(self.values)
 
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([as_bytes(self.scales[row]), trits.encode(self.values[row].cpu().numpy())])

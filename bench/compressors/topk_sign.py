@@ -5,14 +5,14 @@ Park, Lee: Sparse-SignSGD with Majority Vote for Communication-Efficient Distrib
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from math import ceil, lgamma, log
+from math import ceil
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench import signs
+from bench.bounds import set_bits
 from bench.compressors.base import Compressor, Segments, require_density
 from bench.compressors.topk import first_positions, top_k
 from bench.message import Message, SparseMessage
@@ -29,6 +29,11 @@ class SparseSignMessage(SparseMessage):
     @property
     def num_bits(self) -> Tensor:
         return self.code.num_bits(self.indices) + self.values.shape[1]
+
+    @property
+    def bound(self) -> Tensor:
+        num_bits = set_bits(self.code.segments, self.code.counts) + self.values.shape[1]
+        return torch.full((self.num_rows,), num_bits, dtype=torch.float64)
 
     def encode(self, row: int) -> np.ndarray:
         bits, _ = signs.pack(self.values[row, None])
@@ -75,14 +80,7 @@ class TopKSign(Compressor):
         """Σ over segments of log₂ C(n, K) + K, the bound that the paper's savings stand on."""
         assert isinstance(message, SparseSignMessage)
         code = message.code
-        return torch.full((message.num_rows,), set_bits(code.segments, code.counts) + code.num_positions)
+        return torch.full((message.num_rows,), ceil(set_bits(code.segments, code.counts)) + code.num_positions)
 
     def contraction(self, segments: Segments) -> None:
         return None  # whatever the length of x, K signs have length √K
-
-
-@cache
-def set_bits(segments: Segments, counts: tuple[int, ...]) -> int:
-    """⌈Σ log₂ C(n, k)⌉: what it takes to name k of n positions, in each segment."""
-    nats = sum(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) for n, k in zip(segments, counts, strict=True))
-    return ceil(nats / log(2))

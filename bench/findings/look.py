@@ -40,6 +40,7 @@ TITLES = {
     "suboptimality": "suboptimality",
     "gradient_norm": "length of a gradient",
     "compression_error": "compression error",
+    "bits_over_bound": "wire bits over information bound",
     "message_bits": "bits a message",
     "ridge": "λ₂ =",
     "factor": "shrunk by",

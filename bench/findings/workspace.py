@@ -16,7 +16,7 @@ from bench.results import TARGET_COLUMNS
 
 METRICS = ("test_accuracy", "train_loss")
 GROUP = wr.Metric("Group")
-GAUGES = ("message_bits", "compression_error", "gradient_norm")
+GAUGES = ("message_bits", "compression_error", "bits_over_bound", "gradient_norm")
 
 
 def workspace(entity: str, project: str) -> ws.Workspace:

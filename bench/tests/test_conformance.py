@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 
 from bench.compressors import Compressor
+from bench.compressors.grid import GridMessage
+from bench.compressors.natural import NaturalMessage
 from bench.layout import MatrixSize
 from bench.message import concatenate
 from bench.noise import Noise
@@ -56,6 +58,16 @@ def test_encoding(compressor: Compressor, segments: tuple[int, ...], x: Tensor) 
     decoded = compressor.blank(1, segments, x).decode(payloads)
     assert all(torch.equal(decoded.tensors[name], t) for name, t in message.tensors.items())
     assert torch.equal(decoded.dense(), message.dense())
+
+
+@pytest.mark.parametrize("compressor", COMPRESSORS.values(), ids=COMPRESSORS.keys())
+def test_no_code_beats_its_bound(compressor: Compressor) -> None:
+    """Of long vectors of independent entries. None is far above it but those that give every entry as many bits."""
+    x = torch.randn(3, 60_000, generator=torch.Generator().manual_seed(3))
+    message = compressor.compress(x, (50_000, 10_000), NOISE)
+    over, furthest = message.num_bits / message.bound, 3 if isinstance(message, NaturalMessage | GridMessage) else 1.5
+    assert message.bound.dtype == torch.float64
+    assert ((over >= 1) & (over < furthest)).all()
 
 
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)

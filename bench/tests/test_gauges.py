@@ -44,6 +44,8 @@ def test_measuring_changes_nothing(name: str) -> None:
         assert report.gradient_square == pytest.approx(gradients.double().square().sum(dim=1).numpy(), rel=1e-6)
         assert np.isnan(report.error_square).tolist() == (~report.uploaded).tolist()
         assert report.compression_error >= 0 or not report.uploaded.any()
+        assert np.isnan(report.bound).tolist() == (~report.uploaded).tolist()
+        assert report.bits_over_bound > 0.5 or not report.uploaded.any()
 
 
 SPARSE = RECIPES["sparse"]
@@ -68,6 +70,7 @@ def test_compression_error(algorithm: Algorithm, low: float, high: float) -> Non
 def test_a_round_without_uploads_has_no_error() -> None:
     nobody, nan = np.zeros(2, bool), np.full(2, np.nan)
     zeros = np.zeros(2, int)
-    report = Report(nobody, zeros, zeros, zeros, zeros, nobody, nan, np.array([9.0, 25.0]), nan, nan)
+    report = Report(nobody, zeros, zeros, zeros, zeros, nobody, nan, np.array([9.0, 25.0]), nan, nan, nan)
     assert np.isnan(report.compression_error)
+    assert np.isnan(report.bits_over_bound)
     assert report.gradient_norm == 4

@@ -12,7 +12,7 @@ from bench.findings.tables import table
 from bench.results import METRICS, RunFolder
 
 AXES = (*COSTS, "uplink_bits_paper", "data_passes")
-SHOWN = (*METRICS, "train_loss", "gradient_norm", "compression_error", "message_bits")
+SHOWN = (*METRICS, "train_loss", "gradient_norm", "compression_error", "bits_over_bound", "message_bits")
 
 
 class Store:
