@@ -7,10 +7,20 @@ Importing this registers every recipe as a Lightning strategy: `Trainer(strategy
 from lightning.pytorch.strategies import StrategyRegistry
 
 from bench.algorithm import Algorithm
+from bench.local_sgd import LocalSGD
 from bench.recipes import load_recipe, recipe_names
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+from bench.svrg import SVRG
 
-__all__ = ["Algorithm", "CompressedDDPStrategy", "CompressedStrategy", "load_recipe", "recipe_names"]
+__all__ = [
+    "SVRG",
+    "Algorithm",
+    "CompressedDDPStrategy",
+    "CompressedStrategy",
+    "LocalSGD",
+    "load_recipe",
+    "recipe_names",
+]
 
 for _name in recipe_names():
     StrategyRegistry.register(_name, CompressedStrategy, f"{_name}, simulated workers", algorithm=_name)

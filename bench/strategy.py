@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -35,6 +34,7 @@ from bench.link import LinkModel, StarLink
 from bench.local_sgd import LocalEngine, LocalSGD
 from bench.noise import Noise
 from bench.recipes import load_recipe
+from bench.refusals import refuse_fit
 from bench.round import Cohort
 from bench.svrg import SVRG, Anchor, SVRGEngine
 from bench.world import ProcessWorld, SimulatedWorld, World
@@ -108,21 +108,7 @@ class _Compressed(_Base):
         """Called once per fit, with the module on its device: adopt its parameters and gather the cohort."""
         module = self.lightning_module
         assert module is not None
-        if not module.automatic_optimization:
-            raise InputError("automatic_optimization: False; a compressed strategy steps the optimizer itself")
-        accumulated = {trainer.accumulate_grad_batches} | {
-            number
-            for callback in trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-            if isinstance(callback, GradientAccumulationScheduler)
-            for number in callback.scheduling.values()
-        }
-        if accumulated != {1}:
-            raise InputError(f"accumulate_grad_batches: {max(accumulated)}; 1 is needed, use larger batches")
-        if getattr(self.precision_plugin, "scaler", None) is not None:
-            raise InputError("precision: 16-mixed scales the loss; 32-true or bf16-mixed is needed")
-        if "bf16" in str(self.precision_plugin.precision) and not _has_bfloat16(self.root_device):
-            given = self.precision_plugin.precision
-            raise InputError(f"precision: {given}; {self.root_device} does not compute in it, 32-true is needed")
+        refuse_fit(trainer, module, self.precision_plugin)
         self._layout = Layout(module.named_parameters())
         self._trained = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
         self._share_initial_state(module)
@@ -388,15 +374,6 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         frozen = [p.data for p in module.parameters() if not p.requires_grad]
         for tensor in (self._layout.vector, *frozen, *module.buffers()):
             dist.broadcast(tensor, src=0)
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return device.type != "cpu"
 
 
 def _loss(output: Any) -> Tensor:

@@ -20,6 +20,11 @@ COLORS = {  # told apart by the colour-blind, too: after Okabe and Ito, and the 
     "powersgd": "#888848",
     "natural": "#884838",
     "half": "#885888",
+    "dgc": "#78DC3C",
+    "ef21": "#8C8CF0",
+    "diana": "#643CB4",
+    "lag": "#C8C8F0",
+    "laq": "#8C288C",
 }
 OTHERS = "#56275F"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import strategy
+from bench import refusals
 from bench.results import RunFolder
 from bench.tests.test_configs import composed, data_dir  # noqa: F401  a fixture
 from scripts.train import main, refuse
@@ -224,7 +224,7 @@ def test_no_accelerator(run: Callable[..., str], accelerator: str) -> None:
 
 def test_no_half_precision(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a processor that would only pretend."""
-    monkeypatch.setattr(strategy, "_has_bfloat16", lambda device: False)
+    monkeypatch.setattr(refusals, "_has_bfloat16", lambda device: False)
     assert "precision: bf16-mixed; cpu does not compute in it" in run("+trainer.precision=bf16-mixed")
 
 
