@@ -5,8 +5,9 @@ from typing import Literal
 
 from bench.aggregators import Aggregator, MajorityVote
 from bench.compressors import Compressor, Identity, PowerSGD, Sign
+from bench.compressors.base import Segments
 from bench.errors import InputError
-from bench.feedback import Differences, ErrorFeedback, Feedback
+from bench.feedback import Differences, ErrorFeedback, Feedback, MomentumCorrection
 from bench.layout import Granularity
 from bench.rules import UploadRule
 
@@ -65,11 +66,14 @@ class Algorithm:
                 raise InputError(f"aggregator: MajorityVote; {feedback} add up, Sum or Mean is needed")
             if self.units == "update":
                 raise InputError(f"units: 'update'; {feedback} of them go by an old learning rate, gradient is needed")
-            if not contracts and (self.feedback.rate == 1 or self.compressor.variance((1,)) is None):
-                allowed = "below 1" if self.compressor.variance((1,)) is not None else "another compressor"
-                raise InputError(f"rate: {self.feedback.rate}; {compressor} does not contract, {allowed} is needed")
+            if self.feedback.rate < 1 and self.rule.adaptive:
+                raise InputError(f"rate: {self.feedback.rate}; what {type(self.rule).__name__} uses again, 1 is needed")
+            if not self.compressor.contraction((1,)) and self.compressor.variance((1,)) is None:
+                raise InputError(f"feedback: {feedback}; {compressor} neither contracts nor is right on average")
         elif self.rule.drafts:
             raise InputError(f"rule: {type(self.rule).__name__}; feedback {feedback}, Differences is needed")
+        if isinstance(self.feedback, MomentumCorrection) and self.feedback.max_norm and self.units == "update":
+            raise InputError(f"max_norm: {self.feedback.max_norm}; it is of gradients, units: gradient is needed")
         if self.units == "update" and (votes or not contracts):
             raise InputError("units: 'update'; a sign forgets the learning rate inside it, units: gradient is needed")
         if self.compressor.follows and self.rule.adaptive:
@@ -80,6 +84,20 @@ class Algorithm:
             raise InputError(f"downlink: {type(self.broadcast).__name__}; it does not carry votes, null is needed")
         if self.aggregator == MajorityVote("zero") and isinstance(self.downlink, Sign):
             raise InputError("ties: 'zero'; the downlink Sign has two values: plus or random, or the downlink Ternary")
+
+    def refuse(self, segments: Segments) -> None:
+        """Make sure that differences of vectors in these segments do not grow (Mishchenko et al. 2019, Theorem 1).
+
+        Raises:
+            InputError: the compressor does not contract, and the rate is above 1 / (1 + ω).
+        """
+        if not isinstance(self.feedback, Differences) or self.compressor.contraction((1,)):
+            return
+        variance = self.compressor.variance(segments)
+        most = 0.0 if variance is None else 1 / (1 + variance)
+        if self.feedback.rate > most:
+            name = type(self.compressor).__name__
+            raise InputError(f"rate: {self.feedback.rate}; by {name} differences grow, at most {most:.3g} is allowed")
 
     @property
     def broadcast(self) -> Compressor:

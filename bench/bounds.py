@@ -1,4 +1,4 @@
-"""What information theory asks for a message: the bits below which no code for its kind comes on average."""
+"""What information theory asks for a message whose entries are independent draws: no code needs less on average."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -15,11 +15,12 @@ def set_bits(sizes: Sequence[int], counts: Sequence[int]) -> float:
     return nats / log(2)
 
 
-def entropies(rows: Tensor) -> Tensor:
-    """(R, d) whole numbers -> (R,) float64, Σ −log₂ of each entry's share in its row: d times the entropy."""
-    return torch.tensor([_entropy(row) for row in rows], dtype=torch.float64)
+def entropies(rows: Tensor, segments: Sequence[int]) -> Tensor:
+    """(R, d) whole numbers -> (R,) float64, Σ −log₂ of each entry's share in its segment: lengths times entropies."""
+    parts = [row.split(list(segments)) for row in rows]
+    return torch.tensor([sum(map(_entropy, row)) for row in parts], dtype=torch.float64)
 
 
-def _entropy(row: Tensor) -> float:
-    counts = torch.bincount(row.int() - int(row.min())).double()
-    return float(torch.special.entr(counts / len(row)).sum()) * len(row) / log(2)
+def _entropy(part: Tensor) -> float:
+    counts = torch.bincount(part.int() - int(part.min())).double()
+    return float(torch.special.entr(counts / len(part)).sum()) * len(part) / log(2)

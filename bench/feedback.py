@@ -6,6 +6,7 @@ Holds no state itself; works in place on the vector it keeps.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from bench.errors import InputError
@@ -84,7 +85,8 @@ class MomentumCorrection(ErrorFeedback):
     def compensate(self, update: Tensor, kept: Tensor) -> Tensor:
         v, u = kept.split(1)
         if self.max_norm is not None:
-            update.mul_((self.max_norm / update.norm()).clamp(max=1))
+            length = torch.linalg.vector_norm(update, dtype=torch.float64)  # in which squares of floats are finite
+            update.mul_((self.max_norm / length).clamp(max=1))
         return v.add_(u.mul_(self.beta).add_(update))
 
     def settle(self, kept: Tensor, sent: Message) -> None:

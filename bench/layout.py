@@ -80,8 +80,8 @@ class Layout:
             parameter.data = view
 
     @contextlib.contextmanager
-    def bound(self, vector: Tensor) -> Iterator[None]:
-        """Let them be so for a while."""
+    def bound_to(self, vector: Tensor) -> Iterator[None]:
+        """Let the parameters be views of another vector (d,) meanwhile."""
         if vector is self.vector:
             yield
             return

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from bench.aggregators import Aggregator, MajorityVote
 from bench.engines.base import Engine, Estimator, RowGradients, Step
 from bench.engines.loop import DenseGradients
+from bench.engines.traces import logging_means
 from bench.errors import InputError
 from bench.noise import Noise
 
@@ -33,7 +34,7 @@ class LocalSGD(Estimator):
             the mean of where the workers ended: γ where it takes their mean, Mγ where it takes their sum.
     """
 
-    num_steps: int = 4
+    num_steps: int = 5
     lr: float | None = None
 
     def __post_init__(self) -> None:
@@ -49,10 +50,16 @@ class LocalSGD(Estimator):
     def around(self, plain: Engine) -> "LocalEngine":
         return LocalEngine(plain, self.num_steps)
 
-    def refuse(self, aggregator: Aggregator) -> None:
-        """Raise InputError where lr does not follow from the server's."""
-        if self.lr is None and isinstance(aggregator, MajorityVote):
-            raise InputError("lr: None; a vote takes no mean of where workers ended, a number is needed")
+    def refuse(self, aggregator: Aggregator, optimizer: torch.optim.Optimizer) -> None:
+        """Raise InputError where lr does not follow from the server's: in a vote, or where that is not plain SGD."""
+        momentum = any(group.get("momentum") for group in optimizer.param_groups)
+        for given, refused in (
+            (type(aggregator).__name__, isinstance(aggregator, MajorityVote)),
+            (type(optimizer).__name__, not isinstance(optimizer, torch.optim.SGD)),
+            ("momentum", momentum),
+        ):
+            if self.lr is None and refused:
+                raise InputError(f"lr: None; with {given} the server steps to no mean of models, a number is needed")
 
     def learning_rate(self, servers: float | Tensor, aggregator: Aggregator, num_workers: int) -> float | Tensor:
         """γ', a number or (d,), of the server's γ."""
@@ -94,7 +101,8 @@ class LocalEngine(Engine):
             losses.append(gradients.losses)
             return gradients
 
-        total = self._walk(take, batch, noise, parameters)
+        with logging_means(self.module):  # of all steps
+            total = self._walk(take, batch, noise, parameters)
         return LocalGradients(torch.stack(losses).mean(dim=0), total, self.num_steps)
 
     def gradients_at(

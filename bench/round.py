@@ -36,7 +36,7 @@ class Cohort:
         adversary: what Byzantine workers do, if there are any.
 
     Raises:
-        InputError: the link cannot carry the recipe's messages; no worker would be honest.
+        InputError: the link cannot carry the recipe's messages; differences would grow; no worker would be honest.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Cohort:
         adversary: Adversary | None = None,
     ) -> None:
         link.refuse(algorithm)
+        algorithm.refuse(layout.segments(algorithm.granularity))
         if adversary is not None:
             adversary.refuse(world.size)
         vector, num_rows = layout.vector, len(world.local_ranks)
@@ -125,11 +126,10 @@ class Cohort:
             )
         # 4. The server's answer.
         messages = self.server.receive(report.uploaded, arrived.messages, rate)
-        broadcast = self.server.broadcast(
-            messages, report.uploaded, rate, Noise(self.seed, ledger.rounds, self.world.size)
-        )
+        broadcast = self.server.broadcast(messages, rate, Noise(self.seed, ledger.rounds, self.world.size))
         if not broadcast.finite().all():
-            broken = (~messages.dense().isfinite().all(dim=1)).nonzero()[:, 0].tolist()
+            finite = torch.ones(0) if messages is None else messages.dense().isfinite().all(dim=1)
+            broken = (finite == 0).nonzero()[:, 0].tolist()
             whose = f"the gradient of worker {', '.join(map(str, broken))}" if broken else "the workers' sum"
             raise NonFiniteError(f"round {ledger.rounds}: {whose} is not finite: an overflow")
         # 5. The account.

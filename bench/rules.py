@@ -238,9 +238,12 @@ class LASGPS(LazyRule):
 class LAQ(LazyRule):
     """change = ‖C(x_m)‖² − 3 (‖ε_m^t‖² + ‖ε_m^{last upload}‖²), ε = x − C(x), of the difference x that would be sent.
 
-    c = coefficient / γ² (equation 7; ξ = 0.8 / 10 in the authors' code). Only the first round always uploads.
+    c = coefficient / γ² (equation 7; ξ = 0.8 / 10 in the authors' code). Only the first round always uploads. Of
+    differences sent as they are it is LAG's rule.
 
     Args:
+        coefficient: ξ.
+        max_age: the most rounds that one upload is used again; 100 in the authors' code.
         memory_length: D, over how many movements the threshold goes.
     """
 
@@ -249,6 +252,11 @@ class LAQ(LazyRule):
     lagging: bool = False
     memory_length: int = 10
     drafts = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.memory_length < 1:
+            raise InputError(f"memory_length: {self.memory_length}; at least 1 round is needed")
 
     @property
     def num_movements(self) -> int:
@@ -271,8 +279,8 @@ class LAQ(LazyRule):
         return super().should_upload(view)
 
     def change(self, view: View, rows: Tensor) -> Tensor:
-        length, error, uploaded_error = (values[rows] for values in view.workers.memory.values())
-        return length - 3 * (error + uploaded_error)
+        memory = view.workers.memory
+        return memory["length"][rows] - 3 * (memory["error"][rows] + memory["uploaded_error"][rows])
 
     def finish_round(self, view: View, uploaded: Tensor) -> None:
         memory = view.workers.memory

@@ -33,39 +33,41 @@ class Server:
         self.like = like
         self.uplink, self.downlink = algorithm.compressor, algorithm.broadcast
         self.schema = self.uplink.blank(1, segments, like)
-        # Where everybody uploads every round, nothing old is ever used, and nothing is kept.
-        self.last: Message | None = (
-            algorithm.compressor.blank(num_workers, segments, like) if algorithm.rule.adaptive else None
-        )
+        differ = isinstance(algorithm.feedback, Differences)
+        # Where everybody uploads every round, nothing old is ever used, and an old difference is in the estimate.
+        keeps = algorithm.rule.adaptive and not differ
+        self.last: Message | None = algorithm.compressor.blank(num_workers, segments, like) if keeps else None
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
-        self.estimate = like.new_zeros(like.shape) if isinstance(algorithm.feedback, Differences) else None
+        self.estimate = like.new_zeros(like.shape) if differ else None
 
-    def receive(self, uploaded: np.ndarray, arrived: Message | None, learning_rate: float) -> Message:
-        """All M messages after those of `uploaded`, (M,) bool, have arrived (in rank order; None if nobody's)."""
+    def receive(self, uploaded: np.ndarray, arrived: Message | None, learning_rate: float) -> Message | None:
+        """The last messages of all M workers, or the differences that arrived: what the answer is made of.
+
+        Args:
+            uploaded: (M,) bool.
+            arrived: their messages, in rank order; None if nobody's.
+            learning_rate: γ of this round.
+        """
         if self.last is None:
-            assert arrived is not None
             return arrived
         if arrived is not None:
             self.last = self.last.put(ranks := np.flatnonzero(uploaded).tolist(), arrived)
             self.upload_lr[ranks] = learning_rate
         return self.last
 
-    def broadcast(self, messages: Message, uploaded: np.ndarray, learning_rate: float, noise: Noise) -> Message:
-        """M messages, those of `uploaded` of this round -> the one row that every worker receives.
-
-        `noise`: the server's.
-        """
-        feedback, weights = self.algorithm.feedback, None
-        if self.algorithm.stale_scale == "rescaled":
-            weights = learning_rate / self.upload_lr
-        if isinstance(feedback, Differences) and self.algorithm.rule.adaptive:
-            weights = torch.from_numpy(uploaded)  # an old difference is in the estimate already
-        total = self.algorithm.aggregator.aggregate(messages, weights, noise)
-        if isinstance(feedback, Differences):
+    def broadcast(self, messages: Message | None, learning_rate: float, noise: Noise) -> Message:
+        """What `receive` gave -> the one row that every worker receives. `noise`: the server's."""
+        algorithm = self.algorithm
+        if isinstance(algorithm.feedback, Differences):
             assert self.estimate is not None
-            answer = self.estimate + total
-            self.estimate.add_(total, alpha=feedback.rate)
-            total = answer
+            share = algorithm.aggregator.weight(self.num_workers)
+            news = self.like.new_zeros(self.like.shape) if messages is None else messages.sum().mul_(share)
+            total = self.estimate + news
+            self.estimate.add_(news, alpha=algorithm.feedback.rate)
+        else:
+            assert messages is not None
+            weights = learning_rate / self.upload_lr if algorithm.stale_scale == "rescaled" else None
+            total = algorithm.aggregator.aggregate(messages, weights, noise)
         return self.downlink.compress(total[None], self.segments, [noise])
 
     def follow(self, answer: Message) -> None:

@@ -72,8 +72,6 @@ class _Compressed(_Base):
         self.adversary = adversary
         if isinstance(estimator, SVRG) and adversary is not None:
             raise InputError(f"adversary: {adversary}; not with SVRG, about whose full gradients nobody lies")
-        if isinstance(estimator, LocalSGD):
-            estimator.refuse(self.algorithm.aggregator)
         self.estimator = estimator
         self.gauged = False
         self._anchor: Anchor | None = None
@@ -116,6 +114,8 @@ class _Compressed(_Base):
         super().setup_optimizers(trainer)
         if len(self.optimizers) != 1:
             raise InputError(f"optimizers: {len(self.optimizers)}; exactly 1 is needed")
+        if isinstance(self.estimator, LocalSGD):
+            self.estimator.refuse(self.algorithm.aggregator, self.optimizers[0])
         self._engine, self._engine_used, self._anchor = None, self.engine_name, None
         self._cohort = Cohort(self.algorithm, self.world, self.link, self._layout, self.seed, self.adversary)
 

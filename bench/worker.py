@@ -61,7 +61,7 @@ class Workers:
         """Take the rows of this process's workers from the rows of all M."""
         rows = {name: t[list(self.ranks)] for name, t in state["rows"].items()}
         self.upload_rounds = rows.pop("upload_rounds")
-        self.kept = rows.pop("kept").to(device)
+        self.kept = rows.pop("kept", self.kept).reshape(self.kept.shape).to(device)  # (L, d), or none, in old ones
         self.memory = {name: t.to(device) for name, t in rows.items()}
         needed = {*self.upload_rounds.tolist(), max(state["snapshots"], default=0)}
         self.snapshots = {t: v.to(device) for t, v in state["snapshots"].items() if t in needed}

@@ -104,7 +104,7 @@ def lowrank(repeats: int = 10) -> None:
             x = recipe.feedback.compensate(gradient, kept)
             message = server.uplink.compress(x, segments, [noise])
             recipe.feedback.settle(kept, message)
-            answer = server.broadcast(server.receive(everyone, message, 1.0), everyone, 1.0, noise)
+            answer = server.broadcast(server.receive(everyone, message, 1.0), 1.0, noise)
             server.follow(answer)
             answer.dense()
 

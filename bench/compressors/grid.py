@@ -38,7 +38,7 @@ class GridMessage(Message):
 
     @property
     def bound(self) -> Tensor:
-        return self.radii.shape[1] * 8 * self.radii.element_size() + entropies(self.levels)
+        return self.radii.shape[1] * 8 * self.radii.element_size() + entropies(self.levels, self.segments)
 
     def encode(self, row: int) -> np.ndarray:
         digits = np.unpackbits(self.levels[row].cpu().numpy()[:, None], axis=1)[:, 8 - self.bits :]
@@ -54,34 +54,35 @@ class GridMessage(Message):
         return replace(self, levels=torch.from_numpy(levels).to(self.levels.device), radii=radii)
 
     def dense(self) -> Tensor:
-        x = self.levels.to(self.radii.dtype).mul_(2 / (2**self.bits - 1)).sub_(1)
-        for part, radius in zip(x.split(self.segments, dim=1), self.radii.T, strict=True):
+        wide = _wide(self.radii)
+        x = self.levels.to(wide.dtype).mul_(2 / (2**self.bits - 1)).sub_(1)
+        for part, radius in zip(x.split(self.segments, dim=1), wide.T, strict=True):
             part.mul_(radius[:, None])
-        return x
+        return x.to(self.radii.dtype)
 
 
 @dataclass(frozen=True)
 class Grid(Compressor):
     """The nearest point of a grid of 2^b values, −R and R among them, R = ‖x‖∞ of each segment; b bits an entry.
 
-    No entry is off by more than R / (2^b − 1). The same for the same x: nothing is drawn.
+    But for rounding no entry is off by more than R / (2^b − 1). The same for the same x: nothing is drawn.
 
     Args:
-        bits: b, 1 to 8.
+        bits: b, 2 to 8. With one the largest errors would be as long as x.
     """
 
     bits: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= MOST_BITS:
-            raise InputError(f"bits: {self.bits}; 1 to {MOST_BITS} is allowed")
+        if not 2 <= self.bits <= MOST_BITS:
+            raise InputError(f"bits: {self.bits}; 2 to {MOST_BITS} is allowed")
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> GridMessage:
         radii, levels = x.new_empty(len(x), len(segments)), torch.empty_like(x, dtype=torch.uint8)
         parts = zip(x.split(segments, dim=1), levels.split(segments, dim=1), radii.T, strict=True)
         for part, out, radius in parts:
             radius.copy_(torch.linalg.vector_norm(part, torch.inf, dim=1))
-            scaled = part / radius[:, None].where(radius[:, None] > 0, 1)  # in [−1, 1]; zeros stay zero
+            scaled = _wide(part) / radius[:, None].where(radius[:, None] > 0, 1)  # in [−1, 1]; zeros stay zero
             nearest = scaled.add_(1).mul_((2**self.bits - 1) / 2).add_(0.5).floor_()
             out.copy_(nearest.nan_to_num_(0).clamp_(max=2**self.bits - 1))
         return GridMessage(levels, radii, segments, self.bits)
@@ -91,6 +92,11 @@ class Grid(Compressor):
         return message.num_bits
 
     def contraction(self, segments: Segments) -> float | None:
-        """1 − n / (2^b − 1)², worst where one entry is R and all others are 0; if that is above 0."""
+        """1 − n / (2^b − 1)², if that is above 0; but for rounding n − 1, where one entry is R and all others 0."""
         least = 1 - max(segments) / (2**self.bits - 1) ** 2
         return least if least > 0 else None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Halves have fewer digits than the grid has points."""
+    return x.float() if x.dtype.itemsize == 2 else x

@@ -68,7 +68,11 @@ class HybridMessage(RaggedMessage):
         for row in range(self.num_rows):
             indices, values, ternary = self.parts(row)
             floats = 8 * (self.scales.element_size() * self.scales.shape[1] + values.element_size() * len(values))
-            totals.append(floats + set_bits((self.dim,), (len(indices),)) + entropies(torch.from_numpy(ternary)[None]))
+            totals.append(
+                floats
+                + set_bits((self.dim,), (len(indices),))
+                + entropies(torch.from_numpy(ternary)[None], self.segments)
+            )
         return torch.cat(totals)
 
     def encode(self, row: int) -> np.ndarray:

@@ -40,7 +40,7 @@ class NaturalMessage(Message):
 
     @property
     def bound(self) -> Tensor:
-        return entropies(self.exponents) + self.exponents.shape[1]
+        return entropies(self.exponents, self.exponents.shape[1:]) + self.exponents.shape[1]
 
     def encode(self, row: int) -> np.ndarray:
         return torch.cat([self.exponents[row], self.bits[row]]).cpu().numpy()

@@ -51,7 +51,7 @@ class LevelMessage(Message):
 
     @property
     def bound(self) -> Tensor:
-        return self.norms.shape[1] * 8 * self.norms.element_size() + entropies(self.levels)
+        return self.norms.shape[1] * 8 * self.norms.element_size() + entropies(self.levels, self.levels.shape[1:])
 
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([as_bytes(self.norms[row]), elias.encode(self.levels[row].cpu().numpy())])
@@ -114,8 +114,13 @@ class QSGD(Compressor):
         return None  # a small entry that is rounded up may double the length
 
     def variance(self, segments: Segments) -> float:
-        """Lemma 3.1 for the L2 norm, min(n/s², √n/s); a norm of the maximum is no larger."""
+        """Lemma 3.1 for the L2 norm, min(n/s², √n/s); a norm of the maximum is no larger.
+
+        Of one level it is exact: ‖x‖‖x‖₁ − ‖x‖₂² at most √n − 1 times ‖x‖₂², and half of that for the maximum.
+        """
         n, s = max(_bucket_sizes(segments, self.bucket)), self.levels
+        if s == 1:
+            return (sqrt(n) - 1) / (2 if self.norm == "max" else 1)
         return min(n / s**2, sqrt(n) / s)
 
 

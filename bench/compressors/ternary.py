@@ -29,7 +29,7 @@ class TernaryMessage(Message):
 
     @property
     def bound(self) -> Tensor:
-        return entropies(self.values)
+        return entropies(self.values, self.values.shape[1:])
 
     def encode(self, row: int) -> np.ndarray:
         return trits.encode(self.values[row].cpu().numpy())

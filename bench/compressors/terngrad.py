@@ -41,7 +41,7 @@ class ScaledTernaryMessage(Message):
 
     @property
     def bound(self) -> Tensor:
-        return self.scales.shape[1] * 8 * self.scales.element_size() + entropies(self.values)
+        return self.scales.shape[1] * 8 * self.scales.element_size() + entropies(self.values, self.segments)
 
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([as_bytes(self.scales[row]), trits.encode(self.values[row].cpu().numpy())])

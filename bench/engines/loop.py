@@ -104,7 +104,7 @@ class LoopEngine(Engine):
         """Write one worker's gradient at some parameters (d,) to `out` (d,); its loss."""
         self._seed(noise.entropy("step"))
         self.buffers.load(worker)
-        with self.layout.bound(parameters):
+        with self.layout.bound_to(parameters):
             loss = step(tree_map_only(Tensor, aligned, batch))
             gradient = torch.autograd.grad(loss, self.layout.parameters, allow_unused=True)
         for view, part in zip(self.layout.views(out), gradient, strict=True):

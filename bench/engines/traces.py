@@ -11,14 +11,16 @@ from torchmetrics import Metric
 
 @contextlib.contextmanager
 def logging_replaced(module: nn.Module, log: Callable[..., None]) -> Iterator[None]:
-    """Let `module.log` and `module.log_dict` be `log` for a while."""
+    """Let `module.log` and `module.log_dict` be `log` for a while, and then what they were."""
     shadows = {"log": log, "log_dict": log}
+    before = {name: vars(module)[name] for name in shadows if name in vars(module)}
     vars(module).update(shadows)
     try:
         yield
     finally:
         for name in shadows:
             del vars(module)[name]
+        vars(module).update(before)
 
 
 @contextlib.contextmanager

@@ -61,6 +61,9 @@ def test_long_gradients_are_clipped() -> None:
     torch.testing.assert_close(feedback.compensate(torch.tensor([[3.0, 0, 4]]), kept), torch.tensor([[1.2, 0, 1.6]]))
     kept.zero_()
     assert torch.equal(feedback.compensate(torch.tensor([[0.3, 0, 0.4]]), kept), torch.tensor([[0.3, 0, 0.4]]))
+    kept.zero_()  # as long as a float may be, whose square may not
+    torch.testing.assert_close(feedback.compensate(torch.tensor([[3e30, 0, 4e30]]), kept)[0, 2], torch.tensor(1.6))
+    assert feedback.compensate(torch.tensor([[0.0, torch.inf, 0.0]]), kept).isnan().any()
 
 
 def test_the_density_falls() -> None:
@@ -102,6 +105,8 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
 def test_what_cannot_be_meant() -> None:
     with pytest.raises(InputError, match="rule: LASGWK2; a message of TopKWarmUp is good for one round only"):
         replace(DGC, rule=LASGWK2())
+    with pytest.raises(InputError, match="max_norm: 2"):
+        replace(DGC, feedback=MomentumCorrection(max_norm=2.0), units="update")
     with pytest.raises(InputError, match="interval: 0; at least 1"):
         TopKWarmUp(0.1, interval=0)
     with pytest.raises(InputError, match="beta: 1; "):

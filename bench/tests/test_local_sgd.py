@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning import Callback, Trainer
+from torch import Tensor
 
 from bench.aggregators import Mean
 from bench.errors import InputError
@@ -71,6 +73,20 @@ def test_simulated_equals_real(name: str, dropout: float, tmp_path: Path) -> Non
         assert {**process["ledger"], "measured_s": 0.0} == simulated.ledger
 
 
+def test_what_steps_log_is_logged_once() -> None:
+    """As the mean of all steps of all workers, which is the round's loss."""
+
+    class Logging(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            loss = super().training_step(batch)
+            self.log("loss", loss)
+            return loss
+
+    run = train("sgd", Logging, rounds=6, engine="loop", estimator=LocalSGD(2))
+    logged = run.strategy.lightning_module.trainer.callback_metrics["loss"]
+    torch.testing.assert_close(logged.double(), torch.tensor(run.strategy.last_report.loss.mean()))
+
+
 def test_steps_draw_apart() -> None:
     """Dropout of a round's second step is not that of its first: steps of no length would be the same otherwise."""
     data = torch.utils.data.TensorDataset(*(t[:1].expand(480, *t.shape[1:]).clone() for t in toy_data().tensors))
@@ -101,7 +117,16 @@ def test_what_cannot_be_meant() -> None:
         LocalSGD(0)
     with pytest.raises(InputError, match="lr: -1; a finite number above 0"):
         LocalSGD(2, lr=-1)
-    with pytest.raises(InputError, match="lr: None; a vote"):
+    with pytest.raises(InputError, match="lr: None; with MajorityVote"):
         train("signsgd_mv", estimator=LocalSGD(2))
+    for optimizer, options in (("Adam", {}), ("SGD", {"momentum": 0.9})):
+
+        class Other(Toy):
+            def configure_optimizers(self) -> Any:
+                return getattr(torch.optim, optimizer)(self.parameters(), lr=self.lr, **options)  # noqa: B023
+
+        with pytest.raises(InputError, match=f"lr: None; with {'momentum' if options else optimizer}"):
+            train("sgd", Other, estimator=LocalSGD(2))
+        train("sgd", Other, rounds=2, estimator=LocalSGD(2, lr=0.1))
     with pytest.raises(InputError, match=r"batch: 4 samples a worker; a multiple of estimator.num_steps, 3"):
         train("sgd", estimator=LocalSGD(3))
