@@ -16,11 +16,15 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from bench.adversary import Adversary
 from bench.aggregators import Aggregator, MajorityVote
-from bench.engines.base import Engine, Estimator, RowGradients, Step
+from bench.algorithm import Algorithm
+from bench.engines import Engine, RowGradients
+from bench.engines.base import Step
 from bench.engines.loop import DenseGradients
 from bench.engines.traces import logging_means
 from bench.errors import InputError
+from bench.estimator import Estimator
 from bench.noise import Noise
 
 
@@ -44,17 +48,16 @@ class LocalSGD(Estimator):
             raise InputError(f"lr: {self.lr}; a finite number above 0 is needed, or null")
 
     @property
-    def num_parts(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def num_parts(self) -> int:
         return self.num_steps
 
     def around(self, plain: Engine) -> "LocalEngine":
         return LocalEngine(plain, self.num_steps)
 
-    def refuse(self, aggregator: Aggregator, optimizer: torch.optim.Optimizer) -> None:
-        """Raise InputError where lr does not follow from the server's: in a vote, or where that is not plain SGD."""
+    def refuse(self, algorithm: Algorithm, adversary: Adversary | None, optimizer: torch.optim.Optimizer) -> None:
         momentum = any(group.get("momentum") for group in optimizer.param_groups)
         for given, refused in (
-            (type(aggregator).__name__, isinstance(aggregator, MajorityVote)),
+            ("MajorityVote", isinstance(algorithm.aggregator, MajorityVote)),
             (type(optimizer).__name__, not isinstance(optimizer, torch.optim.SGD)),
             ("momentum", momentum),
         ):

@@ -25,9 +25,10 @@ from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.batches import Served, WholeEpoch, deal, pick
 from bench.buffers import WorkerBuffers
-from bench.engines import Engine, EngineName, Estimator, RowGradients, Trial, make_engine
+from bench.engines import Engine, EngineName, RowGradients, Trial, make_engine
 from bench.engines.base import Step
 from bench.errors import InputError
+from bench.estimator import Estimator
 from bench.layout import Layout
 from bench.ledger import Ledger, Report
 from bench.link import LinkModel, StarLink
@@ -70,8 +71,6 @@ class _Compressed(_Base):
         self.seed = seed
         self.engine_name = engine
         self.adversary = adversary
-        if isinstance(estimator, SVRG) and adversary is not None:
-            raise InputError(f"adversary: {adversary}; not with SVRG, about whose full gradients nobody lies")
         self.estimator = estimator
         self.gauged = False
         self._anchor: Anchor | None = None
@@ -114,8 +113,8 @@ class _Compressed(_Base):
         super().setup_optimizers(trainer)
         if len(self.optimizers) != 1:
             raise InputError(f"optimizers: {len(self.optimizers)}; exactly 1 is needed")
-        if isinstance(self.estimator, LocalSGD):
-            self.estimator.refuse(self.algorithm.aggregator, self.optimizers[0])
+        if self.estimator is not None:
+            self.estimator.refuse(self.algorithm, self.adversary, self.optimizers[0])
         self._engine, self._engine_used, self._anchor = None, self.engine_name, None
         self._cohort = Cohort(self.algorithm, self.world, self.link, self._layout, self.seed, self.adversary)
 

@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.adversary import Adversary
+from bench.algorithm import Algorithm
 from bench.engines import Engine, RowGradients, WorkerGradients
-from bench.engines.base import Estimator, Step, sum_in_order
+from bench.engines.base import Step, sum_in_order
 from bench.errors import InputError
+from bench.estimator import Estimator
 from bench.noise import Noise
 
 
@@ -35,6 +38,10 @@ class SVRG(Estimator):
 
     def around(self, plain: Engine) -> "SVRGEngine":
         return SVRGEngine(plain)
+
+    def refuse(self, algorithm: Algorithm, adversary: Adversary | None, optimizer: torch.optim.Optimizer) -> None:
+        if adversary is not None:
+            raise InputError(f"adversary: {adversary}; not with SVRG, about whose full gradients nobody lies")
 
 
 @dataclass(frozen=True)

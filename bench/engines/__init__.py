@@ -1,6 +1,6 @@
 """Engines: how the gradients of the workers in this process are computed."""
 
-from bench.engines.base import Engine, Estimator, RowGradients, WorkerGradients
+from bench.engines.base import Engine, RowGradients, WorkerGradients
 from bench.engines.choice import ENGINES, EngineName, Trial, make_engine
 from bench.engines.joint import JointEngine
 from bench.engines.loop import LoopEngine
@@ -10,7 +10,6 @@ __all__ = [
     "ENGINES",
     "Engine",
     "EngineName",
-    "Estimator",
     "JointEngine",
     "LoopEngine",
     "RowGradients",

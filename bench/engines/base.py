@@ -166,14 +166,3 @@ class Engine(ABC):
             batch: (R, B, …), of these workers.
             noise: of these workers.
         """
-
-
-class Estimator(ABC):
-    """What workers take for their gradient, if it is not that of a batch: an engine around another one."""
-
-    num_parts: int = 1
-    """How many parts a worker's batch is cut into, with backward passes of their own."""
-
-    @abstractmethod
-    def around(self, plain: Engine) -> Engine:
-        """An engine of such gradients, out of one of batches' gradients."""

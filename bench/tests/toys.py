@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
-from bench.engines import Estimator
+from bench.estimator import Estimator
 from bench.strategy import CompressedDDPStrategy, CompressedStrategy
 
 QUIET: dict[str, Any] = {
