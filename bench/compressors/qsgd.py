@@ -6,7 +6,7 @@ NeurIPS 2017.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from math import sqrt
 from typing import get_args
 
@@ -42,7 +42,7 @@ class LevelMessage(Message):
     def num_bits(self) -> Tensor:
         return self.num_bits_of_code + elias.HEADER_BITS
 
-    @property
+    @cached_property
     def num_bits_of_code(self) -> Tensor:
         """(R,) bits of norms and levels, without the header that tells one code from the other."""
         bits_of_norms = self.norms.shape[1] * 8 * self.norms.element_size()
