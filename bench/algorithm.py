@@ -94,8 +94,8 @@ class Algorithm:
         if not isinstance(self.feedback, Differences) or self.compressor.contraction((1,)):
             return
         variance = self.compressor.variance(segments)
-        most = 0.0 if variance is None else 1 / (1 + variance)
-        if self.feedback.rate > most:
+        assert variance is not None  # or the recipe would have been refused
+        if self.feedback.rate > (most := 1 / (1 + variance)):
             name = type(self.compressor).__name__
             raise InputError(f"rate: {self.feedback.rate}; by {name} differences grow, at most {most:.3g} is allowed")
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 @cache
-def set_bits(sizes: Sequence[int], counts: Sequence[int]) -> float:
-    """Σ log₂ C(n, k): to name k of n positions, in each of several parts. Both are tuples."""
+def set_bits(sizes: tuple[int, ...], counts: tuple[int, ...]) -> float:
+    """Σ log₂ C(n, k): to name k of n positions, in each of several parts."""
     nats = sum(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) for n, k in zip(sizes, counts, strict=True))
     return nats / log(2)
 

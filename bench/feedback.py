@@ -1,6 +1,6 @@
 """What a worker does between its gradient and the compressor, and what it keeps for the next round.
 
-Holds no state itself; works in place on the vector it keeps.
+Holds no state itself; works in place on the vectors that a worker keeps.
 """
 
 from abc import ABC, abstractmethod

@@ -128,10 +128,9 @@ class LocalEngine(Engine):
         """(R, d): what the gradients of the workers' steps add up to."""
         vector, num_steps = self.layout.vector, self.num_steps
         total, scratch = vector.new_zeros(len(noise), len(vector)), torch.empty_like(vector)[None]
-        at = starts
+        at, froms = starts, starts or [vector] * len(noise)
         for h, part in enumerate(_parts(batch, num_steps)):
             if h:
-                froms = starts or [vector] * len(noise)
                 at = [start - self.learning_rate * so_far for start, so_far in zip(froms, total, strict=True)]
             origins = [origin._replace(round=origin.round * num_steps + h) for origin in noise]
             gradients = take(part, origins, at)

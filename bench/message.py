@@ -207,13 +207,17 @@ class SparseMessage(Message):
 
     @property
     def num_bits(self) -> Tensor:
-        return self.code.num_bits(self.indices) + self.values.shape[1] * 8 * self.values.element_size()
+        return self.code.num_bits(self.indices) + self.bits_of_values
+
+    @property
+    def bits_of_values(self) -> int:
+        """What a row takes besides its positions."""
+        return bits_of_floats(self.values)
 
     @property
     def bound(self) -> Tensor:
-        bits_of_values = self.values.shape[1] * 8 * self.values.element_size()
         bits_of_positions = set_bits(self.code.segments, self.code.counts)
-        return torch.full((self.num_rows,), bits_of_positions + bits_of_values, dtype=torch.float64)
+        return torch.full((self.num_rows,), bits_of_positions + self.bits_of_values, dtype=torch.float64)
 
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([as_bytes(self.values[row]), self.code.encode(self.indices[row])])
@@ -303,6 +307,18 @@ def _sum_of_sparse(indices: Tensor, values: Tensor, weights: Tensor | None, dim:
     for positions, row in zip(indices, values, strict=True):  # row by row: the same order on every device
         total.index_add_(0, positions, row)
     return total
+
+
+def bits_of_floats(values: Tensor) -> int:
+    """(R, n) floats -> the bits that n of them take."""
+    return values.shape[1] * 8 * values.element_size()
+
+
+def scale_segments(x: Tensor, scales: Tensor, segments: Sequence[int]) -> Tensor:
+    """(R, d) times (R, S), every segment by its own, computed in place of `x`."""
+    for part, scale in zip(x.split(list(segments), dim=1), scales.T, strict=True):
+        part.mul_(scale[:, None])
+    return x
 
 
 def as_bytes(values: Tensor) -> np.ndarray:

@@ -128,8 +128,10 @@ class Cohort:
         messages = self.server.receive(report.uploaded, arrived.messages, rate)
         broadcast = self.server.broadcast(messages, rate, Noise(self.seed, ledger.rounds, self.world.size))
         if not broadcast.finite().all():
-            finite = torch.ones(0) if messages is None else messages.dense().isfinite().all(dim=1)
-            broken = (finite == 0).nonzero()[:, 0].tolist()
+            broken = []
+            if messages is not None:  # of differences those of uploaders, otherwise everybody's
+                ranks = np.flatnonzero(report.uploaded) if messages is arrived.messages else range(self.world.size)
+                broken = [rank for rank, x in zip(ranks, messages.dense(), strict=True) if not x.isfinite().all()]
             whose = f"the gradient of worker {', '.join(map(str, broken))}" if broken else "the workers' sum"
             raise NonFiniteError(f"round {ledger.rounds}: {whose} is not finite: an overflow")
         # 5. The account.

@@ -41,7 +41,7 @@ class Compressor(ABC):
         """
 
     follows: bool = False
-    """Whether what is sent depends on the server's answers, so that a message is good for one round."""
+    """Whether what is sent depends on the rounds before and their answers, so that a message is good for one."""
 
     def after(self, answer: Message, segments: Segments) -> Self:
         """The compressor of the next round, once all workers have the server's answer, a message of one row."""

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
+from bench.engines.base import wide
 from bench.errors import InputError
-from bench.message import Message, as_bytes, from_bytes
+from bench.message import Message, as_bytes, bits_of_floats, from_bytes, scale_segments
 from bench.noise import Noise
 
 MOST_BITS = 8  # what the levels' uint8 holds
@@ -34,11 +35,11 @@ class GridMessage(Message):
     @property
     def num_bits(self) -> Tensor:
         num_rows, dim = self.levels.shape
-        return torch.full((num_rows,), dim * self.bits + self.radii.shape[1] * 8 * self.radii.element_size())
+        return torch.full((num_rows,), dim * self.bits + bits_of_floats(self.radii))
 
     @property
     def bound(self) -> Tensor:
-        return self.radii.shape[1] * 8 * self.radii.element_size() + entropies(self.levels, self.segments)
+        return bits_of_floats(self.radii) + entropies(self.levels, self.segments)
 
     def encode(self, row: int) -> np.ndarray:
         digits = np.unpackbits(self.levels[row].cpu().numpy()[:, None], axis=1)[:, 8 - self.bits :]
@@ -54,11 +55,9 @@ class GridMessage(Message):
         return replace(self, levels=torch.from_numpy(levels).to(self.levels.device), radii=radii)
 
     def dense(self) -> Tensor:
-        wide = _wide(self.radii)
-        x = self.levels.to(wide.dtype).mul_(2 / (2**self.bits - 1)).sub_(1)
-        for part, radius in zip(x.split(self.segments, dim=1), wide.T, strict=True):
-            part.mul_(radius[:, None])
-        return x.to(self.radii.dtype)
+        radii = wide(self.radii)  # halves have fewer digits than the grid has points
+        x = self.levels.to(radii.dtype).mul_(2 / (2**self.bits - 1)).sub_(1)
+        return scale_segments(x, radii, self.segments).to(self.radii.dtype)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Grid(Compressor):
         parts = zip(x.split(segments, dim=1), levels.split(segments, dim=1), radii.T, strict=True)
         for part, out, radius in parts:
             radius.copy_(torch.linalg.vector_norm(part, torch.inf, dim=1))
-            scaled = _wide(part) / radius[:, None].where(radius[:, None] > 0, 1)  # in [−1, 1]; zeros stay zero
+            scaled = wide(part) / radius[:, None].where(radius[:, None] > 0, 1)  # in [−1, 1]; zeros stay zero
             nearest = scaled.add_(1).mul_((2**self.bits - 1) / 2).add_(0.5).floor_()
             out.copy_(nearest.nan_to_num_(0).clamp_(max=2**self.bits - 1))
         return GridMessage(levels, radii, segments, self.bits)
@@ -95,8 +94,3 @@ class Grid(Compressor):
         """1 − n / (2^b − 1)², if that is above 0; but for rounding n − 1, where one entry is R and all others 0."""
         least = 1 - max(segments) / (2**self.bits - 1) ** 2
         return least if least > 0 else None
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Halves have fewer digits than the grid has points."""
-    return x.float() if x.dtype.itemsize == 2 else x

@@ -19,7 +19,7 @@ from bench.bounds import entropies, set_bits
 from bench.compressors.base import Compressor, Segments, require_density
 from bench.errors import InputError
 from bench.kernels import is_compiled
-from bench.message import Message, RaggedMessage, as_bytes, from_bytes, ragged
+from bench.message import Message, RaggedMessage, as_bytes, bits_of_floats, from_bytes, ragged
 from bench.noise import Noise
 from bench.positions import PositionCode
 
@@ -57,7 +57,7 @@ class HybridMessage(RaggedMessage):
 
     def _num_bits(self, row: int) -> int:
         indices, values, ternary = self.parts(row)
-        num_bits = 8 * (self.scales.element_size() * self.scales.shape[1] + values.element_size() * len(values))
+        num_bits = bits_of_floats(self.scales) + bits_of_floats(values[None])
         if len(indices):
             num_bits += int(PositionCode((self.dim,), (len(indices),)).num_bits(indices[None].cpu()))
         return num_bits + COUNT_BITS + trits.num_bits(ternary)
@@ -67,7 +67,7 @@ class HybridMessage(RaggedMessage):
         totals = []
         for row in range(self.num_rows):
             indices, values, ternary = self.parts(row)
-            floats = 8 * (self.scales.element_size() * self.scales.shape[1] + values.element_size() * len(values))
+            floats = bits_of_floats(self.scales) + bits_of_floats(values[None])
             totals.append(
                 floats
                 + set_bits((self.dim,), (len(indices),))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.alignment import aligned
 from bench.compressors.base import Compressor, Segments
-from bench.engines.base import sum_in_order
+from bench.engines.base import sum_in_order, wide
 from bench.errors import InputError
 from bench.layout import num_rows_of
 from bench.message import FloatMessage, Message
@@ -185,9 +185,9 @@ def _orthonormal(columns: Tensor, seed: int) -> Tensor:
     Where that is of less than r dimensions others are drawn. Otherwise a matrix of zeros would leave unit vectors,
     along which a network with dead units may have nothing ever after.
     """
-    wide = columns if columns.dtype.itemsize >= 4 else columns.float()
-    length = float(wide.norm()) or 1.0
-    num_rows, rank = wide.shape
-    fresh = _drawn(seed, num_rows, rank, wide) * (torch.finfo(wide.dtype).eps * length)
-    basis = torch.linalg.qr(wide + fresh).Q
+    spanning = wide(columns)
+    length = float(spanning.norm()) or 1.0
+    num_rows, rank = spanning.shape
+    fresh = _drawn(seed, num_rows, rank, spanning) * (torch.finfo(spanning.dtype).eps * length)
+    basis = torch.linalg.qr(spanning + fresh).Q
     return basis.to(columns.dtype).contiguous()

@@ -18,7 +18,7 @@ from bench import draws, elias
 from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
-from bench.message import Message, as_bytes, from_bytes
+from bench.message import Message, as_bytes, bits_of_floats, from_bytes
 from bench.noise import Noise
 from bench.norms import Norm, norms
 
@@ -45,13 +45,12 @@ class LevelMessage(Message):
     @cached_property
     def num_bits_of_code(self) -> Tensor:
         """(R,) bits of norms and levels, without the header that tells one code from the other."""
-        bits_of_norms = self.norms.shape[1] * 8 * self.norms.element_size()
         coded = [elias.num_bits(row) for row in self.levels.cpu().numpy()]
-        return torch.tensor(coded) + bits_of_norms - elias.HEADER_BITS
+        return torch.tensor(coded) + bits_of_floats(self.norms) - elias.HEADER_BITS
 
     @property
     def bound(self) -> Tensor:
-        return self.norms.shape[1] * 8 * self.norms.element_size() + entropies(self.levels, self.levels.shape[1:])
+        return bits_of_floats(self.norms) + entropies(self.levels, self.levels.shape[1:])
 
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([as_bytes(self.norms[row]), elias.encode(self.levels[row].cpu().numpy())])

@@ -32,7 +32,7 @@ class SeededMessage(SparseMessage):
 
     @property
     def num_bits(self) -> Tensor:
-        return torch.full((self.num_rows,), SEED_BITS + self.values.shape[1] * 8 * self.values.element_size())
+        return torch.full((self.num_rows,), SEED_BITS + self.bits_of_values)
 
     @property
     def bound(self) -> Tensor:

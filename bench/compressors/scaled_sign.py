@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench import signs
 from bench.compressors.base import Compressor, Segments
-from bench.message import Message, as_bytes, from_bytes
+from bench.message import Message, as_bytes, bits_of_floats, from_bytes, scale_segments
 from bench.noise import Noise
 
 
@@ -27,8 +27,7 @@ class ScaledSignMessage(Message):
 
     @property
     def num_bits(self) -> Tensor:
-        bits_of_scales = self.scales.shape[1] * 8 * self.scales.element_size()
-        return torch.full((self.num_rows,), sum(self.segments) + bits_of_scales)
+        return torch.full((self.num_rows,), sum(self.segments) + bits_of_floats(self.scales))
 
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([as_bytes(self.scales[row]), self.bits[row].cpu().numpy()])
@@ -41,9 +40,7 @@ class ScaledSignMessage(Message):
 
     def dense(self) -> Tensor:
         x = signs.unpack(self.bits, self.scales.new_empty(self.num_rows, sum(self.segments)))
-        for part, scale in zip(x.split(self.segments, dim=1), self.scales.T, strict=True):
-            part.mul_(scale[:, None])
-        return x
+        return scale_segments(x, self.scales, self.segments)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bench import draws, trits
 from bench.bounds import entropies
 from bench.compressors.base import Agreeing, Segments
 from bench.errors import InputError
-from bench.message import Message, as_bytes, finite_rows, from_bytes
+from bench.message import Message, as_bytes, bits_of_floats, finite_rows, from_bytes, scale_segments
 from bench.noise import Noise
 from bench.norms import norms
 
@@ -36,12 +36,12 @@ class ScaledTernaryMessage(Message):
 
     @property
     def num_bits(self) -> Tensor:
-        bits_of_scales = self.scales.shape[1] * 8 * self.scales.element_size()
+        bits_of_scales = bits_of_floats(self.scales)
         return torch.tensor([bits_of_scales + trits.num_bits(row) for row in self.values.cpu().numpy()])
 
     @property
     def bound(self) -> Tensor:
-        return self.scales.shape[1] * 8 * self.scales.element_size() + entropies(self.values, self.segments)
+        return bits_of_floats(self.scales) + entropies(self.values, self.segments)
 
     def encode(self, row: int) -> np.ndarray:
         return np.concatenate([as_bytes(self.scales[row]), trits.encode(self.values[row].cpu().numpy())])
@@ -54,10 +54,7 @@ class ScaledTernaryMessage(Message):
         return ScaledTernaryMessage(torch.from_numpy(values).to(device), scales, intact, self.segments)
 
     def dense(self) -> Tensor:
-        x = self.values.to(self.scales.dtype)
-        for part, scale in zip(x.split(self.segments, dim=1), self.scales.T, strict=True):
-            part.mul_(scale[:, None])
-        return x
+        return scale_segments(self.values.to(self.scales.dtype), self.scales, self.segments)
 
     def finite(self) -> Tensor:
         return self.intact

@@ -27,13 +27,8 @@ class SparseSignMessage(SparseMessage):
     kind = "sparse sign"
 
     @property
-    def num_bits(self) -> Tensor:
-        return self.code.num_bits(self.indices) + self.values.shape[1]
-
-    @property
-    def bound(self) -> Tensor:
-        num_bits = set_bits(self.code.segments, self.code.counts) + self.values.shape[1]
-        return torch.full((self.num_rows,), num_bits, dtype=torch.float64)
+    def bits_of_values(self) -> int:
+        return self.values.shape[1]
 
     def encode(self, row: int) -> np.ndarray:
         bits, _ = signs.pack(self.values[row, None])

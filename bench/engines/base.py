@@ -37,6 +37,11 @@ def sum_in_order(rows: Sequence[Tensor]) -> Tensor:
     return total
 
 
+def wide(t: Tensor) -> Tensor:
+    """Half precision is for products; what is added up, or needs more digits, is in single."""
+    return t.float() if t.dtype.itemsize < 4 else t
+
+
 def _refuse_to_log(*args: Any, **kwargs: Any) -> None:
     """Under vmap a logged value would be a tracer, so a step that logs is left to the loop."""
     raise UnsupportedModule("training_step logs")

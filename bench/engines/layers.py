@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.alignment import aligned
+from bench.engines.base import wide
 
 Views = Sequence[Tensor]
 """The parts of a vector (d,), each in its parameter's shape."""
@@ -73,8 +74,8 @@ class Linear(Layer):
 
     def squared_distance(self, row: int, other: "Linear", other_row: int) -> Tensor:
         # δᵀx − δ'ᵀx' = (δ − δ')ᵀx + δ'ᵀ(x − x'): no small difference of large products.
-        x, theirs = aligned(_wide(self.x[row])), _wide(other.delta[other_row])
-        delta, num_samples = _wide(self.delta[row]) - theirs, len(x)
+        x, theirs = aligned(wide(self.x[row])), wide(other.delta[other_row])
+        delta, num_samples = wide(self.delta[row]) - theirs, len(x)
         if (dx := x - other.x[other_row]).any():
             x, delta = torch.cat([x, dx]), torch.cat([delta, theirs])
         gram = torch.mm(x, x.T)
@@ -102,9 +103,9 @@ class Convolution(Layer):
         x, delta, theirs = self.x[row], self.delta[row], other.delta[other_row]
         x, delta = torch.cat([x, x - other.x[other_row]]), torch.cat([delta - theirs, theirs])
         weight, *bias = self._gradient(x, delta)
-        distance = _wide(weight).square().sum()
+        distance = wide(weight).square().sum()
         for _ in bias:  # to which x − x' gives nothing
-            distance += (_wide(self.delta[row]) - theirs).sum(dim=(0, 2, 3)).square().sum()
+            distance += (wide(self.delta[row]) - theirs).sum(dim=(0, 2, 3)).square().sum()
         return distance
 
     def _gradient(self, x: Tensor, delta: Tensor) -> list[Tensor]:
@@ -125,11 +126,6 @@ class Loose(Layer):
 
     def squared_distance(self, row: int, other: "Loose", other_row: int) -> Tensor:
         return (self.delta[row] - other.delta[other_row]).square().sum()
-
-
-def _wide(t: Tensor) -> Tensor:
-    """Half precision is for products; sums of them are in single."""
-    return t.float() if t.dtype.itemsize == 2 else t
 
 
 def convolution_backward(
