@@ -6,17 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Callback, Trainer
 from torch import Tensor
 
 from bench.aggregators import Mean
 from bench.errors import InputError
 from bench.local_sgd import LocalSGD
-from bench.strategy import CompressedStrategy
 from bench.tests.found import RECIPES
 from bench.tests.test_parity import M, run_processes
-from bench.tests.test_resume import Killed, RoundData, SaveAndDie
-from bench.tests.toys import QUIET, Normed, Toy, flat, toy_data, train
+from bench.tests.test_resume import assert_goes_on
+from bench.tests.toys import Normed, Toy, toy_data, train
 
 MEAN = replace(RECIPES["sgd"], aggregator=Mean())
 
@@ -96,20 +94,7 @@ def test_steps_draw_apart() -> None:
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
-    def fit(callbacks: list[Callback], checkpoint: Path | None = None) -> torch.Tensor:
-        torch.manual_seed(3)
-        module = Toy()
-        strategy = CompressedStrategy("sasg", workers=4, estimator=LocalSGD(2))
-        trainer = Trainer(strategy=strategy, callbacks=callbacks, **{**QUIET, "max_epochs": 2})
-        trainer.fit(module, datamodule=RoundData(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-        return flat(module)
-
-    whole = fit([])
-    for after in (1, 31):
-        path = tmp_path / f"{after}.ckpt"
-        with pytest.raises(Killed):
-            fit([SaveAndDie(path, after)])
-        assert torch.equal(fit([], path), whole)
+    assert_goes_on("sasg", [1, 31], tmp_path / "saved.ckpt", max_epochs=2, estimator=LocalSGD(2))
 
 
 def test_what_cannot_be_meant() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,22 @@ class Decaying(Toy):
 
 def fit(algorithm: Any, data: Any, callbacks: list[Callback], checkpoint: Path | None = None, **options: Any) -> Any:
     lightning.seed_everything(3, verbose=False)
-    module, strategy = options.pop("module", Toy)(), CompressedStrategy(algorithm, workers=4)
+    module, estimator = options.pop("module", Toy)(), options.pop("estimator", None)
+    strategy = CompressedStrategy(algorithm, workers=4, estimator=estimator)
     trainer = Trainer(strategy=strategy, callbacks=callbacks, **{**QUIET, **options})
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return flat(module), strategy.ledger.state_dict()
+
+
+def assert_goes_on(algorithm: Any, after: Sequence[int], path: Path, **options: Any) -> None:
+    """Killed after so many rounds and resumed, from a checkpoint at this path, it ends as if it never had been."""
+    weights, ledger = fit(algorithm, RoundData(), [], **options)
+    for num_rounds in after:
+        with pytest.raises(Killed):
+            fit(algorithm, RoundData(), [SaveAndDie(path, num_rounds)], **options)
+        resumed_weights, resumed_ledger = fit(algorithm, RoundData(), [], path, **options)
+        assert torch.equal(resumed_weights, weights)
+        assert resumed_ledger == ledger
 
 
 CASES = {
@@ -110,14 +123,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_exact(name: str, after: int, tmp_path: Path) -> None:
     """30 rounds an epoch, killed after some of 80."""
-    options = {"max_steps": 80, "module": lambda: Toy(dropout=0.2)}
-    weights, ledger = fit(CASES[name], RoundData(), [], **options)
-    path = tmp_path / "saved.ckpt"
-    with pytest.raises(Killed):
-        fit(CASES[name], RoundData(), [SaveAndDie(path, after)], **options)
-    resumed_weights, resumed_ledger = fit(CASES[name], RoundData(), [], path, **options)
-    assert torch.equal(resumed_weights, weights)
-    assert resumed_ledger == ledger
+    assert_goes_on(CASES[name], [after], tmp_path / "saved.ckpt", max_steps=80, module=lambda: Toy(dropout=0.2))
 
 
 class SaveAtEvaluation(Callback):

@@ -13,12 +13,11 @@ from bench.adversary import Scale
 from bench.aggregators import Mean
 from bench.engines.loop import DenseGradients
 from bench.errors import InputError
-from bench.strategy import CompressedStrategy
 from bench.svrg import SVRG, CorrectedGradients, CorrectedRows
 from bench.tests.found import RECIPES
 from bench.tests.test_parity import M, run_processes
-from bench.tests.test_resume import Killed, RoundData, SaveAndDie
-from bench.tests.toys import QUIET, Normed, Recorder, Toy, flat, toy_data, train
+from bench.tests.test_resume import Killed, RoundData, SaveAndDie, assert_goes_on
+from bench.tests.toys import Normed, Recorder, Toy, toy_data, train
 
 NUM_PARAMETERS = 387
 ROUNDS = 30  # of an epoch, of 4 workers × 4 of 480 samples
@@ -125,18 +124,4 @@ def test_batch_norm_goes_on_undisturbed(tmp_path: Path) -> None:
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
     """In the middle of an epoch, with the suite's own loader, which an anchor's pass must not move on."""
-
-    def fit(callbacks: list[Callback], checkpoint: Path | None = None) -> torch.Tensor:
-        torch.manual_seed(3)
-        module = Toy()
-        strategy = CompressedStrategy("gspar", workers=4, estimator=SVRG())
-        trainer = Trainer(strategy=strategy, callbacks=callbacks, **{**QUIET, "max_epochs": 3})
-        trainer.fit(module, datamodule=RoundData(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-        return flat(module)
-
-    whole = fit([])
-    for after in (1, 30, 31, 47):
-        path = tmp_path / f"{after}.ckpt"
-        with pytest.raises(Killed):
-            fit([SaveAndDie(path, after)])
-        assert torch.equal(fit([], path), whole)
+    assert_goes_on("gspar", [1, 30, 31, 47], tmp_path / "saved.ckpt", max_epochs=3, estimator=SVRG())
