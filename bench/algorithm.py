@@ -108,3 +108,9 @@ class Algorithm:
     def sends_gradients(self) -> bool:
         """Whether messages are the gradients as they are: nothing compressed, nothing kept."""
         return isinstance(self.compressor, Identity) and not self.feedback.num_vectors and self.units == "gradient"
+
+    @property
+    def moves_zeros(self) -> bool:
+        """Whether an entry without a gradient moves all the same, as one does whose sign must be plus or minus."""
+        votes = isinstance(self.aggregator, MajorityVote) and self.aggregator.ties != "zero"
+        return votes or isinstance(self.compressor, Sign)

@@ -41,18 +41,24 @@ class Layout:
     """The flat vector of a module's trainable parameters, and where each tensor lies in it.
 
     Args:
-        parameters: (name, parameter) pairs. They are adopted: their storage becomes a slice of `vector`.
+        parameters: (name, parameter) pairs. They are adopted: their storage becomes a slice of `vector`. Those that
+            have no entries, or are frozen, stay what they are.
+
+    Attributes:
+        names, parameters, sizes: of each tensor in the vector, in its order.
+        vector: (d,).
 
     Raises:
         InputError: no parameter is trainable, or they differ in dtype or device.
     """
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
-        trainable = [(name, p) for name, p in parameters if p.requires_grad]
+        trainable = [(name, p) for name, p in parameters if p.requires_grad and p.numel()]
         kinds = sorted({f"{p.dtype} on {p.device}" for _, p in trainable})
         if len(kinds) != 1:
             given = " and ".join(kinds) or "none"
             raise InputError(f"parameters: {given}; trainable parameters of one dtype on one device are needed")
+        self.names = [name for name, _ in trainable]
         self.parameters = [p for _, p in trainable]
         self.sizes = [p.numel() for p in self.parameters]
         self.vector = self.parameters[0].detach().new_empty(sum(self.sizes))

@@ -4,13 +4,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from torch import Tensor
 
 
 class Report(NamedTuple):
     """What each worker says of its round; every field has shape (L,), or (M,) once exchanged.
 
-    `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once. The last
-    four are those of `Gauges`: NaN in a round that nobody gauges.
+    `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once.
+    `fell_back`: the worker's process goes on with the loop, and so shall all. `learning_rate` is γ, its mean over all
+    entries. The last four are those of `Gauges`: NaN in a round that nobody gauges.
     """
 
     uploaded: np.ndarray
@@ -19,22 +21,36 @@ class Report(NamedTuple):
     num_bytes: np.ndarray
     num_backwards: np.ndarray
     broken: np.ndarray
+    fell_back: np.ndarray
     loss: np.ndarray
+    learning_rate: np.ndarray
     gradient_square: np.ndarray
     input_square: np.ndarray
     error_square: np.ndarray
     bound: np.ndarray
 
     def pack(self) -> np.ndarray:
-        """(L, 11) float64, in which integers are exact up to 2^53."""
+        """(L, 13) float64, in which integers are exact up to 2^53."""
         return np.stack(self, axis=1, dtype=np.float64, casting="unsafe")
 
     @classmethod
     def unpack(cls, table: np.ndarray) -> Self:
         """The inverse of `pack`."""
-        flags, floats = ("uploaded", "broken"), cls._fields[-5:]
+        flags, floats = ("uploaded", "broken", "fell_back"), cls._fields[-6:]
         kinds = [bool if name in flags else float if name in floats else int for name in cls._fields]
         return cls(*(column.astype(kind) for column, kind in zip(table.T, kinds, strict=True)))
+
+    @classmethod
+    def of_nothing(cls, losses: Tensor) -> Self:
+        """Of a round that was not played. `losses`: (L,)."""
+        unknown = np.full(len(losses), np.nan)
+        table = np.stack([*[np.zeros(len(losses))] * 7, losses.double().cpu().numpy(), *[unknown] * 5], axis=1)
+        return cls.unpack(table)
+
+    def agrees(self) -> bool:
+        """Whether all workers have one learning rate."""
+        rates = self.learning_rate
+        return np.array_equal(rates, np.full_like(rates, rates[0]), equal_nan=True)
 
     @property
     def gradient_norm(self) -> float:

@@ -8,21 +8,21 @@ As an engine around another one it goes with every recipe: what workers compress
 of the gradients along their own way, Σ_h ∇f_m(w_{m,h}; ξ_h), w_{m,h+1} = w_{m,h} − γ' ∇f_m(w_{m,h}; ξ_h).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bench.adversary import Adversary
 from bench.aggregators import Aggregator, MajorityVote
 from bench.algorithm import Algorithm
+from bench.batches import Shards
 from bench.engines import Engine, RowGradients
 from bench.engines.base import Step
 from bench.engines.loop import DenseGradients
-from bench.engines.traces import logging_means
+from bench.engines.traces import logging_once, merged
 from bench.errors import InputError
 from bench.estimator import Estimator
 from bench.noise import Noise
@@ -72,8 +72,10 @@ class LocalSGD(Estimator):
 class LocalGradients(DenseGradients):
     """The sums (R, d) along the workers' ways."""
 
-    def __init__(self, losses: Tensor, matrix: Tensor, num_steps: int) -> None:
-        super().__init__(losses, matrix)
+    def __init__(
+        self, losses: Tensor, matrix: Tensor, num_steps: int, extras: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        super().__init__(losses, matrix, extras)
         self.num_backwards = num_steps
 
 
@@ -95,33 +97,36 @@ class LocalEngine(Engine):
         self.learning_rate: float | Tensor = 0.0
 
     def gradients(
-        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+        self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
     ) -> LocalGradients:
-        losses = []
+        losses: list[Tensor] = []
+        extras: list[Sequence[Mapping[str, Any]]] = []
 
-        def take(part: Any, origins: Sequence[Noise], at: Sequence[Tensor] | None) -> RowGradients:
+        def take(part: Shards, origins: Sequence[Noise], at: Sequence[Tensor] | None) -> RowGradients:
             gradients = self.plain.gradients(step, part, origins, at)
             losses.append(gradients.losses)
+            extras.append(gradients.extras)
             return gradients
 
-        with logging_means(self.module):  # of all steps
-            total = self._walk(take, batch, noise, parameters)
-        return LocalGradients(torch.stack(losses).mean(dim=0), total, self.num_steps)
+        with logging_once(self.module):  # of all steps
+            total = self._walk(take, shards, noise, parameters)
+        returned = [merged(of_worker) for of_worker in zip(*extras, strict=True)]
+        return LocalGradients(torch.stack(losses).mean(dim=0), total, self.num_steps, returned)
 
     def gradients_at(
-        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> LocalGradients:
-        def take(part: Any, origins: Sequence[Noise], at: Sequence[Tensor] | None) -> RowGradients:
+        def take(part: Shards, origins: Sequence[Noise], at: Sequence[Tensor] | None) -> RowGradients:
             assert at is not None
             return self.plain.gradients_at(at, rows, step, part, origins)
 
-        total = self._walk(take, batch, noise, parameters)
+        total = self._walk(take, shards, noise, parameters)
         return LocalGradients(total.new_zeros(len(rows)), total, self.num_steps)
 
     def _walk(
         self,
-        take: Callable[[Any, Sequence[Noise], Sequence[Tensor] | None], RowGradients],
-        batch: Any,
+        take: Callable[[Shards, Sequence[Noise], Sequence[Tensor] | None], RowGradients],
+        shards: Shards,
         noise: Sequence[Noise],
         starts: Sequence[Tensor] | None,
     ) -> Tensor:
@@ -129,7 +134,7 @@ class LocalEngine(Engine):
         vector, num_steps = self.layout.vector, self.num_steps
         total, scratch = vector.new_zeros(len(noise), len(vector)), torch.empty_like(vector)[None]
         at, froms = starts, starts or [vector] * len(noise)
-        for h, part in enumerate(_parts(batch, num_steps)):
+        for h, part in enumerate(shards.parts(num_steps)):
             if h:
                 at = [start - self.learning_rate * so_far for start, so_far in zip(froms, total, strict=True)]
             origins = [origin._replace(round=origin.round * num_steps + h) for origin in noise]
@@ -137,23 +142,3 @@ class LocalEngine(Engine):
             for row, into in enumerate(total):
                 into.add_(gradients.dense(torch.tensor([row]), out=scratch)[0])
         return total
-
-
-def _parts(batch: Any, num_parts: int) -> list[Any]:
-    """A tree of tensors (R, B, …) -> trees of tensors (R, B / num_parts, …).
-
-    Raises:
-        InputError: a worker's samples cannot be cut into so many equal parts.
-    """
-    sizes = {leaf.shape[1] for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)}
-    for size in sizes:
-        if size % num_parts:
-            raise InputError(
-                f"batch: {size} samples a worker; a multiple of estimator.num_steps, {num_parts}, is needed"
-            )
-
-    def part(h: int, leaf: Tensor) -> Tensor:
-        share = leaf.shape[1] // num_parts
-        return leaf[:, h * share : (h + 1) * share].clone()  # where tensors begin decides last bits
-
-    return [tree_map_only(Tensor, lambda leaf, h=h: part(h, leaf), batch) for h in range(num_parts)]

@@ -10,11 +10,15 @@ _STREAMS: dict[Purpose, tuple[int, ...]] = {"step": (), "compression": (1,), "at
 
 
 class Noise(NamedTuple):
-    """Where the random numbers of a worker in a round come from. The server draws as rank M."""
+    """Where the random numbers of a worker in a round come from. The server draws as rank M.
+
+    `part`: which of the batches whose gradients are accumulated for the round.
+    """
 
     seed: int
     round: int
     rank: int
+    part: int = 0
 
     def generator(self, purpose: Purpose, device: torch.device) -> torch.Generator:
         """A fresh generator for one purpose, independent of those for others."""
@@ -26,5 +30,6 @@ class Noise(NamedTuple):
 
     def key(self, purpose: Purpose) -> tuple[int, int]:
         """Two numbers below 2³², where a generator is too slow: the key of `bench.draws`."""
-        low, high = np.random.SeedSequence(tuple(self), spawn_key=_STREAMS[purpose]).generate_state(2).tolist()
+        origin = tuple(self) if self.part else tuple(self)[:-1]
+        low, high = np.random.SeedSequence(origin, spawn_key=_STREAMS[purpose]).generate_state(2).tolist()
         return low, high

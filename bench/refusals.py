@@ -1,34 +1,75 @@
-"""What a compressed strategy cannot do with a Trainer, told before training starts."""
+"""What a compressed strategy cannot do with a Trainer or a module, told before training starts."""
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
+from lightning.pytorch.core.optimizer import _MockOptimizer
 from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch.nn.parameter import is_lazy
 
 from bench.errors import InputError
+from bench.estimator import Estimator
 
 
-def refuse_fit(trainer: lightning.Trainer, module: lightning.LightningModule, precision: Precision) -> None:
-    """Make sure that every batch is a round, stepped by the strategy in a precision that the device has.
+def refuse_fit(
+    trainer: lightning.Trainer, module: lightning.LightningModule, precision: Precision, estimator: Estimator | None
+) -> None:
+    """Make sure that rounds can be played, by what can be seen before optimizers are made.
 
     Raises:
-        InputError: manual optimisation, accumulated gradients, scaled losses, a half precision that is emulated.
+        InputError: manual optimisation, a backward pass of the module's own, a step that fetches its batches itself,
+            layers that are unfrozen later, lazy or complex parameters, batches that are accumulated under an estimator,
+            a half precision that is emulated.
     """
     if not module.automatic_optimization:
         raise InputError("automatic_optimization: False; a compressed strategy steps the optimizer itself")
+    if is_overridden("backward", module):
+        raise InputError(
+            "backward: overridden; a gradient a worker is needed, on_before_backward and on_after_backward are allowed"
+        )
+    if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+        raise InputError("training_step: takes dataloader_iter; a batch is needed, which is dealt to the workers")
+    callbacks: list[lightning.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    for callback in callbacks:
+        if isinstance(callback, BaseFinetuning):
+            raise InputError(
+                f"callbacks: {type(callback).__name__}; what is trained is settled when fit starts, "
+                "fit the frozen module first and the unfrozen one in another fit"
+            )
     accumulated = {trainer.accumulate_grad_batches} | {
         number
-        for callback in trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        for callback in callbacks
         if isinstance(callback, GradientAccumulationScheduler)
         for number in callback.scheduling.values()
     }
-    if accumulated != {1}:
-        raise InputError(f"accumulate_grad_batches: {max(accumulated)}; 1 is needed, use larger batches")
-    if getattr(precision, "scaler", None) is not None:
-        raise InputError("precision: 16-mixed scales the loss; 32-true or bf16-mixed is needed")
+    if estimator is not None and accumulated != {1}:
+        raise InputError(f"accumulate_grad_batches: {max(accumulated)}; with {type(estimator).__name__} 1 is needed")
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if is_lazy(tensor):
+            raise InputError(f"parameters: {name} has no shape yet; run a batch through the module before fit")
+        if tensor.is_complex() and tensor.requires_grad:
+            raise InputError(
+                f"parameters: {name} is of {tensor.dtype}; real numbers are needed, such as torch.view_as_real makes"
+            )
     device, given = trainer.strategy.root_device, precision.precision
     if "bf16" in str(given) and not _has_bfloat16(device):
         raise InputError(f"precision: {given}; {device} does not compute in it, 32-true is needed")
+
+
+def refuse_optimizers(optimizers: list[torch.optim.Optimizer]) -> None:
+    """Make sure that there is one.
+
+    Raises:
+        InputError: there are several, or none.
+    """
+    if len(optimizers) != 1:
+        raise InputError(
+            f"optimizers: {len(optimizers)}; exactly 1 is needed, to step by the one direction that a round gives"
+        )
+    if isinstance(optimizers[0], _MockOptimizer):
+        raise InputError("configure_optimizers: returned None; one optimizer is needed")
 
 
 def _has_bfloat16(device: torch.device) -> bool:

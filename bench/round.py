@@ -78,6 +78,7 @@ class Cohort:
         learning_rate: float | Tensor,
         epoch: int,
         gauged: bool = False,
+        fell_back: bool = False,
     ) -> tuple[Tensor, Report]:
         """Gradients of the local workers -> the direction (d,) for every worker, and all M reports.
 
@@ -85,22 +86,28 @@ class Cohort:
             parameters: (d,) w^t.
             gradients: of the L local workers, at w^t.
             gradients_at: (rows, parameters) -> gradients of those rows' batches at other parameters.
-            learning_rate: γ, one or a vector (d,), of which the first counts where one is needed.
+            learning_rate: γ, one or a vector (d,), of which the largest counts where one is needed.
             epoch: from 0; thresholds follow the learning rate an epoch late.
             gauged: whether the reports tell how long gradients and compression errors are; that takes further passes.
+            fell_back: whether this process has had to take the loop for its engine, and so shall all.
 
         Raises:
+            InputError: workers have different learning rates. In every process alike.
             NonFiniteError: a worker's loss or message is NaN or infinite. In every process alike.
         """
         algorithm, workers, ledger = self.algorithm, self.workers, self.ledger
-        rate = float(learning_rate[0]) if isinstance(learning_rate, Tensor) else learning_rate
+        if isinstance(learning_rate, Tensor):
+            rate, told = float(learning_rate.max()), float(learning_rate.double().mean())
+        else:
+            rate = told = learning_rate
         num_backwards = torch.full((len(workers.ranks),), gradients.num_backwards)
         share = algorithm.aggregator.weight(self.world.size)
+        latest, lagged = self.lagged_rate.follow(rate, epoch)
         view = View(
             round=ledger.rounds,
             num_workers=self.world.size,
-            learning_rate=rate * share,
-            lagged_rate=self.lagged_rate.follow(rate, epoch) * share,
+            learning_rate=None if latest is None else latest * share,
+            lagged_rate=None if lagged is None else lagged * share,
             parameters=parameters,
             workers=workers,
             gradients=gradients,
@@ -115,9 +122,16 @@ class Cohort:
         message, agreement_s = self._compress(gradients, uploaded.nonzero()[:, 0], learning_rate, gauges)
         algorithm.rule.finish_round(view, uploaded)
         # 3. The messages of all workers, in rank order.
-        report = self._report(uploaded, message, gradients.losses, num_backwards, gauges)
+        report = self._report(uploaded, message, gradients.losses, num_backwards, gauges, told, fell_back)
         arrived = self.world.exchange(report, message, self.server.schema, ledger.rounds)
         report = arrived.report
+        if not report.agrees():
+            first, *others = report.learning_rate
+            rank = next(rank for rank, other in enumerate(others, start=1) if other != first)
+            raise InputError(
+                f"round {ledger.rounds}: lr: worker {rank} has {report.learning_rate[rank]:g}; worker 0 has {first:g}, "
+                "all need the same"
+            )
         if report.broken.any():
             ranks = ", ".join(map(str, np.flatnonzero(report.broken)))
             losses = ", ".join(f"{loss:g}" for loss in report.loss[report.broken])
@@ -125,7 +139,7 @@ class Cohort:
                 f"round {ledger.rounds}: worker {ranks}: loss {losses}: loss or gradient is not finite"
             )
         # 4. The server's answer.
-        messages = self.server.receive(report.uploaded, arrived.messages, rate)
+        messages = self.server.receive(report.uploaded, arrived.messages, latest or 1.0)
         broadcast = self.server.broadcast(messages, rate, Noise(self.seed, ledger.rounds, self.world.size))
         if not broadcast.finite().all():
             broken = []
@@ -160,8 +174,8 @@ class Cohort:
         (num_bits,), everyone = message.num_bits[:1].tolist(), np.ones(num_rows, bool)
         bits, broken = np.full(num_rows, num_bits), ~message.finite().cpu().numpy()
         passes = np.full(num_rows, num_backwards)
-        unknown = np.full(num_rows, np.nan)
-        report = Report(everyone, bits, bits, np.zeros(num_rows, np.int64), passes, broken, *[unknown] * 5)
+        unknown, none = np.full(num_rows, np.nan), np.zeros(num_rows, np.int64)
+        report = Report(everyone, bits, bits, none, passes, broken, none > 0, *[unknown] * 6)
         arrived = self.world.exchange(report, message, message, ledger.rounds)
         if arrived.report.broken.any():
             ranks = ", ".join(map(str, np.flatnonzero(arrived.report.broken)))
@@ -190,8 +204,13 @@ class Cohort:
             compress = partial(compressor.compress_agreed, agreed=agreed)
             if algorithm.feedback.in_place:  # compensated just now
                 vectors = kept[:, :1].__getitem__
+        still = _where_nothing_moves(learning_rate) if algorithm.units == "update" else None
         messages = []
         for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
+            waiting = None
+            if still is not None:  # to the compressor those entries are 0
+                waiting = kept[row, :, still]
+                kept[row, :, still] = 0
             x = vectors(row)
             noise = Noise(self.seed, self.ledger.rounds, self.workers.ranks[row])
             message = sent = compress(x, self.segments, [noise])
@@ -201,6 +220,8 @@ class Cohort:
             if gauges:
                 gauges.compressed(row, x, message)
             algorithm.feedback.settle(kept[row], message)
+            if waiting is not None:
+                kept[row, :, still] = waiting
             messages.append(sent)
         return (concatenate(messages) if messages else None), agreement_s
 
@@ -220,7 +241,14 @@ class Cohort:
         return self.algorithm.feedback.compensate(update, self.workers.kept[row])
 
     def _report(
-        self, uploaded: Tensor, message: Message | None, losses: Tensor, num_backwards: Tensor, gauges: Gauges | None
+        self,
+        uploaded: Tensor,
+        message: Message | None,
+        losses: Tensor,
+        num_backwards: Tensor,
+        gauges: Gauges | None,
+        learning_rate: float,
+        fell_back: bool,
     ) -> Report:
         rows = uploaded.numpy()
         num_bits, num_bits_paper, num_bytes = np.zeros((3, len(rows)), np.int64)
@@ -231,7 +259,9 @@ class Cohort:
             broken[rows] |= ~message.finite().cpu().numpy()
         unknown = np.full(len(rows), np.nan)
         gauged = (gauges.gradients, gauges.inputs, gauges.errors, gauges.bounds) if gauges else (unknown,) * 4
-        return Report(rows, num_bits, num_bits_paper, num_bytes, num_backwards.numpy(), broken, loss, *gauged)
+        backwards, rates = num_backwards.numpy(), np.full(len(rows), learning_rate)
+        fell = np.full(len(rows), fell_back)
+        return Report(rows, num_bits, num_bits_paper, num_bytes, backwards, broken, fell, loss, rates, *gauged)
 
     def state_dict(self) -> dict[str, object]:
         """The state of all M workers, the same in every process and every world. Tensors and numbers only."""
@@ -264,3 +294,10 @@ class Cohort:
         self.server.load_state_dict(state["server"])
         self.lagged_rate = LaggedRate(**state["lagged_rate"])
         self.ledger.load_state_dict(state["ledger"])
+
+
+def _where_nothing_moves(learning_rate: float | Tensor) -> Tensor | slice | None:
+    """The entries whose learning rate is 0; None where there are none."""
+    if isinstance(learning_rate, Tensor):
+        return still if (still := learning_rate == 0).any() else None
+    return None if learning_rate else slice(None)

@@ -34,12 +34,17 @@ class LaggedRate:
     latest: float | None = None
     lagged: float | None = None
 
-    def follow(self, learning_rate: float, epoch: int) -> float:
-        """The rate for this round's threshold, given the round's own; in the first epoch they are the same."""
+    def follow(self, learning_rate: float, epoch: int) -> tuple[float | None, float | None]:
+        """The rates for this round's thresholds, given the round's own: at once, and an epoch late.
+
+        Each is the last one above 0, as a rate of 0 moves nothing; None where there was none yet. In the first epoch
+        they are the same.
+        """
         if epoch > self.epoch:
             self.epoch, self.lagged = epoch, self.latest
-        self.latest = learning_rate
-        return learning_rate if self.lagged is None else self.lagged
+        if learning_rate > 0:
+            self.latest = learning_rate
+        return self.latest, self.latest if self.lagged is None else self.lagged
 
 
 @dataclass
@@ -49,7 +54,7 @@ class View:
     Attributes:
         round: t, from 0.
         num_workers: M, in all processes.
-        learning_rate: γ, of a sum over workers.
+        learning_rate: γ, of a sum over workers, the last one above 0; None where there was none yet.
         lagged_rate: the same an epoch late.
         parameters: (d,) w^t.
         workers: the rows of this process.
@@ -61,8 +66,8 @@ class View:
 
     round: int
     num_workers: int
-    learning_rate: float
-    lagged_rate: float
+    learning_rate: float | None
+    lagged_rate: float | None
     parameters: Tensor
     workers: Workers
     gradients: WorkerGradients
@@ -143,7 +148,9 @@ class LazyRule(UploadRule):
 
     def threshold(self, view: View) -> float:
         """The right side of the rule, a squared length of gradients, the same for every worker."""
-        c = self.weight(view.lagged_rate if self.lagging else view.learning_rate)
+        rate = view.lagged_rate if self.lagging else view.learning_rate
+        assert rate is not None  # or everybody uploads
+        c = self.weight(rate)
         # An infinite coefficient means the limit, even while nothing has moved.
         return sum(view.workers.movements) * c / view.num_workers**2 if abs(c) != torch.inf else c
 
@@ -151,7 +158,8 @@ class LazyRule(UploadRule):
         workers = view.workers
         workers.remember(view.parameters, view.round, self.num_movements)
         ages = view.round - workers.upload_rounds
-        upload = (ages > self.max_age) | torch.tensor(view.round < self.num_forced)
+        is_forced = view.round < self.num_forced or view.learning_rate is None
+        upload = (ages > self.max_age) | torch.tensor(is_forced)
         if len(undecided := (~upload).nonzero()[:, 0]):
             change = self.change(view, undecided).cpu()
             upload[undecided] = ~(change <= self.threshold(view))  # so that a NaN uploads, and is found

@@ -8,13 +8,13 @@ engine around another one it goes with every recipe: what workers compress, or c
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
+from bench.batches import Shards
 from bench.engines import Engine, RowGradients, WorkerGradients
 from bench.engines.base import Step, sum_in_order
 from bench.errors import InputError
@@ -71,6 +71,7 @@ class CorrectedGradients(CorrectedRows, WorkerGradients):
         super().__init__(plain, correction)
         self.worker_gradients = plain
         self.losses = plain.losses
+        self.extras = plain.extras
 
     def sum(self, rows: Tensor) -> Tensor:
         return sum_in_order([self.dense(row)[0] for row in rows.split(1)])
@@ -95,28 +96,28 @@ class SVRGEngine(Engine):
         self.plain = plain
         self.anchor: Anchor | None = None
 
-    def full_gradients(self, step: Step, batches: Iterable[Any], noise: Sequence[Noise]) -> tuple[Tensor, int]:
+    def full_gradients(self, step: Step, batches: Iterable[Shards], noise: Sequence[Noise]) -> tuple[Tensor, int]:
         """(L, d) the mean gradient of every local worker over dealt batches, without side effects; and how many."""
         num_rows, num_batches = len(noise), 0
         parameters, every_row = [self.layout.vector] * num_rows, range(num_rows)
         total = self.layout.vector.new_zeros(num_rows, self.layout.num_parameters)
-        for batch in batches:
-            total += self.plain.gradients_at(parameters, every_row, step, batch, noise).dense(torch.arange(num_rows))
+        for shards in batches:
+            total += self.plain.gradients_at(parameters, every_row, step, shards, noise).dense(torch.arange(num_rows))
             num_batches += 1
         return total / num_batches, num_batches
 
     def gradients(
-        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+        self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
     ) -> CorrectedGradients:
         assert self.anchor is not None
-        plain = self.plain.gradients(step, batch, noise, parameters)
+        plain = self.plain.gradients(step, shards, noise, parameters)
         rows = torch.arange(len(noise))
-        at_anchor = self.plain.gradients_at([self.anchor.parameters] * len(rows), rows.tolist(), step, batch, noise)
+        at_anchor = self.plain.gradients_at([self.anchor.parameters] * len(rows), rows.tolist(), step, shards, noise)
         self.correction = self.anchor.gradient - at_anchor.dense(rows)
         return CorrectedGradients(plain, self.correction)
 
     def gradients_at(
-        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> CorrectedRows:
-        plain = self.plain.gradients_at(parameters, rows, step, batch, noise)
+        plain = self.plain.gradients_at(parameters, rows, step, shards, noise)
         return CorrectedRows(plain, self.correction[list(rows)])

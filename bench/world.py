@@ -4,8 +4,10 @@ Both worlds run the same round and differ only in `exchange`. It returns the mes
 the same in every process; from there on every process computes the same bits.
 """
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -62,6 +64,15 @@ class World(ABC):
             WorkerLostError: another process did not answer in time.
         """
 
+    @contextlib.contextmanager
+    def noticing_loss(self, when: str = "") -> Iterator[None]:
+        """Tell in one line of a process that does not answer. `when`: begins it.
+
+        Raises:
+            WorkerLostError: another process did not answer in time.
+        """
+        yield
+
     @abstractmethod
     def gather(self, state: Any) -> list[Any]:
         """Every process's `state`, in rank order; in a simulation just the one."""
@@ -105,16 +116,14 @@ class ProcessWorld(World):
         payload = np.empty(0, np.uint8) if message is None else message.encode(0)
         own = torch.from_numpy(report._replace(num_bytes=np.array([len(payload)])).pack()).to(self.device)
         table = own.new_empty(self.size, own.shape[1])
-        try:
+        with self.noticing_loss(f"round {round}: "):
             dist.all_gather(list(table.split(1)), own)
             everyone = Report.unpack(table.cpu().numpy())
-            if everyone.broken.any():
+            if everyone.broken.any() or not everyone.agrees():
                 return Exchange(everyone, None, 0.0)
             started = time.perf_counter()
             arrived = self._broadcast(payload, everyone)
             measured_s = time.perf_counter() - started
-        except RuntimeError as error:
-            raise self._lost(error, f"round {round}: ") from error
         return Exchange(everyone, schema.decode(arrived) if arrived else None, measured_s)
 
     def _broadcast(self, payload: np.ndarray, everyone: Report) -> list[np.ndarray]:
@@ -134,21 +143,26 @@ class ProcessWorld(World):
 
     def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
         table = offered.new_empty(self.size, len(offered))
-        try:
+        with self.noticing_loss():
             dist.barrier()  # so that nobody's computing counts as transit
             started = time.perf_counter()
             dist.all_gather(list(table.split(1)), offered[None])
-        except RuntimeError as error:
-            raise self._lost(error) from error
         return table.amax(dim=0), time.perf_counter() - started
 
-    def _lost(self, error: RuntimeError, when: str = "") -> WorkerLostError:
-        waited = self.timeout.total_seconds()
-        return WorkerLostError(
-            f"{when}worker {self.local_ranks[0]} lost another worker (timeout {waited:g} s): {error}"
-        )
+    @contextlib.contextmanager
+    def noticing_loss(self, when: str = "") -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, WorkerLostError):
+                raise
+            waited = self.timeout.total_seconds()
+            raise WorkerLostError(
+                f"{when}worker {self.local_ranks[0]} lost another worker (timeout {waited:g} s): {error}"
+            ) from error
 
     def gather(self, state: Any) -> list[Any]:
         states: list[Any] = [None] * self.size
-        dist.all_gather_object(states, state)
+        with self.noticing_loss():
+            dist.all_gather_object(states, state)
         return states

@@ -1,4 +1,4 @@
-"""Which engine: the loop, or one that was tried on a batch and gave the same."""
+"""Which engine: the loop, or one that was tried on a batch and gave the same, until a step does what that cannot."""
 
 import time
 from collections.abc import Sequence
@@ -7,13 +7,14 @@ from typing import Any, Literal, get_args
 import lightning
 import torch
 from torch import Tensor
-from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 
+from bench.batches import Shards
 from bench.buffers import WorkerBuffers
-from bench.engines.base import Engine, Step
+from bench.engines.base import Engine, RowGradients, Step, WorkerGradients
 from bench.engines.joint import JointEngine
 from bench.engines.loop import LoopEngine
-from bench.engines.traces import without_traces
+from bench.engines.randomness import Drawing, lent
+from bench.engines.traces import Notes, Traces, logging_replaced
 from bench.engines.vmap import VmapEngine
 from bench.errors import InputError
 from bench.layout import Layout
@@ -35,12 +36,72 @@ def make_engine(name: str, module: lightning.LightningModule, layout: Layout, bu
     return ENGINES[name](module, layout, buffers)
 
 
+class FallingBack(Engine):
+    """An engine that was chosen by a trial, and the loop for good once a step does what that cannot.
+
+    Such a pass is undone, and taken again by the loop. On a CPU the gradients are the same to the bit, or the engine
+    would not have been chosen, so that workers in other processes need not repeat theirs: they take the loop from the
+    next round on.
+
+    Args:
+        name: of the engine that was chosen.
+        module, layout, buffers: as of any engine.
+
+    Attributes:
+        name: of the engine that runs now.
+    """
+
+    def __init__(self, name: str, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers) -> None:
+        super().__init__(module, layout, buffers)
+        self.loop = LoopEngine(module, layout, buffers)
+        self.chosen = make_engine(name, module, layout, buffers)
+        self.name = name
+
+    def fall_back(self) -> None:
+        """Take the loop from now on."""
+        self.name = "loop"
+        self.chosen = self.loop
+
+    def gradients(
+        self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> WorkerGradients:
+        if self.chosen is not self.loop:
+            traces, drawing, before = Traces(self.module), Drawing(), self.buffers.snapshot()
+            try:
+                with logging_replaced(self.module, notes := Notes()):
+                    gradients = self.chosen.gradients(step, shards, noise, parameters)
+                if not traces.hold_tracers() and not drawing.happened():
+                    notes.emit(self.module)
+                    return gradients
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # whatever a user's step does: the loop can, or shows the true error
+                pass
+            traces.undo()
+            drawing.take_back()
+            self.buffers.restore(before)
+            self.fall_back()
+        return self.loop.gradients(step, shards, noise, parameters)
+
+    def gradients_at(
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
+    ) -> RowGradients:
+        if self.chosen is not self.loop:
+            try:
+                return self.chosen.gradients_at(parameters, rows, step, shards, noise)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:
+                self.fall_back()
+        return self.loop.gradients_at(parameters, rows, step, shards, noise)
+
+
 class Trial:
     """A batch on which engines are tried, leaving nothing behind.
 
     Args:
         module, layout, buffers: as of an engine.
-        step, batch, noise: as of `Engine.gradients`.
+        step, shards, noise: as of `Engine.gradients`.
         exact: whether steps compute in single precision throughout.
     """
 
@@ -50,7 +111,7 @@ class Trial:
         layout: Layout,
         buffers: WorkerBuffers,
         step: Step,
-        batch: Any,
+        shards: Shards,
         noise: Sequence[Noise],
         exact: bool = True,
     ) -> None:
@@ -58,25 +119,29 @@ class Trial:
         self.layout = layout
         self.buffers = buffers
         self.step = step
-        self.batch = batch
+        self.shards = shards
         self.noise = noise
         self.exact = exact
 
     def choose(self) -> str:
-        """The name of an engine that gives what the loop gives, within its tolerance.
+        """The name of an engine that gives what the loop gives.
 
-        On the CPU, one with the same bits in every world; on an accelerator, the fastest on this batch.
+        On the CPU, one with the same bits in every world, and the loop's; on an accelerator, the fastest on this batch
+        that gives the same within its tolerance.
         """
-        on_accelerator = self.layout.vector.device.type != "cpu"
-        joint = JointEngine(self.module, self.layout, self.buffers)
-        candidates = ["joint", "vmap"] if on_accelerator else ["joint"] if joint.is_exact() else []
-        agreeing = [name for name in candidates if self.agrees(self._engine(name))]
-        if not on_accelerator:
-            return "joint" if agreeing else "loop"
+        if self.layout.vector.device.type == "cpu":
+            joint = JointEngine(self.module, self.layout, self.buffers)
+            return "joint" if joint.is_exact() and self.agrees(joint, to_the_bit=True) else "loop"
+        agreeing = [name for name in ("joint", "vmap") if self.agrees(self._engine(name))]
         return min(["loop", *agreeing], key=lambda name: self.seconds(self._engine(name)))
 
-    def agrees(self, engine: Engine) -> bool:
-        """Whether an engine's losses, gradients and buffers are the loop's, but for rounding."""
+    def agrees(self, engine: Engine, to_the_bit: bool = False) -> bool:
+        """Whether an engine's losses, gradients and buffers are the loop's, but for rounding.
+
+        Args:
+            engine: to be tried.
+            to_the_bit: whether gradients must be, without rounding.
+        """
         try:
             tried = self._run(engine)
         except Exception:  # whatever a user's step does that vmap cannot: the loop can, or shows the true error
@@ -86,7 +151,10 @@ class Trial:
         reference = self._run(self._engine("loop"))
         assert reference is not None
         tolerance = engine.tolerance if self.exact else HALF_TOLERANCE
-        return all(_alike(tried[name], expected, tolerance) for name, expected in reference.items())
+        return tried.keys() == reference.keys() and all(
+            _alike(tried[name], expected, 0.0 if to_the_bit and name == "gradients" else tolerance)
+            for name, expected in reference.items()
+        )
 
     def seconds(self, engine: Engine) -> float:
         """How long an engine takes for all gradients of this batch, written out, once warm."""
@@ -106,33 +174,34 @@ class Trial:
     def _engine(self, name: str) -> Engine:
         return make_engine(name, self.module, self.layout, self.buffers)
 
-    def _run(self, engine: Engine) -> dict[str, Tensor] | None:
-        """Losses, gradients and buffers, a row a worker; None where the step kept a tensor of vmap's."""
-        rows = self.buffers.rows
-        self.buffers.rows = {name: values.clone() for name, values in rows.items()}
+    def _run(self, engine: Engine) -> dict[str, Any] | None:
+        """Losses, gradients, and buffers that moved, a row a worker; None where the step kept a tensor of vmap's."""
+        traces = Traces(self.module)
         try:
-            with without_traces(self.module):
-                gradients = engine.gradients(self.step, self.batch, self.noise)
+            with (
+                lent(self.layout.vector.device),
+                self.buffers.undone(thorough=True),
+                logging_replaced(self.module, Notes()),
+            ):
+                drawing = Drawing()
+                gradients = engine.gradients(self.step, self.shards, self.noise)
                 dense = gradients.dense(torch.arange(len(self.noise)))
-                if _holds_tracers(self.module):
+                if not isinstance(engine, LoopEngine) and (traces.hold_tracers() or drawing.happened()):
                     return None
-            return {**self.buffers.rows, "losses": gradients.losses, "gradients": dense}
+                moved = self.buffers.local(list(self.buffers.rows))
+            return {**moved, "losses": gradients.losses, "gradients": dense}
         finally:
-            self.buffers.rows = rows
+            traces.undo()
 
 
-def _alike(tried: Tensor, expected: Tensor, tolerance: float) -> bool:
+def _alike(tried: Sequence[Any], expected: Sequence[Any], tolerance: float) -> bool:
     """Whether rows differ by no more than a fraction of their length."""
-    if not expected.is_floating_point():
-        return torch.equal(tried, expected)
-    tried, expected = tried.reshape(len(tried), -1), expected.reshape(len(expected), -1)
-    distance, allowed = (tried - expected).norm(dim=1), tolerance * expected.norm(dim=1)
-    return bool((distance <= allowed).logical_or(distance.isnan()).all())  # what is broken shows in the round
-
-
-def _holds_tracers(module: lightning.LightningModule) -> bool:
-    """Whether a step kept a tensor of vmap's, which is worthless outside it."""
-    values = [value for m in module.modules() for value in vars(m).values()]
-    kept = [item for value in values for item in (value if isinstance(value, list | tuple | set) else [value])]
-    kept += [item for value in values if isinstance(value, dict) for item in value.values()]
-    return any(isinstance(item, Tensor) and is_batchedtensor(item) for item in kept)
+    for row, wanted in zip(tried, expected, strict=True):
+        if row is None or wanted is None or row.shape != wanted.shape or not wanted.is_floating_point():
+            if not (row is wanted or (row is not None and wanted is not None and torch.equal(row, wanted))):
+                return False
+            continue
+        distance = (row - wanted).norm()
+        if not (distance <= tolerance * wanted.norm() or distance.isnan()):  # what is broken shows in the round
+            return False
+    return True

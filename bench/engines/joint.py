@@ -4,7 +4,7 @@ Whatever else there is in a module goes through `torch.vmap`: with buffers a row
 each parameter that lies in no such layer, batch norm's for instance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.alignment import is_aligned
+from bench.batches import Shards
 from bench.buffers import WorkerBuffers
 from bench.engines.base import (
     Engine,
@@ -21,10 +22,11 @@ from bench.engines.base import (
     UnsupportedModule,
     WorkerGradients,
     vmapped,
+    without_gradients,
 )
 from bench.engines.intercept import Intercept
 from bench.engines.layers import Layer, Loose, Tape
-from bench.engines.traces import without_traces
+from bench.engines.traces import Notes, without_traces
 from bench.layout import Layout
 from bench.noise import Noise
 
@@ -32,8 +34,11 @@ from bench.noise import Noise
 class FactoredGradients(WorkerGradients):
     """Gradients as the factors that every layer noted."""
 
-    def __init__(self, losses: Tensor, layers: list[Layer], layout: Layout) -> None:
+    def __init__(
+        self, losses: Tensor, layers: list[Layer], layout: Layout, extras: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self.losses = losses
+        self.extras = extras
         self.layers = layers
         self.layout = layout
         used = {slot for layer in layers for slot in layer.slots}
@@ -70,7 +75,8 @@ class FactoredGradients(WorkerGradients):
         return torch.stack([layer.finite() for layer in self.layers]).all(dim=0)
 
     def squared_distance(self, rows: Tensor, other: RowGradients) -> Tensor:
-        assert isinstance(other, FactoredGradients)
+        if not isinstance(other, FactoredGradients):
+            return super().squared_distance(rows, other)
         pairs = [(ours, theirs) for ours in self.layers for theirs in other.layers if ours.slots == theirs.slots]
         distances = []
         for i, row in enumerate(rows.tolist()):
@@ -87,8 +93,8 @@ class JointEngine(Engine):
         slots = {id(p): slot for slot, p in enumerate(layout.parameters)}
         layers = [m for m in module.modules() if type(m) in (nn.Linear, nn.Conv2d)]
         self.places = {id(p): slots[id(p)] for m in layers for p in m.parameters(recurse=False) if id(p) in slots}
-        trainable = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        self.loose = {name: slots[id(p)] for name, p in trainable if id(p) not in self.places}
+        named = zip(layout.names, layout.parameters, strict=True)
+        self.loose = {name: slots[id(p)] for name, p in named if id(p) not in self.places}
 
     @property
     def tolerance(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -97,27 +103,29 @@ class JointEngine(Engine):
     def is_exact(self) -> bool:
         """Whether a worker's bits do not depend on who is beside it: where all parameters lie in linear layers."""
         convolves = any(type(m) is nn.Conv2d for m in self.module.modules())
-        return not (convolves or self.loose or self.buffers.rows)
+        return not (convolves or self.loose or any(True for _ in self.module.buffers()))
 
     def gradients(
-        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+        self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
     ) -> FactoredGradients:
         parameters = parameters or [self.layout.vector] * len(noise)
-        gradients, self.buffers.rows = self._pass(parameters, self.buffers.rows, step, batch)
+        gradients, moved, notes = self._pass(parameters, self.buffers.stacked(), step, shards)
+        self.buffers.take(moved)
+        notes.emit(self.module)
         return gradients
 
     def gradients_at(
-        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> FactoredGradients:
-        buffers = {name: values[list(rows)] for name, values in self.buffers.rows.items()}
         with without_traces(self.module):
-            return self._pass(parameters, buffers, step, batch)[0]
+            return self._pass(parameters, self.buffers.stacked(rows), step, shards)[0]
 
     def _pass(
-        self, parameters: Sequence[Tensor], buffers: dict[str, Tensor], step: Step, batch: Any
-    ) -> tuple[FactoredGradients, dict[str, Tensor]]:
-        """Gradients and new buffers."""
-        module, layout = self.module, self.layout
+        self, parameters: Sequence[Tensor], buffers: dict[str, Tensor], step: Step, shards: Shards
+    ) -> tuple[FactoredGradients, dict[str, Tensor], Notes]:
+        """Gradients, new buffers and logs."""
+        self.refuse_all_at_once("joint")
+        layout, stepping = self.layout, Stepping(self.module, step)
         groups, start = [], 0
         for _, same in groupby(parameters, key=id):  # neighbours that have the same, as all have in a round
             vectors = list(same)
@@ -129,18 +137,21 @@ class JointEngine(Engine):
             ).requires_grad_()
             for name, slot in self.loose.items()
         }
-        with vmapped("joint", module), Intercept(tape):
-            losses, moved = torch.vmap(Stepping(module, step).at)(copies, buffers, batch)
+        with vmapped("joint"), Intercept(tape):
+            losses, (moved, tensors) = torch.vmap(stepping.at)(copies, buffers, shards.stacked())
+        self.refuse_written("joint")
         if losses.shape != (len(parameters),):
             raise UnsupportedModule("joint; training_step does not return a scalar loss")
-        for parameter in layout.parameters:
-            parameter.grad = None
-        losses.sum().backward()
-        # Layers leave their factors on the tape and no gradient, so a gradient came some other way.
-        if any(parameter.grad is not None for parameter in layout.parameters):
-            raise UnsupportedModule("joint; a parameter is used outside its layer")
+        with without_gradients(layout.parameters):
+            with vmapped("joint"):
+                losses.sum().backward()
+            # Layers leave their factors on the tape and no gradient, so a gradient came some other way.
+            if any(parameter.grad is not None for parameter in layout.parameters):
+                raise UnsupportedModule("joint; a parameter is used outside its layer")
         if len({layer.slots for layer in tape.layers}) != len(tape.layers):
             raise UnsupportedModule("joint; a layer is used twice")
         noted = [(slot, copies[name].grad) for name, slot in self.loose.items()]
         loose = [Loose((slot,), gradient) for slot, gradient in noted if gradient is not None]
-        return FactoredGradients(losses.detach().to(layout.vector.dtype), [*tape.layers, *loose], layout), moved
+        notes, extras = stepping.noted(tensors, len(losses))
+        losses = losses.detach().to(layout.vector.dtype)
+        return FactoredGradients(losses, [*tape.layers, *loose], layout, extras), moved, notes

@@ -1,23 +1,26 @@
 """The loop: one worker after another through autograd. Right for every module; the reference for other engines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from bench.alignment import aligned
-from bench.batches import pick
+from bench.batches import Shards
 from bench.buffers import WorkerBuffers
 from bench.engines.base import (
     Engine,
     RowGradients,
     Step,
     WorkerGradients,
+    split_output,
     sum_in_order,
+    without_gradients,
 )
-from bench.engines.traces import logging_means, logging_replaced, without_traces
+from bench.engines.randomness import lent, seed
+from bench.engines.traces import Notes, logging_once, logging_replaced, without_traces
 from bench.layout import Layout
 from bench.noise import Noise
 
@@ -25,9 +28,10 @@ from bench.noise import Noise
 class DenseGradients(WorkerGradients):
     """Gradients as a matrix (R, d)."""
 
-    def __init__(self, losses: Tensor, matrix: Tensor) -> None:
+    def __init__(self, losses: Tensor, matrix: Tensor, extras: Sequence[Mapping[str, Any]] = ()) -> None:
         self.losses = losses
         self.matrix = matrix
+        self.extras = extras
 
     def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
         return torch.index_select(self.matrix, 0, rows.to(self.matrix.device), out=out)
@@ -68,58 +72,64 @@ class DeferredGradients(RowGradients):
 
 
 class LoopEngine(Engine):
+    """
+    Attributes:
+        unreached: the slots of parameters to which autograd gave no gradient in some round so far.
+    """
+
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
         super().__init__(module, layout, buffers)
         self.matrix = layout.vector.new_empty(0, 0)  # kept: fresh pages cost as much as the numbers in them
+        self.unreached: set[int] = set()
 
     def gradients(
-        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+        self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
     ) -> DenseGradients:
-        vector = self.layout.vector
+        vector, extras = self.layout.vector, []
         if len(self.matrix) != len(noise):
             self.matrix = vector.new_empty(len(noise), len(vector))
         losses = vector.new_empty(len(noise))
-        # The user's own random numbers go on undisturbed.
-        with logging_means(self.module), torch.random.fork_rng(self._devices()):
+        with logging_once(self.module), lent(vector.device):
             for worker, origin in enumerate(noise):
                 at = vector if parameters is None else parameters[worker]
-                losses[worker] = self._gradient(worker, at, step, pick(batch, worker), origin, self.matrix[worker])
-                self.buffers.store(worker)
-        return DenseGradients(losses, self.matrix)
+                loss, extra = self._gradient(worker, at, step, shards.of(worker), origin, self.matrix[worker])
+                losses[worker] = loss
+                extras.append(extra)
+                self.buffers.settle()
+        return DenseGradients(losses, self.matrix, extras)
 
     def gradients_at(
-        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> DeferredGradients:
         def compute(row: int, out: Tensor) -> None:
             with (
+                self.buffers.undone(),
                 without_traces(self.module),
-                logging_replaced(self.module, _ignore),
-                torch.random.fork_rng(self._devices()),
+                logging_replaced(self.module, Notes()),
+                lent(self.layout.vector.device),
             ):
-                self._gradient(rows[row], parameters[row], step, pick(batch, row), noise[row], out)
+                self._gradient(rows[row], parameters[row], step, shards.of(row), noise[row], out)
 
         return DeferredGradients(self.layout.vector, compute)
 
-    def _gradient(self, worker: int, parameters: Tensor, step: Step, batch: Any, noise: Noise, out: Tensor) -> Tensor:
-        """Write one worker's gradient at some parameters (d,) to `out` (d,); its loss."""
-        self._seed(noise.entropy("step"))
+    def _gradient(
+        self, worker: int, parameters: Tensor, step: Step, batch: Any, noise: Noise, out: Tensor
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Write one worker's gradient at some parameters (d,) to `out` (d,); its loss, and what else it returned."""
+        seed(noise, self.layout.vector.device)
         self.buffers.load(worker)
-        with self.layout.bound_to(parameters):
-            loss = step(tree_map_only(Tensor, aligned, batch))
-            gradient = torch.autograd.grad(loss, self.layout.parameters, allow_unused=True)
-        for view, part in zip(self.layout.views(out), gradient, strict=True):
-            view.zero_() if part is None else view.copy_(part)
-        return loss.detach()
-
-    def _seed(self, seed: int) -> None:
-        """As `torch.manual_seed`, but that also writes out the call stack for each accelerator that is not there."""
-        on_cpu = self.layout.vector.device.type == "cpu"
-        (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
-
-    def _devices(self) -> list[torch.device]:
-        """Those besides the CPU whose random numbers a step may draw."""
-        device = self.layout.vector.device
-        return [device] if device.type == "cuda" else []
-
-
-def _ignore(*args: Any, **kwargs: Any) -> None: ...
+        with self.layout.bound_to(parameters), without_gradients(self.layout.parameters):
+            loss, extras = split_output(step(batch))
+            if loss.requires_grad:
+                loss.backward()
+            else:
+                rank_zero_warn(
+                    f"training_step: in round {noise.round} the loss does not depend on parameters; its gradient is 0"
+                )
+            for slot, (view, p) in enumerate(zip(self.layout.views(out), self.layout.parameters, strict=True)):
+                if p.grad is None:
+                    view.zero_()
+                    self.unreached.add(slot)
+                else:
+                    view.copy_(p.grad.to_dense() if p.grad.is_sparse else p.grad)
+        return loss.detach(), tree_map_only(Tensor, Tensor.detach, extras)

@@ -1,18 +1,72 @@
 """What a step leaves behind besides its loss: what it logs, lists in the module, batches that a metric has counted."""
 
 import contextlib
-import copy
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import lightning
+import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 from torchmetrics import Metric
+
+CONTAINERS = (list, dict, set, deque)
+NUM_LOOKED_INTO = 64
+"""A list of more entries is copied as a whole, and what lies in its entries is not looked for."""
+
+_POSITION = list(inspect.signature(lightning.LightningModule.log).parameters).index("reduce_fx") - 3
+_REDUCTIONS: dict[Any, Callable[[Tensor], Tensor]] = {
+    **dict.fromkeys(("mean", "avg", torch.mean), torch.mean),
+    **dict.fromkeys(("sum", torch.sum, sum), torch.sum),
+    **dict.fromkeys(("max", torch.max, max), torch.max),
+    **dict.fromkeys(("min", torch.min, min), torch.min),
+}
+
+
+class Notes:
+    """What workers log, one after another, kept until it is logged once."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[Any]] = {}
+        self.arguments: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+
+    def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        """In the place of `LightningModule.log`."""
+        detached = value.detach() if isinstance(value, Tensor) else value  # which would keep a worker's activations
+        self.values.setdefault(name, []).append(detached)
+        self.arguments[name] = args, kwargs
+
+    def log_dict(self, dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        """In the place of `LightningModule.log_dict`."""
+        for name, value in dictionary.items():
+            self.log(name, value, *args, **kwargs)
+
+    def emit(self, module: nn.Module) -> None:
+        """Log everything once: of numbers what `reduce_fx` makes of the workers', of other things the last."""
+        for name, values in self.values.items():
+            args, kwargs = self.arguments[name]
+            log: Any = module.log
+            log(name, _reduced(values, kwargs.get("reduce_fx", args[_POSITION] if len(args) > _POSITION else "mean")),
+                *args, **kwargs)  # fmt: skip
+
+
+def _reduced(values: Sequence[Any], reduction: Any) -> Any:
+    if len(values) == 1 or not all(isinstance(value, int | float | Tensor) for value in values):
+        return values[-1]
+    reduce = _REDUCTIONS.get(reduction.lower() if isinstance(reduction, str) else reduction)
+    if reduce is None:  # which Lightning refuses itself
+        return values[-1]
+    if reduce is torch.mean:
+        return sum(values) / len(values)
+    return reduce(torch.stack([torch.as_tensor(value) for value in values]))
 
 
 @contextlib.contextmanager
-def logging_replaced(module: nn.Module, log: Callable[..., None]) -> Iterator[None]:
-    """Let `module.log` and `module.log_dict` be `log` for a while, and then what they were."""
-    shadows = {"log": log, "log_dict": log}
+def logging_replaced(module: nn.Module, notes: Any) -> Iterator[None]:
+    """Let `module.log` and `module.log_dict` be those of `notes` for a while, and then what they were."""
+    shadows = {"log": notes.log, "log_dict": notes.log_dict}
     before = {name: vars(module)[name] for name in shadows if name in vars(module)}
     vars(module).update(shadows)
     try:
@@ -24,55 +78,100 @@ def logging_replaced(module: nn.Module, log: Callable[..., None]) -> Iterator[No
 
 
 @contextlib.contextmanager
-def logging_means(module: nn.Module) -> Iterator[None]:
-    """Let what workers log, one after another, be logged once: the mean of numbers, of other things the last."""
-    noted: dict[str, tuple[list[Any], tuple[Any, ...], dict[str, Any]]] = {}
-
-    def note(name: str | Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-        values, rest = ({name: args[0]}, args[1:]) if isinstance(name, str) else (name, args)  # log, or log_dict
-        for key, value in values.items():
-            value = value.detach() if isinstance(value, Tensor) else value  # which would keep a worker's activations
-            noted.setdefault(key, ([], rest, kwargs))[0].append(value)
-
-    with logging_replaced(module, note):
+def logging_once(module: nn.Module) -> Iterator[None]:
+    """Let what workers log be logged once, at the end."""
+    with logging_replaced(module, notes := Notes()):
         yield
-    for name, (values, args, kwargs) in noted.items():
-        log: Any = module.log
-        are_numbers = all(isinstance(value, int | float | Tensor) for value in values)
-        log(name, sum(values) / len(values) if are_numbers else values[-1], *args, **kwargs)
+    notes.emit(module)
+
+
+class Traces:
+    """What a module's attributes held, to find and undo what a step leaves there.
+
+    Lists and their like stay the objects that they are, as others may hold them. Tensors that are added to in place are
+    put back in metrics only: buffers are known elsewhere, and others may be of any size.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.attributes = [(vars(m), dict(vars(m))) for m in module.modules()]
+        self.contents: list[tuple[Any, Any]] = []
+        self.noted: set[int] = set()
+        for m, (_, before) in zip(module.modules(), self.attributes, strict=True):
+            for value in before.values():
+                if isinstance(value, CONTAINERS):
+                    self._note(value)
+                elif isinstance(m, Metric) and isinstance(value, Tensor):
+                    self.contents.append((value, value.clone()))
+
+    def _note(self, container: Any) -> None:
+        if id(container) in self.noted:
+            return
+        self.noted.add(id(container))
+        self.contents.append((container, container.copy()))
+        if len(container) <= NUM_LOOKED_INTO:
+            for value in container.values() if isinstance(container, dict) else container:
+                if isinstance(value, CONTAINERS):
+                    self._note(value)
+
+    def undo(self) -> None:
+        """Let all attributes and containers hold again what they held."""
+        for now, before in self.attributes:
+            if now.keys() != before.keys() or any(now[name] is not value for name, value in before.items()):
+                now.clear()
+                now.update(before)
+        for value, content in self.contents:
+            if isinstance(value, Tensor):
+                value.copy_(content)
+            elif isinstance(value, list):
+                value[:] = content
+            else:
+                value.clear()
+                (value.extend if isinstance(value, deque) else value.update)(content)
+
+    def hold_tracers(self) -> bool:
+        """Whether something kept since is a tensor of vmap's, which is worthless outside it."""
+        return any(isinstance(item, Tensor) and is_batchedtensor(item) for item in self._kept())
+
+    def _kept(self) -> Iterator[Any]:
+        """What has come into attributes and containers since."""
+        for now, before in self.attributes:
+            for name, value in now.items():
+                if before.get(name) is not value:
+                    yield from value if isinstance(value, list | tuple | set | deque) else [value]
+                    yield from value.values() if isinstance(value, dict) else []
+        for value, content in self.contents:
+            if not isinstance(value, Tensor):
+                if isinstance(value, dict):
+                    yield from (item for key, item in value.items() if content.get(key) is not item)
+                elif len(value) != len(content) or len(value) <= NUM_LOOKED_INTO or value[-1] is not content[-1]:
+                    yield from value
 
 
 @contextlib.contextmanager
 def without_traces(module: nn.Module) -> Iterator[None]:
-    """Undo what a step leaves in a module's attributes: a loss in a list, a batch that a metric has counted.
-
-    Lists and their like stay the objects that they are, as others may hold them. Tensors that are added to in place
-    are put back in metrics only: elsewhere they may be of any size.
-    """
-
-    def copied(owner: nn.Module, value: Any) -> Any:
-        if isinstance(value, list | dict | set):
-            return copy.copy(value)
-        return value.clone() if isinstance(owner, Metric) and isinstance(value, Tensor) else None
-
-    before = [(m, dict(vars(m)), {name: copied(m, value) for name, value in vars(m).items()}) for m in module.modules()]
+    """Undo what a step leaves in a module's attributes."""
+    traces = Traces(module)
     try:
         yield
     finally:
-        for m, attributes, copies in before:
-            vars(m).clear()
-            vars(m).update(attributes)
-            for name, content in copies.items():
-                if content is not None:
-                    _refill(attributes[name], content)
+        traces.undo()
 
 
-def _refill(value: Any, content: Any) -> None:
-    """Let a container or a tensor hold this again."""
-    if isinstance(value, Tensor):
-        value.copy_(content)
-    elif isinstance(value, list):
-        value[:] = content
-    else:
-        value.clear()
-        value.update(content)
+def merged(by_worker: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What workers' steps returned besides their losses, as what one step returns.
+
+    Of several workers tensors are put together in rank order, those of no dimension as the entries of one; other things
+    are listed.
+    """
+    if len(by_worker) == 1:
+        return dict(by_worker[0])
+    together = {}
+    for name in by_worker[0]:
+        values = [extras[name] for extras in by_worker if name in extras]
+        tensors = [value for value in values if isinstance(value, Tensor)]
+        if len(tensors) < len(values) or len({t.shape[1:] for t in tensors}) > 1 or len({t.ndim for t in tensors}) > 1:
+            together[name] = values
+        else:
+            together[name] = torch.cat(tensors) if tensors[0].ndim else torch.stack(tensors)
+    return together

@@ -1,20 +1,20 @@
 """All workers at once through `torch.vmap`: fewer and larger kernels, for accelerators.
 
 A worker's numbers may depend on how many there are beside it, by the last bits, so that simulated and real workers are
-not the same to the bit. Steps that draw random numbers, or log, are left to the loop.
+not the same to the bit. Steps that draw random numbers are left to the loop.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import grad_and_value
 
+from bench.batches import Shards
 from bench.buffers import WorkerBuffers
 from bench.engines.base import Engine, Step, Stepping, vmapped
 from bench.engines.loop import DenseGradients
-from bench.engines.traces import without_traces
+from bench.engines.traces import Notes, without_traces
 from bench.layout import Layout
 from bench.noise import Noise
 
@@ -24,24 +24,25 @@ class VmapEngine(Engine):
 
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
         super().__init__(module, layout, buffers)
-        self.names = [name for name, p in module.named_parameters() if p.requires_grad]
+        self.names = layout.names
 
     def gradients(
-        self, step: Step, batch: Any, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+        self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
     ) -> DenseGradients:
         if parameters is None:
             at, dim = dict(zip(self.names, self.layout.views(self.layout.vector), strict=True)), None
         else:
             at, dim = self._stacked(parameters), 0
-        gradients, self.buffers.rows = self._pass(at, dim, self.buffers.rows, step, batch)
+        gradients, moved, notes = self._pass(at, dim, self.buffers.stacked(), step, shards)
+        self.buffers.take(moved)
+        notes.emit(self.module)
         return gradients
 
     def gradients_at(
-        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, batch: Any, noise: Sequence[Noise]
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> DenseGradients:
-        buffers = {name: values[list(rows)] for name, values in self.buffers.rows.items()}
         with without_traces(self.module):
-            return self._pass(self._stacked(parameters), 0, buffers, step, batch)[0]
+            return self._pass(self._stacked(parameters), 0, self.buffers.stacked(rows), step, shards)[0]
 
     def _stacked(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
         """Parameters (R, …) by name."""
@@ -49,14 +50,18 @@ class VmapEngine(Engine):
         return {name: torch.stack(views) for name, views in zip(self.names, by_row, strict=True)}
 
     def _pass(
-        self, parameters: dict[str, Tensor], dim: int | None, buffers: dict[str, Tensor], step: Step, batch: Any
-    ) -> tuple[DenseGradients, dict[str, Tensor]]:
-        """Gradients and new buffers. `dim`: along which parameters differ by row; None where all have the same."""
-        differentiated = torch.vmap(grad_and_value(Stepping(self.module, step).at, has_aux=True), in_dims=(dim, 0, 0))
-        with vmapped("vmap", self.module):
-            gradients, (losses, moved) = differentiated(parameters, buffers, batch)
+        self, parameters: dict[str, Tensor], dim: int | None, buffers: dict[str, Tensor], step: Step, shards: Shards
+    ) -> tuple[DenseGradients, dict[str, Tensor], Notes]:
+        """Gradients, new buffers and logs. `dim`: along which parameters differ by row; None if all have the same."""
+        self.refuse_all_at_once("vmap")
+        stepping = Stepping(self.module, step)
+        differentiated = torch.vmap(grad_and_value(stepping.at, has_aux=True), in_dims=(dim, 0, 0))
+        with vmapped("vmap"):
+            gradients, (losses, (moved, tensors)) = differentiated(parameters, buffers, shards.stacked())
+        self.refuse_written("vmap")
         matrix = self.layout.vector.new_empty(len(losses), self.layout.num_parameters)
         for row, vector in enumerate(matrix):
             for view, name in zip(self.layout.views(vector), self.names, strict=True):
                 view.copy_(gradients[name][row])
-        return DenseGradients(losses.detach().to(matrix.dtype), matrix), moved
+        notes, extras = stepping.noted(tensors, len(losses))
+        return DenseGradients(losses.detach().to(matrix.dtype), matrix, extras), moved, notes

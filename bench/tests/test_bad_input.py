@@ -61,7 +61,6 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["trainer.val_check_interval=16"], ["val_check_interval: 16", "at most 15"]),
         (["+trainer.limit_val_batches=0"], ["limit_val_batches: 0", "above 0"]),
         (["logger=wandb", "wandb_mode=onlien"], ["wandb_mode: 'onlien'", "'offline' or 'online'"]),
-        (["optimizer.lr=0"], ["lr: 0", "above 0"]),
         (["algorithm.densty=0.1"], ["densty"]),
         (["workers=two"], ["workers: 'two'", "integer"]),
         (["workers=2.5"], ["workers: 2.5", "integer"]),

@@ -258,13 +258,19 @@ def test_a_download_becomes_an_npz(
 def test_dealing() -> None:
     x, y = torch.arange(24).view(12, 2), torch.arange(12)
     dealt = deal({"x": x, "y": y, "name": "kept"}, 3)
-    assert dealt["x"].shape == (3, 4, 2)
-    assert dealt["y"][1].tolist() == [4, 5, 6, 7]
-    assert dealt["name"] == "kept"
-    assert deal(Dealt((x, y)), 5) == (x, y)
+    assert dealt is not None
+    assert dealt.of(2)["x"].shape == (4, 2)
+    assert dealt.of(1)["y"].tolist() == [4, 5, 6, 7]
+    assert dealt.of(0)["name"] == "kept"
+    everyones = (x.view(3, 4, 2), y.view(3, 4))
+    passed = deal(Dealt(everyones), 3)
+    assert passed is not None
+    assert passed.stacked() == everyones
     with pytest.warns(UserWarning, match="12 samples: 2 left out"):
-        assert deal([x, y], 5)[1].shape == (5, 2)
-    with pytest.raises(InputError, match="12 samples for 13 workers"):
-        deal([x], 13)
-    with pytest.raises(InputError, match="batch"):
+        two_each = deal([x, y], 5)
+    assert two_each is not None
+    assert two_each.stacked()[1].shape == (5, 2)
+    with pytest.warns(UserWarning, match="batch of 12 samples is left out: too short for 13 workers"):
+        assert deal([x], 13) is None
+    with pytest.raises(InputError, match=r"batch\[1\]: a Tensor of 3 entries; 12 are needed"):
         deal([x, y[:3]], 3)

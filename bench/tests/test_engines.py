@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.batches import Dealt, Shards, deal
 from bench.buffers import WorkerBuffers
 from bench.engines import ENGINES, Engine, JointEngine, LoopEngine, Trial, make_engine
 from bench.engines.choice import HALF_TOLERANCE
@@ -17,6 +18,19 @@ from bench.layout import Layout
 from bench.noise import Noise
 from bench.tests.toys import Normed, Toy, train
 from models.resnet import resnet20
+
+
+def dealt(batch: Any) -> Shards:
+    """Batches of as many workers as there are rows."""
+    shards = deal(Dealt(batch), len(batch[0]))
+    assert shards is not None
+    return shards
+
+
+def rows_of(buffers: WorkerBuffers) -> dict[str, Tensor]:
+    """What every worker has of each buffer, (L, …) by name."""
+    rows: Any = buffers.local(list(buffers.places))
+    return {name: torch.stack(values) for name, values in rows.items()}
 
 
 class Residual(lightning.LightningModule):
@@ -46,6 +60,7 @@ class Problem:
         generator = torch.Generator().manual_seed(8)
         x, y = torch.randn(5, 6, *shape, generator=generator), torch.randint(3, (5, 6), generator=generator)
         self.batch = (x.to(dtype), y)
+        self.shards = dealt(self.batch)
         self.noise = [Noise(0, 0, rank) for rank in range(5)]
         moves = 0.01 * torch.randn(3, self.layout.num_parameters, generator=generator)
         self.elsewhere = list(self.layout.vector + moves.to(dtype))
@@ -67,13 +82,13 @@ def test_engines_agree(cls: type[Engine], problem: str, dtype: torch.dtype) -> N
     """Gradients, losses, distances and buffers are the loop's; here and at other parameters. In double to 1e-9."""
     made = Problem(*PROBLEMS[problem], dtype=dtype)
     module, some = made.module, torch.tensor([0, 2, 3])
-    picked, noise = tuple(t[some] for t in made.batch), [made.noise[row] for row in some.tolist()]
+    picked, noise = dealt(tuple(t[some] for t in made.batch)), [made.noise[row] for row in some.tolist()]
     state = {name: buffer.clone() for name, buffer in module.named_buffers()}
     results = []
     for each in (LoopEngine, cls):
         module.load_state_dict(state, strict=False)
         engine = made.engine(each)
-        here = engine.gradients(made.step, made.batch, made.noise)
+        here = engine.gradients(made.step, made.shards, made.noise)
         there = engine.gradients_at(made.elsewhere, [0, 2, 3], made.step, picked, noise)
         same = engine.gradients_at([made.layout.vector] * 3, [0, 2, 3], made.step, picked, noise)
         results.append(
@@ -82,7 +97,7 @@ def test_engines_agree(cls: type[Engine], problem: str, dtype: torch.dtype) -> N
                 "gradients": here.dense(torch.arange(5)).clone(),
                 "elsewhere": there.dense(torch.arange(3)),
                 "distances": here.squared_distance(some, there),
-                **made.buffers.state_dict(),
+                **rows_of(made.buffers),
             }
         )
         assert here.squared_distance(some, same).max() < 1e-6 * here.dense(some).square().sum()
@@ -100,11 +115,11 @@ def test_a_stale_pass_leaves_no_trace(cls: type[Engine]) -> None:
     """Batch norm's statistics, the user's random numbers and the parameters stay what they were."""
     made = Problem(*PROBLEMS["residual"])
     chosen = made.engine(cls)
-    rows = {name: values.clone() for name, values in made.buffers.rows.items()}
+    rows = rows_of(made.buffers)
     parameters, random = made.layout.vector.clone(), torch.get_rng_state()
-    picked = tuple(t[:3] for t in made.batch)
+    picked = dealt(tuple(t[:3] for t in made.batch))
     chosen.gradients_at(made.elsewhere, [0, 1, 2], made.step, picked, made.noise[:3]).dense(torch.arange(3))
-    assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
+    assert all(torch.equal(values, rows[name]) for name, values in rows_of(made.buffers).items())
     assert torch.equal(made.layout.vector, parameters)
     assert torch.equal(random, torch.get_rng_state())
     assert made.layout.parameters[0].data_ptr() == made.layout.vector.data_ptr()
@@ -118,13 +133,13 @@ def test_workers_may_stand_apart(cls: type[Engine], problem: str) -> None:
     for tried in (LoopEngine, cls):
         made = Problem(*PROBLEMS[problem], dtype=torch.float64)
         at, engine = [made.elsewhere[i] for i in apart], made.engine(tried)
-        still = {name: rows.clone() for name, rows in made.buffers.rows.items()}
-        expected = engine.gradients_at(at, range(5), made.step, made.batch, made.noise).dense(every_row)
-        gradients = engine.gradients(made.step, made.batch, made.noise, at)
+        still = rows_of(made.buffers)
+        expected = engine.gradients_at(at, range(5), made.step, made.shards, made.noise).dense(every_row)
+        gradients = engine.gradients(made.step, made.shards, made.noise, at)
         torch.testing.assert_close(gradients.dense(every_row), expected)
-        assert not any(torch.equal(rows, still[name]) for name, rows in made.buffers.rows.items())
+        assert not any(torch.equal(rows, still[name]) for name, rows in rows_of(made.buffers).items())
         assert made.layout.parameters[0].data_ptr() == made.layout.vector.data_ptr()
-        results.append({**made.buffers.rows, "losses": gradients.losses, "gradients": expected})
+        results.append({**rows_of(made.buffers), "losses": gradients.losses, "gradients": expected})
     torch.testing.assert_close(*results)
 
 
@@ -132,21 +147,21 @@ def test_a_broken_worker_is_told_apart() -> None:
     made = Problem(*PROBLEMS["linear"])
     made.batch[0][3] = torch.inf
     for cls in list(ENGINES.values()):
-        gradients = made.engine(cls).gradients(made.step, made.batch, made.noise)
+        gradients = made.engine(cls).gradients(made.step, made.shards, made.noise)
         finite = gradients.finite() & gradients.losses.isfinite()
         assert finite.tolist() == [True, True, True, False, True]
 
 
 def arguments(made: Problem) -> Any:
-    return made.module, made.layout, made.buffers, made.step, made.batch, made.noise
+    return made.module, made.layout, made.buffers, made.step, made.shards, made.noise
 
 
 def test_the_cpu_takes_what_is_the_same_in_every_world() -> None:
     assert Trial(*arguments(Problem(*PROBLEMS["linear"]))).choose() == "joint"
     made = Problem(*PROBLEMS["residual"])
-    rows = {name: values.clone() for name, values in made.buffers.rows.items()}
+    rows = rows_of(made.buffers)
     assert Trial(*arguments(made)).choose() == "loop"
-    assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
+    assert all(torch.equal(values, rows[name]) for name, values in rows_of(made.buffers).items())
 
 
 class Forgetful(JointEngine):
@@ -156,15 +171,15 @@ class Forgetful(JointEngine):
         super().__init__(made.module, made.layout, made.buffers)
         self.lost = lost
 
-    def gradients(self, step: Any, batch: Any, noise: Any, parameters: Any = None) -> Any:
-        before = {name: values.clone() for name, values in self.buffers.rows.items()}
-        gradients = LoopEngine(self.module, self.layout, self.buffers).gradients(step, batch, noise)
+    def gradients(self, step: Any, shards: Any, noise: Any, parameters: Any = None) -> Any:
+        before = self.buffers.snapshot()
+        gradients = LoopEngine(self.module, self.layout, self.buffers).gradients(step, shards, noise)
         if self.lost == "gradients":
             gradients.matrix[3] *= 1.02
         elif self.lost == "losses":
             gradients.losses[3] *= 1.02
         elif self.lost == "buffers":
-            self.buffers.rows = before
+            self.buffers.restore(before)
         return gradients
 
 
@@ -172,11 +187,11 @@ class Forgetful(JointEngine):
 def test_an_engine_that_errs_is_not_taken(lost: str) -> None:
     """Were it ever so fast; and the trial leaves no trace."""
     made = Problem(*PROBLEMS["residual"])
-    rows = {name: values.clone() for name, values in made.buffers.rows.items()}
+    rows = rows_of(made.buffers)
     trial = Trial(*arguments(made))
     assert trial.agrees(Forgetful(made, lost)) == (lost == "nothing")
     assert trial.seconds(Forgetful(made, lost)) > 0
-    assert all(torch.equal(values, rows[name]) for name, values in made.buffers.rows.items())
+    assert all(torch.equal(values, rows[name]) for name, values in rows_of(made.buffers).items())
 
 
 @pytest.mark.parametrize("name", ["joint", "vmap"])
@@ -186,7 +201,7 @@ def test_dropout_is_left_to_the_loop(name: str) -> None:
     engine = made.engine(ENGINES[name])
     assert not Trial(*arguments(made)).agrees(engine)
     with pytest.raises(InputError, match=f"engine: {name}; .*random"):
-        engine.gradients(made.step, made.batch, made.noise)
+        engine.gradients(made.step, made.shards, made.noise)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
@@ -205,8 +220,8 @@ def test_engines_agree_in_half_precision(name: str, problem: str) -> None:
     assert Trial(*arguments(made), exact=False).agrees(engine)
     distances = []
     for each in (LoopEngine, ENGINES[name]):
-        chosen, picked = made.engine(each), tuple(t[some] for t in made.batch)
-        here = chosen.gradients(step, made.batch, made.noise)
+        chosen, picked = made.engine(each), dealt(tuple(t[some] for t in made.batch))
+        here = chosen.gradients(step, made.shards, made.noise)
         there = chosen.gradients_at(made.elsewhere, [0, 2, 3], step, picked, [made.noise[row] for row in (0, 2, 3)])
         distances.append(here.squared_distance(some, there))
         assert here.dense(some).dtype == torch.float32
@@ -221,9 +236,10 @@ def test_a_worker_does_not_see_how_many_there_are(batch_size: int) -> None:
     engine = JointEngine(module, layout, WorkerBuffers(module, 10))
     x = torch.randn(10, batch_size, 20, generator=generator)
     y = torch.randint(3, (10, batch_size), generator=generator)
-    together = engine.gradients(module.training_step, (x, y), [Noise(0, 0, 0)] * 10).dense(torch.arange(10))
+    together = engine.gradients(module.training_step, dealt((x, y)), [Noise(0, 0, 0)] * 10).dense(torch.arange(10))
     for row in range(10):
-        alone = engine.gradients(module.training_step, (x[row, None], y[row, None]), [Noise(0, 0, 0)])
+        engine = JointEngine(module, layout, WorkerBuffers(module, 1))
+        alone = engine.gradients(module.training_step, dealt((x[row, None], y[row, None])), [Noise(0, 0, 0)])
         assert torch.equal(alone.dense(torch.tensor([0]))[0], together[row])
 
 

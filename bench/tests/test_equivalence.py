@@ -156,7 +156,22 @@ def test_the_window_of_movements() -> None:
 def test_thresholds_follow_the_learning_rate_an_epoch_late() -> None:
     rate = LaggedRate()
     seen = [rate.follow(lr, epoch) for epoch, lr in [(0, 0.1), (0, 0.1), (1, 0.1), (2, 0.01), (2, 0.01), (3, 0.01)]]
-    assert seen == [0.1, 0.1, 0.1, 0.1, 0.1, 0.01]
+    assert [lagged for _, lagged in seen] == [0.1, 0.1, 0.1, 0.1, 0.1, 0.01]
+    assert [latest for latest, _ in seen] == [0.1, 0.1, 0.1, 0.01, 0.01, 0.01]
+
+
+def test_thresholds_take_the_last_rate_above_zero() -> None:
+    """Where nothing moves there is nothing to go by; in the first epoch, and until there was one, nothing lags."""
+    rate = LaggedRate()
+    steps = [(0, 0.0), (0, 0.1), (0, 0.0), (1, 0.2), (1, 0.0), (2, 0.0)]
+    assert [rate.follow(lr, epoch) for epoch, lr in steps] == [
+        (None, None),
+        (0.1, 0.1),
+        (0.1, 0.1),
+        (0.2, 0.1),
+        (0.2, 0.1),
+        (0.2, 0.2),
+    ]
 
 
 def test_lag_hardly_ever_skips_where_lasg_does() -> None:

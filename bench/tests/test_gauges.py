@@ -25,7 +25,8 @@ class Reports(Gauged):
 
     def on_before_zero_grad(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         assert isinstance(trainer.strategy, CompressedStrategy)
-        gradients = trainer.strategy._pass[-1]
+        assert trainer.strategy._pending is not None
+        gradients = trainer.strategy._pending[-1]
         self.gradients.append(gradients.dense(torch.arange(4)).clone())
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
@@ -70,7 +71,7 @@ def test_compression_error(algorithm: Algorithm, low: float, high: float) -> Non
 def test_a_round_without_uploads_has_no_error() -> None:
     nobody, nan = np.zeros(2, bool), np.full(2, np.nan)
     zeros = np.zeros(2, int)
-    report = Report(nobody, zeros, zeros, zeros, zeros, nobody, nan, np.array([9.0, 25.0]), nan, nan, nan)
+    report = Report(nobody, zeros, zeros, zeros, zeros, nobody, nobody, nan, nan, np.array([9.0, 25.0]), nan, nan, nan)
     assert np.isnan(report.compression_error)
     assert np.isnan(report.bits_over_bound)
     assert report.gradient_norm == 4

@@ -101,7 +101,8 @@ def test_reports_survive_the_wire() -> None:
     counts = np.array([0, 2**53 - 1])
     flags = np.array([True, False])
     lengths = np.array([0.5, np.inf])
-    report = Report(flags, counts, counts, counts, counts, ~flags, lengths, lengths, lengths * np.nan, lengths, lengths)
+    integers, floats = [counts] * 4, [lengths] * 3
+    report = Report._make([flags, *integers, ~flags, flags, *floats, lengths * np.nan, lengths, lengths])
     back = Report.unpack(report.pack())
     assert all(np.array_equal(a, b, equal_nan=a.dtype == float) for a, b in zip(back, report, strict=True))
     assert [a.dtype for a in back] == [b.dtype for b in report]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.aggregators import Mean
+from bench.batches import Dealt, deal
 from bench.errors import InputError
 from bench.local_sgd import LocalSGD
 from bench.tests.found import RECIPES
@@ -113,5 +114,7 @@ def test_what_cannot_be_meant() -> None:
         with pytest.raises(InputError, match=f"lr: None; with {'momentum' if options else optimizer}"):
             train("sgd", Other, estimator=LocalSGD(2))
         train("sgd", Other, rounds=2, estimator=LocalSGD(2, lr=0.1))
-    with pytest.raises(InputError, match=r"batch: 4 samples a worker; a multiple of estimator.num_steps, 3"):
-        train("sgd", estimator=LocalSGD(3))
+    with pytest.warns(UserWarning, match="batch of 16 samples: 4 left out, so that 4 workers and 3 steps get 3 each"):
+        train("sgd", rounds=2, estimator=LocalSGD(3))
+    with pytest.raises(InputError, match=r"batch: 5 samples a worker; a multiple of estimator.num_steps, 3"):
+        deal(Dealt((torch.zeros(4, 5), torch.zeros(4, 5))), 4, num_parts=3)

@@ -1,6 +1,7 @@
 """Any LightningModule, under any recipe, as Lightning users write them."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import lightning
@@ -15,7 +16,6 @@ from torchmetrics import SumMetric
 
 import bench
 from bench.batches import Served
-from bench.engines import JointEngine, LoopEngine
 from bench.errors import InputError, NonFiniteError
 from bench.noise import Noise
 from bench.svrg import SVRG
@@ -59,9 +59,11 @@ def test_any_module(name: str) -> None:
     module = Convolutional()
     before = flat(module)
     trainer = Trainer(strategy=name, max_epochs=4, gradient_clip_val=1.0, **QUIET)
-    trainer.fit(module, DataLoader(Pictures(), batch_size=20))
+    recipe = RECIPES[name]
+    with pytest.warns(UserWarning, match="no gradient reached unused") if recipe.moves_zeros else nullcontext():
+        trainer.fit(module, DataLoader(Pictures(), batch_size=20))
     assert not torch.equal(flat(module), before)
-    recipe, x = RECIPES[name], torch.tensor([[0.0] * 7 + [1.0]])
+    x = torch.tensor([[0.0] * 7 + [1.0]])
     segments = (8,) if recipe.granularity == "model" else (7, 1)
     if not recipe.compressor.compress(x, segments, [Noise(0, 0, 0)]).dense()[:, :7].any():  # a sign or grid has no zero
         assert torch.equal(module.unused, torch.ones(7))
@@ -125,15 +127,15 @@ def test_the_engine_is_chosen_by_what_the_module_is() -> None:
             self.register_buffer("class_weights", torch.ones(3))
 
     for module, engine in (
-        (Toy, JointEngine),
-        (Logging, LoopEngine),
-        (Branching, LoopEngine),
-        (Tied, LoopEngine),  # the linear engine would miss a gradient, however small
-        (Collecting, LoopEngine),
-        (Buffered, LoopEngine),
-        (lambda: Toy(dropout=0.1), LoopEngine),
+        (Toy, "joint"),
+        (Logging, "joint"),
+        (Branching, "loop"),
+        (Tied, "loop"),  # the linear engine would miss a gradient, however small
+        (Collecting, "loop"),
+        (Buffered, "loop"),
+        (lambda: Toy(dropout=0.1), "loop"),
     ):
-        assert type(train("sgd", module, rounds=2).strategy._engine) is engine
+        assert train("sgd", module, rounds=2).strategy._engine.name == engine
     assert torch.equal(train("sgd", Logging).weights, train("sgd").weights)
     collected = train("sgd", Collecting, rounds=5).module.losses
     assert torch.stack(collected).shape == (5 * 4,), "a trial leaves nothing behind"
@@ -250,10 +252,9 @@ def test_what_cannot_be_run_is_refused() -> None:
 
     later = GradientAccumulationScheduler({0: 1, 2: 8})
     cases: list[tuple[Any, dict[str, Any], str]] = [
-        (Toy, {"callbacks": [later]}, "accumulate_grad_batches: 8"),
+        (Toy, {"callbacks": [later], "estimator": SVRG()}, "accumulate_grad_batches: 8; with SVRG 1 is needed"),
         (Toy, {"callbacks": [Thawing()], "rounds": 40}, r"requires_grad: network\.0\.weight became True during fit"),
         (Manual, {}, "automatic_optimization"),
-        (Toy, {"accumulate_grad_batches": 2}, "accumulate_grad_batches: 2"),
         (Silent, {}, "training_step: returned NoneType"),
         (Mixed, {}, "one dtype"),
     ]
@@ -269,8 +270,6 @@ def test_what_cannot_be_run_is_refused() -> None:
         Trainer(strategy="sgd", **QUIET, devices=3)
     with pytest.raises(InputError, match=r"'none'; one of .*sgd"):
         bench.CompressedStrategy("none")
-    with pytest.raises(InputError, match="lr: 0"):
-        train("sasg", lambda: Toy(lr=0.0))
 
 
 @pytest.mark.parametrize("name", bench.recipe_names())
@@ -316,7 +315,7 @@ def test_some_workers_serve_a_batch() -> None:
     options = {**QUIET, "limit_val_batches": 3, "max_steps": 3, "val_check_interval": 3}
     trainer, module = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), **options), Kinds()
     trainer.fit(module, DataLoader(toy_data(), batch_size=16))
-    rows = trainer.strategy._buffers.rows["network.0.running_mean"]  # pyright: ignore[reportAttributeAccessIssue]
+    rows = torch.stack(trainer.strategy._buffers.rows["network.0.running_mean"])  # pyright: ignore[reportAttributeAccessIssue]
     *_, even, odd, everyone = module.means
     assert torch.equal(even, rows[::2].mean(dim=0))
     assert torch.equal(odd, rows[1::2].mean(dim=0))
