@@ -7,6 +7,7 @@ run so far is logged there again, so that the newest folder of an id holds the w
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,20 @@ class BudgetLogger(WandbLogger):
             _keep(self.experiment, str(self._name), self.folder.files())
         except Exception as error:  # whatever W&B's trouble, the run is complete
             print(f"logger: the results are not kept as an artifact: {error}", file=sys.stderr)
+
+    @rank_zero_only
+    def end(self) -> None:
+        """End the W&B run, lest the process's next go on with it. It has failed unless its results are complete."""
+        import wandb
+
+        if self._experiment is None:
+            return
+        try:
+            self._experiment.finish(exit_code=int(not self.folder.is_complete))
+        except Exception as error:
+            print(f"logger: not ended: {error}", file=sys.stderr)
+            with suppress(Exception):
+                wandb.teardown()  # its service may be gone; the next run needs another
 
     @classmethod
     def log_experiment(cls, experiment: Experiment, table: Table, mode: str, **kwargs: Any) -> None:

@@ -4,9 +4,9 @@
     python scripts/sync.py --wandb-dir ~/wandb  # elsewhere
     python scripts/sync.py --dry-run
 
-Safe to repeat: what was sent stays as it is. A run that was killed and resumed lies in several folders, of which the
-newest holds all of it, and alone is sent; one that has not come to its end waits until it has. Exit status 1 if a run
-could not be sent.
+Safe to repeat: what was sent stays as it is. A run that was killed or failed, and resumed, lies in several folders, of
+which the newest holds all of it, and alone is sent; one that has not come to its end waits until it has. A diverged run
+has. Exit status 1 if a run could not be sent.
 """
 
 import argparse
@@ -64,7 +64,8 @@ def sync(wandb_dir: Path, dry_run: bool) -> None:
 
 
 def _id(folder: Path) -> str:
-    return folder.name.rpartition("-")[2]
+    """Of its run; it may have dashes, the time before it has none."""
+    return folder.name.removeprefix("offline-run-").partition("-")[2]
 
 
 def main() -> None:

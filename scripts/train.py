@@ -15,7 +15,8 @@ import os
 import re
 import sys
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -115,9 +116,7 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
     import lightning
     from hydra.utils import instantiate
 
-    import bench
     from bench.callbacks import Autosave, History, Progress
-    from bench.errors import InputError
     from bench.module import Classifier
     from datamodules.images import SplitPicture
 
@@ -139,9 +138,28 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
         Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)),
         Progress(),
     ]
-    logger = start_logger(cfg, folder)
+    with logging_to(cfg, folder) as logger:
+        trainer = fit(cfg, folder, module, strategy=strategy, logger=logger, callbacks=callbacks)
+    if trainer.is_global_zero:
+        metric = cfg.target.metric
+        print(f"{folder.path}: complete, {metric} {history.rows[-1][metric]:.4g}")
+
+
+def fit(cfg: DictConfig, folder: Any, module: Any, **parts: Any) -> Any:
+    """Train a module in a Trainer of these parts, from the run's last checkpoint if it has one; the Trainer.
+
+    Raises:
+        InputError: no such Trainer can be, or it has other workers; the checkpoint is damaged.
+        NonFiniteError: training diverged.
+    """
+    import lightning
+    from hydra.utils import instantiate
+
+    import bench
+    from bench.errors import InputError
+
     try:
-        trainer = lightning.Trainer(strategy=strategy, logger=logger, callbacks=callbacks, **OURS, **cfg.trainer)
+        trainer = lightning.Trainer(**parts, **OURS, **cfg.trainer)
     except (TypeError, ImportError) as error:  # Lightning's words for devices that cannot be, or are not installed
         raise InputError(f"trainer: {error}") from error
     if (size := trainer.strategy.world.size) != cfg.workers:  # pyright: ignore[reportAttributeAccessIssue]
@@ -157,9 +175,7 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
             print(f"{folder.path}: interrupted; the same command goes on", file=sys.stderr)
             sys.exit(130)
         raise
-    if trainer.is_global_zero:
-        metric = cfg.target.metric
-        print(f"{folder.path}: complete, {metric} {history.rows[-1][metric]:.4g}")
+    return trainer
 
 
 def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
@@ -184,22 +200,37 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
     features, labels = data.draw()
     signed = np.ascontiguousarray(features * labels[:, None], np.float32)
     algorithm, ridge = instantiate(cfg.algorithm), objective.keywords["ridge"]
-    logger = start_logger(cfg, folder)
-    rows, facts = instantiate(cfg.asynchronous).train(algorithm, signed, ridge, cfg.optimizer.lr, cfg.seed)
-    finite = list(itertools.takewhile(lambda row: math.isfinite(row["train_loss"]), rows))
-    if len(finite) < len(rows):
-        facts["diverged"] = f"update {rows[len(finite)]['round']}: the loss is not finite"
-    folder.write_config(config)
-    folder.write_history(finite)
-    folder.write_summary(finite, cfg.target, command, downlink="", num_cores=os.cpu_count(), **facts)
-    if logger:
-        logger.log_hyperparams(config)
-        for row in finite:
-            logger.log_metrics(row, step=row["round"])
-        logger.finalize("success")
+    with logging_to(cfg, folder) as logger:
+        rows, facts = instantiate(cfg.asynchronous).train(algorithm, signed, ridge, cfg.optimizer.lr, cfg.seed)
+        finite = list(itertools.takewhile(lambda row: math.isfinite(row["train_loss"]), rows))
+        if len(finite) < len(rows):
+            facts["diverged"] = f"update {rows[len(finite)]['round']}: the loss is not finite"
+        folder.write_config(config)
+        folder.write_history(finite)
+        folder.write_summary(finite, cfg.target, command, downlink="", num_cores=os.cpu_count(), **facts)
+        if logger:
+            logger.log_hyperparams(config)
+            for row in finite:
+                logger.log_metrics(row, step=row["round"])
+            logger.finalize("success")
     if "diverged" in facts:
         raise NonFiniteError(facts["diverged"])
     print(f"{folder.path}: complete, train_loss {rows[-1]['train_loss']:.4g}")
+
+
+@contextmanager
+def logging_to(cfg: DictConfig, folder: Any) -> Iterator[Any]:
+    """The logger of a run, which ends with the run however that does.
+
+    Raises:
+        InputError: the logger cannot be meant.
+    """
+    logger = start_logger(cfg, folder)
+    try:
+        yield logger
+    finally:
+        if hasattr(logger, "end"):
+            logger.end()
 
 
 def start_logger(cfg: DictConfig, folder: Any) -> Any:
@@ -243,6 +274,8 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def _hydra_main(cfg: DictConfig) -> None:
     os.environ["HYDRA_FULL_ERROR"] = str(int(IN_FULL))  # as it was, for the processes of a run
     job = HydraConfig.get()
+    if job.mode is RunMode.MULTIRUN:
+        os.environ.pop("WANDB_RUN_ID", None)  # names one run; every job is one
     try:
         # Guarded inside Hydra, which would add lines of its own.
         guarded(lambda: train(cfg, list(job.overrides.task)))

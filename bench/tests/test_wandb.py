@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ from bench.tests.test_configs import composed
 from bench.tests.wandb_server import Server, wandb_server
 from bench.wandb_logger import CHARTED, BudgetLogger
 from scripts.matrix import matrix
-from scripts.sync import newest_by_id, sync
-from scripts.train import train
+from scripts.sync import is_finished, newest_by_id, sync
+from scripts.train import main, train
 
 OPTIONS = ["algorithm=sasg", "trainer.max_epochs=4", "trainer.val_check_interval=10", "autosave_minutes=0"]
 
@@ -45,14 +46,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def run(folder: Path, *options: str) -> RunFolder:
-    """A run to its end, logged to W&B and ended there, too."""
-    import wandb
-
+    """A run to its end, logged to W&B."""
     given = [*OPTIONS, f"results_dir={folder / 'results'}", f"logger.save_dir={folder}", *options]
-    try:
-        train(composed(given), given)
-    finally:
-        wandb.finish()
+    train(composed(given), given)
     return RunFolder(folder / "results" / "local" / "sasg" / "seed=1")
 
 
@@ -83,6 +79,19 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 def start(found: list[dict[str, Any]]) -> dict[str, Any]:
     return next(record["run"] for record in found if record["type"] == "run")
+
+
+def exit_code(offline: Path) -> int:
+    """Of a run that has ended."""
+    (ended,) = (record["exit"] for record in records(offline) if record["type"] == "exit")
+    return ended["exit_code"]
+
+
+def assert_failed(folder: Path) -> None:
+    """Its only run has ended, and is not to be sent."""
+    (offline,) = folder.glob("wandb/offline-run-*")
+    assert exit_code(offline) == 1
+    assert not is_finished(offline)
 
 
 def assert_same(logged: list[dict[str, Any]], folder: RunFolder) -> None:
@@ -147,10 +156,34 @@ def test_a_resumed_online_run_goes_on_with_its_own(
     assert_same(server.history[str(folder.wandb_id)], folder)
 
 
+@pytest.mark.parametrize("trouble", [InputError, RuntimeError, KeyboardInterrupt])
+def test_a_failed_run_is_ended(trouble: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused, crashed or interrupted under way."""
+
+    def fail(*args: Any) -> None:
+        raise trouble("in the middle")
+
+    monkeypatch.setattr(Autosave, "on_validation_end", fail)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises((trouble, SystemExit)):
+            run(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, handler)  # after an interrupt, Lightning lets it be ignored
+    assert_failed(tmp_path)
+
+
+def test_a_run_refused_by_its_trainer_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"strategy\.workers: 4"):
+        run(tmp_path, "strategy.workers=4")
+    assert_failed(tmp_path)
+
+
 def test_sync_sends_once(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is finished, all of it, and nothing when it is repeated."""
+    """What is finished, all of it, under its whole id, and nothing when it is repeated."""
+    monkeypatch.setenv("WANDB_RUN_ID", "my-run")
     wandb_dir = tmp_path / "wandb"
     with dying_at_third(monkeypatch):
         run(tmp_path)
@@ -160,7 +193,7 @@ def test_sync_sends_once(
     sync(wandb_dir, dry_run=True)
     assert not server.history
     sync(wandb_dir, dry_run=False)
-    assert_same(server.history[str(folder.wandb_id)], folder)
+    assert_same(server.history["my-run"], folder)
     requests = server.requests
     sync(wandb_dir, dry_run=False)
     assert "0 runs sent, 0 not finished yet" in capsys.readouterr().out
@@ -176,6 +209,16 @@ def test_sync_says_what_could_not_be_sent(tmp_path: Path, server: Server, capsys
     server.refusing = False
     sync(tmp_path / "wandb", dry_run=False)
     assert_same(server.history[str(folder.wandb_id)], folder)
+
+
+def test_sync_tells_ids_with_dashes_apart(tmp_path: Path) -> None:
+    """The newest folder of each, but for those that were sent."""
+    names = ["0101_000000-my-run", "0102_000000-my-run", "0102_000000-your-run", "0103_000000-run", "0104_000000-a-run"]
+    folders = [tmp_path / f"offline-run-2026{name}" for name in names]
+    for folder in folders:
+        folder.mkdir()
+    (folders[4] / "run-a-run.wandb.synced").touch()
+    assert newest_by_id(tmp_path) == {"my-run": folders[1], "your-run": folders[2], "run": folders[3]}
 
 
 def test_sync_waits_for_what_has_hardly_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,14 +240,28 @@ THREADS = ["algorithm=gspar", "world=threads", "workers=2", "data=gspar_svm", "d
 def test_threads_are_logged_too(tmp_path: Path) -> None:
     given = [*THREADS, "optimizer.lr=0.001", f"results_dir={tmp_path / 'results'}", f"logger.save_dir={tmp_path}"]
     train(composed(given), given)
-    import wandb
-
-    wandb.finish()
     (offline,) = tmp_path.glob("wandb/offline-run-*")
     logged = [record["history"]["item"] for record in records(offline) if record["type"] == "history"]
     rows = RunFolder(tmp_path / "results" / "local" / "gspar" / "seed=1").history()
     assert {entry["train_loss"] for entry in logged} <= {row["train_loss"] for row in rows}
     assert logged[-1]["train_loss"] == rows[-1]["train_loss"]
+
+
+@pytest.mark.parametrize("options", [["trainer.max_epochs=1", "trainer.val_check_interval=15"], THREADS])
+def test_a_sweep_has_a_run_for_every_job(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra's own -m: ended and to be sent, one that diverged among them. An id for all of them is none of theirs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_RUN_ID", "my-run")
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *options, "optimizer.lr=0.001,1e30,0.002",
+                                      "label=${optimizer.lr}"])  # fmt: skip
+    main()
+    runs = [RunFolder(Path(f"results/local/{rate}/seed=1")) for rate in ("0.001", "1e+30", "0.002")]
+    assert ["diverged" in run.summary() for run in runs] == [False, True, False]
+    waiting = newest_by_id(Path("wandb"))
+    assert waiting.keys() == {run.wandb_id for run in runs}
+    assert len(waiting) == 3
+    assert all(is_finished(offline) for offline in waiting.values())
+    assert exit_code(waiting[str(runs[1].wandb_id)]) == 0, "to diverge is a result"
 
 
 def test_threads_that_diverge_have_said_so(tmp_path: Path) -> None:
