@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -274,15 +275,33 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def _hydra_main(cfg: DictConfig) -> None:
     os.environ["HYDRA_FULL_ERROR"] = str(int(IN_FULL))  # as it was, for the processes of a run
     job = HydraConfig.get()
-    if job.mode is RunMode.MULTIRUN:
-        os.environ.pop("WANDB_RUN_ID", None)  # names one run; every job is one
+    overrides = list(job.overrides.task)
+    if job.mode is not RunMode.MULTIRUN:
+        guarded(lambda: train(cfg, overrides))  # inside Hydra, which would add lines of its own
+        return
+    os.environ.pop("WANDB_RUN_ID", None)  # names one run; every job is one
+    launches = job.runtime.choices.get("world") == "processes" and "LOCAL_RANK" not in os.environ
     try:
-        # Guarded inside Hydra, which would add lines of its own.
-        guarded(lambda: train(cfg, list(job.overrides.task)))
+        guarded(lambda: train_apart(overrides) if launches else train(cfg, overrides))
     except SystemExit as ended:
-        if job.mode is not RunMode.MULTIRUN or ended.code != 2:
+        if ended.code != 2:
             raise
         # The sweep goes on with its other runs.
+
+
+def train_apart(overrides: list[str]) -> None:
+    """Run a job in a process of its own. Lightning's launcher repeats the command line, here the sweep's, and leaves an
+    environment and a process group that the next job would take for its own.
+
+    Raises:
+        CalledProcessError: the job crashed.
+    """
+    with subprocess.Popen([sys.executable, __file__, *overrides]) as process:
+        code = process.wait()
+    if code == 2:
+        sys.exit(2)  # it has said why
+    if code:
+        raise subprocess.CalledProcessError(code, process.args)
 
 
 def main() -> None:

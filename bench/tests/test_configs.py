@@ -247,6 +247,21 @@ def test_a_sweep_goes_on_past_a_failed_run(
     assert said.count("another config: optimizer.lr (1e+30 there, 0.01 now); choose another name= or label=") == 2
 
 
+def test_a_sweep_over_worlds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Real processes are those of their job: the next one is run once, and both with one history but for measured_s."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["-m", "world=processes,simulated", "label=${hydra:runtime.choices.world}", "workers=2", "logger=csv",
+                 "trainer.max_epochs=1", "trainer.val_check_interval=15"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    main()
+    assert capfd.readouterr().out.count(": complete") == 2
+    runs = [RunFolder(Path("results/local") / world / "seed=1") for world in ("processes", "simulated")]
+    real, simulated = ([{**row, "measured_s": None} for row in run.history()] for run in runs)
+    assert real == simulated
+
+
 def test_the_matrix_goes_on_past_a_failed_cell(tmp_path: Path, capsys: Any) -> None:
     """sparse cannot travel a ring; sgd can. Run again, only the failed one is tried."""
     grid = ["experiment=quickstart", "matrix.algorithm=[sparse,sgd]", "matrix.seed=[1]", "link=ring", "logger=csv",
