@@ -96,7 +96,13 @@ class Shards:
         return self.rebuild(iter(self.columns))
 
 
-def deal(batch: Any, num_workers: int, num_parts: int = 1, loaders: Any = None) -> Shards | None:
+def deal(
+    batch: Any,
+    num_workers: int,
+    num_parts: int = 1,
+    loaders: Any = None,
+    warn: Callable[[str], None] = warnings.warn,
+) -> Shards | None:
     """A loader's batch -> those of L workers; None, with a warning, where it is too short.
 
     A `Dealt` batch passes as it is, and a single worker that cuts nothing takes any. Another one of N samples, N the
@@ -110,6 +116,7 @@ def deal(batch: Any, num_workers: int, num_parts: int = 1, loaders: Any = None) 
         num_workers: L.
         num_parts: how many parts each worker's samples are to be cut into later.
         loaders: a dict or list of loaders, of which each has its own N; None where there is one loader.
+        warn: told of what is left out.
 
     Raises:
         InputError: something of another length than N, or of a kind that cannot be cut.
@@ -120,11 +127,12 @@ def deal(batch: Any, num_workers: int, num_parts: int = 1, loaders: Any = None) 
         leaves, rebuild = _flatten(batch, "batch", None)
         return Shards(1, [leaf[None] if _has_rows(leaf) else Entries([leaf]) for leaf in leaves], rebuild)
     if loaders is None:
-        return _cut(batch, "batch", num_workers, num_parts)
+        return _cut(batch, "batch", num_workers, num_parts, warn)
     keys = list(loaders) if isinstance(loaders, Mapping) else list(range(len(loaders)))
     none_left = Shards(num_workers, [Same(None)], next)  # of a loader that is exhausted before the others
     shards = [
-        none_left if batch[key] is None else _cut(batch[key], f"batch[{key!r}]", num_workers, num_parts) for key in keys
+        none_left if batch[key] is None else _cut(batch[key], f"batch[{key!r}]", num_workers, num_parts, warn)
+        for key in keys
     ]
     whole = [each for each in shards if each is not None]
     if len(whole) < len(shards):
@@ -149,7 +157,7 @@ def _dealt(tree: Any, num_parts: int) -> Shards:
     return Shards(shapes[0][0], columns, lambda parts: tree_unflatten(list(parts), spec))
 
 
-def _cut(batch: Any, name: str, num_workers: int, num_parts: int) -> Shards | None:
+def _cut(batch: Any, name: str, num_workers: int, num_parts: int, warn: Callable[[str], None]) -> Shards | None:
     """Deal what one loader gave."""
     num_samples = next((len(leaf) for leaf in _walk(batch) if _has_rows(leaf)), None)
     if num_samples is None:  # no tensor
@@ -160,12 +168,10 @@ def _cut(batch: Any, name: str, num_workers: int, num_parts: int) -> Shards | No
     share = num_samples // (num_workers * num_parts) * num_parts
     each = f"{num_workers} workers" + (f" and {num_parts} steps" if num_parts > 1 else "")
     if share == 0:
-        warnings.warn(f"{name} of {num_samples} samples is left out: too short for {each}", stacklevel=3)
+        warn(f"{name} of {num_samples} samples is left out: too short for {each}")
         return None
     if left_out := num_samples - share * num_workers:
-        warnings.warn(
-            f"{name} of {num_samples} samples: {left_out} left out, so that {each} get {share} each", stacklevel=3
-        )
+        warn(f"{name} of {num_samples} samples: {left_out} left out, so that {each} get {share} each")
 
     def column(leaf: Any) -> Column:
         if _has_rows(leaf):

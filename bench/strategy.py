@@ -90,7 +90,7 @@ class _Compressed(_Base):
         self._report: Report | None = None
         self._pending: tuple[Batch, WorkerGradients] | None = None
         self._accumulation: Accumulation | None = None
-        self._warned = False
+        self._told: set[str] = set()
 
     def _refuse_options(self, options: Mapping[str, Any]) -> None:
         """Raise InputError for keywords that neither the recipe nor Lightning has."""
@@ -139,7 +139,7 @@ class _Compressed(_Base):
         self._share_initial_state(module)
         self._buffers = WorkerBuffers(module, len(world.local_ranks))
         self._engine, self._engine_used, self._anchor = None, self.engine_name, None
-        self._pending, self._accumulation, self._warned = None, None, False
+        self._pending, self._accumulation, self._told = None, None, set()
         self._cohort = Cohort(self.algorithm, world, self.link, self._layout, self.seed, self.adversary)
 
     def _share_initial_state(self, module: lightning.LightningModule) -> None:
@@ -214,7 +214,14 @@ class _Compressed(_Base):
             len(self.world.local_ranks),
             self.estimator.num_parts if self.estimator else 1,
             loaders if isinstance(loaders, dict | list | tuple) else None,
+            self._warn_once,
         )
+
+    def _warn_once(self, message: str) -> None:
+        """Tell the user, once a fit however often it happens."""
+        if message not in self._told:
+            self._told.add(message)
+            rank_zero_warn(message)
 
     def _leave_out(self) -> None:
         """Do without a batch that is too short. Those that were accumulated before it still make a round."""
@@ -318,11 +325,10 @@ class _Compressed(_Base):
     def _warn_of_unreached(self) -> None:
         """Tell once of parameters that move though no loss depends on them."""
         engine = getattr(self._plain_engine, "loop", self._plain_engine)
-        if self._warned or not isinstance(engine, LoopEngine) or not engine.unreached or not self.algorithm.moves_zeros:
+        if not isinstance(engine, LoopEngine) or not engine.unreached or not self.algorithm.moves_zeros:
             return
-        self._warned = True
         names = ", ".join(self._layout.names[slot] for slot in sorted(engine.unreached))
-        rank_zero_warn(
+        self._warn_once(
             f"{self.algorithm.name}: no gradient reached {names}; a sign has no zero here, so these entries move by "
             "the learning rate every round"
         )

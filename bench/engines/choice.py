@@ -54,7 +54,7 @@ class FallingBack(Engine):
     def __init__(self, name: str, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers) -> None:
         super().__init__(module, layout, buffers)
         self.loop = LoopEngine(module, layout, buffers)
-        self.chosen = make_engine(name, module, layout, buffers)
+        self.chosen = self.loop if name == "loop" else make_engine(name, module, layout, buffers)
         self.name = name
 
     def fall_back(self) -> None:

@@ -28,7 +28,7 @@ class Outputs(Callback):
     def __init__(self) -> None:
         self.last: dict[str, Any] = {}
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.last = {**outputs, **trainer.callback_metrics}
 
 
@@ -57,7 +57,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(process, (port, folder), M, start_method="fork")
+    torch.multiprocessing.start_processes(  # pyright: ignore[reportPrivateImportUsage]
+        process, (port, folder), M, start_method="fork"
+    )
     return folder
 
 
