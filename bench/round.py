@@ -209,7 +209,7 @@ class Cohort:
         for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
             waiting = None
             if still is not None:  # to the compressor those entries are 0
-                waiting = kept[row, :, still]
+                waiting = kept[row, :, still].clone()
                 kept[row, :, still] = 0
             x = vectors(row)
             noise = Noise(self.seed, self.ledger.rounds, self.workers.ranks[row])

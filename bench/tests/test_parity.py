@@ -54,7 +54,7 @@ def run_processes(
     callbacks: list[Callback] | None = None,
     rounds: int = 30,
     checkpoint: Path | None = None,
-    precision: Any = "32-true",
+    trainer_options: dict[str, Any] | None = None,
     **strategy_options: Any,
 ) -> list[dict[str, Any]]:
     """Train with M gloo processes; what each ended with."""
@@ -68,7 +68,7 @@ def run_processes(
     model = module()
     strategy = CompressedDDPStrategy(algorithm, start_method="fork", **strategy_options)
     trainer = Trainer(strategy=strategy, devices=M, callbacks=[Ending(folder), *(callbacks or [])],
-                      **{**QUIET, "max_steps": rounds, "precision": precision})  # fmt: skip
+                      **{**QUIET, "max_steps": rounds, **(trainer_options or {})})  # fmt: skip
     trainer.fit(model, datamodule=Data(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return [torch.load(folder / f"{rank}.pt") for rank in range(M)]
 
@@ -121,7 +121,7 @@ def test_half_precision(tmp_path: Path) -> None:
     """Autocast keeps casts of the weights; each worker's stale ones must not be another's."""
     simulated = train("lasg", workers=M, precision="bf16-mixed")
     assert simulated.ledger["num_backwards"] > 30 * M
-    for process in run_processes(tmp_path, RECIPES["lasg"], precision="bf16-mixed"):
+    for process in run_processes(tmp_path, RECIPES["lasg"], trainer_options={"precision": "bf16-mixed"}):
         assert torch.equal(process["weights"], simulated.weights)
 
 

@@ -2,15 +2,18 @@
 
 import math
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import SumMetric
 
@@ -20,6 +23,7 @@ from bench.errors import InputError, NonFiniteError
 from bench.noise import Noise
 from bench.svrg import SVRG
 from bench.tests.found import RECIPES
+from bench.tests.test_parity import M, run_processes
 from bench.tests.toys import QUIET, Deal, Toy, flat, toy_data, train
 
 
@@ -226,6 +230,8 @@ def test_lightning_goes_on_working() -> None:
     assert torch.equal(flat(fresh), clipped.weights)
 
 
+@pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned .None", "ignore:Lazy modules")
+@pytest.mark.filterwarnings("ignore:.*dataloader_iter", "ignore:.*Found .dataloader_iter")
 def test_what_cannot_be_run_is_refused() -> None:
     class Manual(Toy):
         def __init__(self) -> None:
@@ -241,6 +247,37 @@ def test_what_cannot_be_run_is_refused() -> None:
             super().__init__()
             self.network[2] = self.network[2].double()
 
+    class Backboned(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = self.network[0]
+
+    class Backward(Toy):
+        def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+            loss.backward()
+
+    class Fetching(Toy):
+        def training_step(self, dataloader_iter: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return super().training_step(next(dataloader_iter))
+
+    class Lazy(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network[2] = nn.LazyLinear(3)
+
+    class Complex(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.phase = nn.Parameter(torch.zeros(3, dtype=torch.complex64))
+
+    class Several(Toy):
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(self.parameters(), lr=0.1), torch.optim.SGD(self.parameters(), lr=0.1)]
+
+    class Unstepped(Toy):
+        def configure_optimizers(self) -> Any:
+            return None
+
     class Thawing(Callback):
         """As `BaseFinetuning` does: layers are frozen at first."""
 
@@ -254,7 +291,18 @@ def test_what_cannot_be_run_is_refused() -> None:
     cases: list[tuple[Any, dict[str, Any], str]] = [
         (Toy, {"callbacks": [later], "estimator": SVRG()}, "accumulate_grad_batches: 8; with SVRG 1 is needed"),
         (Toy, {"callbacks": [Thawing()], "rounds": 40}, r"requires_grad: network\.0\.weight became True during fit"),
+        (
+            Backboned,
+            {"callbacks": [BackboneFinetuning(10)]},
+            "callbacks: BackboneFinetuning; what is trained is settled",
+        ),
         (Manual, {}, "automatic_optimization"),
+        (Backward, {}, "backward: overridden"),
+        (Fetching, {}, "training_step: takes dataloader_iter; a batch is needed"),
+        (Lazy, {}, r"parameters: network\.2\.weight has no shape yet"),
+        (Complex, {}, r"parameters: phase is of torch\.complex64; real numbers are needed"),
+        (Several, {}, "optimizers: 2; exactly 1 is needed"),
+        (Unstepped, {}, "configure_optimizers: returned None; one optimizer is needed"),
         (Silent, {}, "training_step: returned NoneType"),
         (Mixed, {}, "one dtype"),
     ]
@@ -322,3 +370,149 @@ def test_some_workers_serve_a_batch() -> None:
     assert not torch.equal(even, odd)
     assert torch.equal(everyone, rows.mean(dim=0))
     assert torch.equal(module.get_buffer("network.0.running_mean"), rows.mean(dim=0))
+
+
+class Late(Toy):
+    """Does what the joint engine cannot from the sixth round on."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.kept: list[Any] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, y = batch
+        if batch_idx < 5:
+            return super().training_step(batch)
+        if self.what == "dropout":
+            x = F.dropout(x, 0.2)
+        elif self.what == "numpy":
+            x = x + float(np.random.rand())  # noqa: NPY002  as people do
+        elif self.what == "constant":
+            return torch.tensor(1.0)
+        loss = super().training_step((x, y))
+        if self.what == "item":
+            self.kept.append(loss.item())
+        elif self.what == "branch" and loss > 100:
+            loss = loss * 2
+        elif self.what == "keeps":
+            self.last = loss.detach()
+        elif self.what == "lists":
+            self.kept.append(loss.detach())
+        elif self.what == "logs":
+            self.log("loss", loss)
+        return loss
+
+
+class Pruning(Callback):
+    """Gives a layer a mask from the sixth round on, which makes its weight no parameter."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 5:
+            pl_module.network[0].register_forward_pre_hook(lambda layer, args: (args[0] * self.mask(args[0]),))
+
+    def mask(self, x: Tensor) -> Tensor:
+        return torch.ones_like(x) if bool(x.sum() > -1e9) else x
+
+
+LATE = ("item", "branch", "dropout", "numpy", "constant", "keeps", "lists", "logs", "prunes")
+
+
+@pytest.mark.filterwarnings("ignore:.*the loss does not depend on parameters")
+@pytest.mark.parametrize("recipe", ["sgd", "sasg"])
+@pytest.mark.parametrize("what", LATE)
+def test_auto_never_ends_a_run(what: str, recipe: str) -> None:
+    """A step that does what the chosen engine cannot is taken by the loop, which goes on: the same bits throughout."""
+    runs = {}
+    for engine in ("auto", "loop"):
+        callbacks = [Pruning()] if what == "prunes" else []
+        runs[engine] = train(recipe, lambda: Late(what), rounds=14, engine=engine, callbacks=callbacks)
+    auto, loop = runs["auto"], runs["loop"]
+    assert torch.equal(auto.weights, loop.weights)
+    assert auto.ledger == loop.ledger
+    assert auto.strategy._engine.name == ("joint" if what == "logs" else "loop")
+    assert len(auto.module.kept) == len(loop.module.kept) == (9 * 4 if what in ("item", "lists") else 0)
+    assert not any(
+        is_batchedtensor(value) for value in [*auto.module.kept, getattr(auto.module, "last", None)] if value
+    )
+
+
+def test_the_loop_goes_on_in_all_processes(tmp_path: Path) -> None:
+    """Where one process's step failed; the report of that round tells the others."""
+
+    class AtOne(Toy):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+            loss = super().training_step(batch)
+            if self.trainer.global_rank == 1 and batch_idx == 5:
+                loss.item()
+            return loss
+
+    class Engines(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+            with (tmp_path / f"engines-{trainer.global_rank}").open("a") as file:
+                file.write(f"{trainer.strategy._engine.name}\n")  # pyright: ignore[reportAttributeAccessIssue]
+
+    simulated = train("sasg", AtOne, workers=M, rounds=14)
+    for process in run_processes(tmp_path, RECIPES["sasg"], AtOne, callbacks=[Engines()], rounds=14):
+        assert torch.equal(process["weights"], simulated.weights)
+    for rank in range(M):
+        assert (tmp_path / f"engines-{rank}").read_text().split() == ["joint"] * 5 + ["loop"] * 9
+
+
+def test_sparse_adam() -> None:
+    """Its rows are those that somebody's samples reached, as under plain Lightning."""
+
+    class Words(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(30, 4, sparse=True)
+
+        def training_step(self, batch: Any) -> Tensor:
+            (tokens,) = batch
+            return self.embedding(tokens).square().mean()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SparseAdam(list(self.parameters()), lr=0.1)
+
+    tokens = torch.randint(20, (48, 3), generator=torch.Generator().manual_seed(1))
+    weights = []
+    for strategy in ("auto", bench.CompressedStrategy("sgd", workers=1), bench.CompressedStrategy("sgd", workers=4)):
+        lightning.seed_everything(3, verbose=False)
+        module = Words()
+        trainer = Trainer(strategy=strategy, **QUIET, max_epochs=1)
+        trainer.fit(module, DataLoader(TensorDataset(tokens), batch_size=8))
+        weights.append(module.embedding.weight.detach())
+    torch.testing.assert_close(weights[1], weights[0])
+    torch.testing.assert_close(weights[2], weights[0], rtol=1e-3, atol=1e-4)
+    lightning.seed_everything(3, verbose=False)
+    assert torch.equal(weights[2][20:], Words().embedding.weight[20:]), "rows that nobody reached stand still"
+
+
+def test_what_steps_return_reaches_the_hooks() -> None:
+    """In rank order, under every engine; and what they log, by its reduction."""
+
+    class Telling(Toy):
+        def training_step(self, batch: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            logits = self.network(batch[0])
+            loss = F.cross_entropy(logits, batch[1])
+            for reduction in ("mean", "min", "max", "sum"):
+                self.log(name=reduction, value=loss, reduce_fx=reduction)
+            self.log("positional", loss, False, None, None, None, "max")
+            self.log_dict(dictionary={"two": 2})
+            return {"loss": loss, "logits": logits, "own": loss.detach(), "word": "w"}
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            assert outputs["logits"].shape == (16, 3)
+            assert not outputs["logits"].requires_grad
+            losses = F.cross_entropy(outputs["logits"], batch[1], reduction="none").view(4, 4).mean(dim=1)
+            torch.testing.assert_close(outputs["own"], losses)
+            torch.testing.assert_close(outputs["loss"], losses.mean())
+            assert outputs["word"] == ["w"] * 4
+            logged = self.trainer.callback_metrics
+            for name in ("mean", "min", "max", "sum"):
+                torch.testing.assert_close(logged[name], getattr(losses, name)())
+            torch.testing.assert_close(logged["positional"], losses.max())
+            assert logged["two"] == 2
+
+    for engine in ("auto", "loop", "joint", "vmap"):
+        train("sgd", Telling, rounds=3, engine=engine)

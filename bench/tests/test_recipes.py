@@ -1,0 +1,73 @@
+"""Recipes by name, and with a setting changed by keyword."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+import bench
+from bench.aggregators import Sum
+from bench.compressors import PowerSGD, TopK
+from bench.errors import InputError
+from bench.recipes import PARTS, changed
+from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+from bench.tests.found import RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_setting_has_one_keyword(name: str) -> None:
+    """A field of the recipe, or of one of its parts; what two parts have is refused, and both are named."""
+    recipe = RECIPES[name]
+    owners: dict[str, list[str]] = {}
+    for part in PARTS:
+        if (value := getattr(recipe, part)) is not None and not (part == "downlink" and value == recipe.compressor):
+            for field in fields(value):
+                owners.setdefault(field.name, []).append(part)
+    for key, parts in owners.items():
+        value = getattr(getattr(recipe, parts[0]), key)
+        if len(parts) == 1:
+            assert changed(recipe, {key: value}) == (recipe, {})
+        else:
+            with pytest.raises(InputError, match=f"{key}: .*both {parts[0]} .* and {parts[1]}"):
+                changed(recipe, {key: value})
+    assert changed(recipe, {"timeout": 3}) == (recipe, {"timeout": 3}), "what is none of its settings is left over"
+
+
+def test_what_is_changed() -> None:
+    sasg: Any = RECIPES["sasg"]
+    strategy = CompressedStrategy("sasg", aggregator=Sum(), density=0.1, max_age=3)
+    assert strategy.algorithm == replace(
+        sasg, aggregator=Sum(), compressor=TopK(0.1), rule=replace(sasg.rule, max_age=3)
+    )
+    powersgd = CompressedStrategy("powersgd", rank=4).algorithm
+    assert powersgd.compressor == powersgd.downlink == PowerSGD(4), "a downlink that equals the compressor follows it"
+    assert CompressedDDPStrategy("sparse", density=0.5, find_unused_parameters=True).algorithm.compressor == TopK(0.5)
+
+
+@pytest.mark.parametrize("kind", [CompressedStrategy, CompressedDDPStrategy])
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("sasg", {"densty": 0.1}, "densty: 0.1; neither sasg, its parts nor Lightning have it"),
+        ("sgd", {"density": 0.1}, "density: 0.1; neither sgd"),
+        ("sasg", {"density": 2}, "density: 2"),
+        ("sasg", {"units": "bytes"}, "units: 'bytes'"),
+    ],
+)
+def test_what_nothing_has_is_refused(kind: Any, name: str, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        kind(name, **options)
+
+
+@pytest.mark.parametrize("option", ["ddp_comm_hook", "model_averaging_period"])
+def test_what_a_recipe_takes_the_place_of(option: str) -> None:
+    options: dict[str, Any] = {option: 3}
+    with pytest.raises(InputError, match=f"{option}: 3; recipes compress and average themselves"):
+        CompressedDDPStrategy("sgd", **options)
+
+
+def test_a_name_means_what_ddp_means() -> None:
+    """Every recipe but the votes takes the mean."""
+    for name, recipe in RECIPES.items():
+        assert type(recipe.aggregator).__name__ in ("Mean", "MajorityVote"), name
+    assert bench.recipe_names() == sorted(RECIPES)
