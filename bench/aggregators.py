@@ -35,7 +35,7 @@ class Aggregator(ABC):
 
 @dataclass(frozen=True)
 class Sum(Aggregator):
-    """Σ_m S_m, as the SASG experiments have it: their γ = 0.005 is a mean's 0.05 at M = 10."""
+    """Σ_m S_m, as the SASG experiments have it: its γ is a Mth of a mean's, their 0.005 is 0.05 at M = 10."""
 
     def aggregate(self, messages: Message, weights: Tensor | None, noise: Noise) -> Tensor:
         return messages.sum(weights)
@@ -43,7 +43,7 @@ class Sum(Aggregator):
 
 @dataclass(frozen=True)
 class Mean(Aggregator):
-    """(1/M) Σ_m S_m."""
+    """(1/M) Σ_m S_m, as DDP has it: γ and clipping mean what they do for one worker with the joint batch."""
 
     def weight(self, num_workers: int) -> float:
         return 1 / num_workers

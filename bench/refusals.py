@@ -1,5 +1,8 @@
 """What a compressed strategy cannot do with a Trainer or a module, told before training starts."""
 
+import contextlib
+from collections.abc import Iterator
+
 import lightning
 import torch
 from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
@@ -58,16 +61,28 @@ def refuse_fit(
         raise InputError(f"precision: {given}; {device} does not compute in it, 32-true is needed")
 
 
+@contextlib.contextmanager
+def one_optimizer() -> Iterator[None]:
+    """Tell of several optimizers in our words: Lightning's advise manual optimisation, which is refused, too.
+
+    Raises:
+        InputError: there are several.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "multiple optimizers" not in str(error):
+            raise
+        told = "several; exactly 1 is needed, to step by the one direction that a round gives"
+        raise InputError(f"configure_optimizers: {told}") from error
+
+
 def refuse_optimizers(optimizers: list[torch.optim.Optimizer]) -> None:
     """Make sure that there is one.
 
     Raises:
-        InputError: there are several, or none.
+        InputError: there is none.
     """
-    if len(optimizers) != 1:
-        raise InputError(
-            f"optimizers: {len(optimizers)}; exactly 1 is needed, to step by the one direction that a round gives"
-        )
     if isinstance(optimizers[0], _MockOptimizer):
         raise InputError("configure_optimizers: returned None; one optimizer is needed")
 

@@ -43,7 +43,7 @@ from bench.link import LinkModel, StarLink
 from bench.local_sgd import LocalEngine, LocalSGD
 from bench.noise import Noise
 from bench.recipes import changed, load_recipe
-from bench.refusals import refuse_fit, refuse_optimizers
+from bench.refusals import one_optimizer, refuse_fit, refuse_optimizers
 from bench.round import Cohort
 from bench.svrg import SVRG, Anchor, SVRGEngine
 from bench.world import ProcessWorld, SimulatedWorld, World
@@ -130,7 +130,8 @@ class _Compressed(_Base):
             refuse_fit(trainer, module, self.precision_plugin, self.estimator)
             self._layout = Layout(module.named_parameters())
             self._trained = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
-            super().setup_optimizers(trainer)
+            with one_optimizer():
+                super().setup_optimizers(trainer)
             refuse_optimizers(self.optimizers)
             if self.estimator is not None:
                 self.estimator.refuse(self.algorithm, self.adversary, self.optimizers[0])

@@ -134,7 +134,7 @@ class Stopwatch(Callback):
 def measure(recipe: str, case: Case, engine: EngineName, num_rounds: int, progress: tqdm, **options: Any) -> Stopwatch:
     lightning.seed_everything(1, verbose=False)
     stopwatch = Stopwatch(case, progress)
-    module = Classifier(case.network(), partial(torch.optim.SGD, lr=0.005))
+    module = Classifier(case.network(), partial(torch.optim.SGD, lr=0.05))
     strategy = bench.CompressedStrategy(recipe, workers=10, engine=engine)
     fit(strategy, module, case.data(), num_rounds, [stopwatch], **options)
     return stopwatch

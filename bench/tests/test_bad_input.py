@@ -197,7 +197,7 @@ def test_a_folder_of_another_config(run: Callable[..., str], tmp_path: Path, mon
     folder = tmp_path / "results" / "local" / "sasg" / "seed=1"
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     said = run("optimizer.lr=0.01", "workers=5")
-    assert "optimizer.lr (0.005 there, 0.01 now)" in said
+    assert "optimizer.lr (0.05 there, 0.01 now)" in said
     assert "workers (10 there, 5 now)" in said
     assert "algorithm" not in said.partition("another config:")[2]
     assert before == {file.name: file.read_bytes() for file in folder.iterdir()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from bench.aggregators import MajorityVote, Mean
+from bench.aggregators import MajorityVote, Mean, Sum
 from bench.algorithm import Algorithm
 from bench.compressors import QSGD, Grid, GSpar, Identity, PowerSGD, RandomK, Sign, TernGrad, TopK
 from bench.errors import InputError
@@ -45,10 +45,10 @@ def problem() -> tuple[Tensor, Tensor, Tensor]:
     return scale, target, (scale.square() * target).sum(dim=0) / scale.square().sum(dim=0)
 
 
-def descend(algorithm: Algorithm | str, rounds: int = ROUNDS, **options: Any) -> Any:
+def descend(algorithm: Algorithm | str, rounds: int = ROUNDS, lr: float = LR, **options: Any) -> Any:
     scale, target, _ = problem()
     data = TensorDataset(scale.repeat(rounds, 1), target.repeat(rounds, 1))
-    return train(algorithm, Quadratic, data, workers=M, rounds=rounds, batch_size=1, **options)
+    return train(algorithm, lambda: Quadratic(lr), data, workers=M, rounds=rounds, batch_size=1, **options)
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
@@ -64,10 +64,9 @@ def test_both_sides_agree(name: str) -> None:
 
 def test_whole_differences_are_sgd() -> None:
     whole = replace(RECIPES["ef21"], compressor=Identity())
-    mean = replace(RECIPES["sgd"], aggregator=Mean())
-    torch.testing.assert_close(train(whole).weights, train(mean).weights)
+    torch.testing.assert_close(train(whole).weights, train("sgd").weights)
     skipping, recorder = Recorder(), Recorder()
-    lasg = train(replace(RECIPES["lasg"], aggregator=Mean()), callbacks=[recorder])
+    lasg = train("lasg", callbacks=[recorder])
     lazy = train(replace(whole, rule=RECIPES["lasg"].rule), callbacks=[skipping])
     assert recorder.uploads == skipping.uploads
     torch.testing.assert_close(lazy.weights, lasg.weights)
@@ -77,7 +76,7 @@ def test_whole_differences_are_sgd() -> None:
 def test_they_reach_the_minimum_where_plain_messages_do_not(name: str) -> None:
     """However much workers differ; and what is sent in the end is next to nothing."""
     *_, minimum = problem()
-    recipe = replace(RECIPES[name], aggregator=Mean(), rule=Always())
+    recipe = replace(RECIPES[name], rule=Always())
     if name == "ef21":
         recipe = replace(recipe, compressor=TopK(0.2))
     run = descend(recipe)
@@ -112,10 +111,21 @@ def test_laq_by_its_equations() -> None:
         w = w - history[-1]
     recorder = Recorder()
     recipe = replace(RECIPES["laq"], compressor=Grid(bits))
-    run = descend(replace(recipe, aggregator=Mean()), rounds=60, callbacks=[recorder])
+    run = descend(recipe, rounds=60, callbacks=[recorder])
     assert recorder.uploads == uploads
     assert M < run.ledger["uploads"] < 60 * M / 2
     torch.testing.assert_close(run.weights, w, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lag", "laq"])
+def test_thresholds_count_a_means_rate_as_a_mth(name: str) -> None:
+    """So that a mean skips where the sum does, and goes the same way, bit for bit where M is a power of two."""
+    mean, total = Recorder(), Recorder()
+    by_mean = descend(replace(RECIPES[name], aggregator=Mean()), rounds=60, callbacks=[mean])
+    by_sum = descend(replace(RECIPES[name], aggregator=Sum()), rounds=60, lr=LR / M, callbacks=[total])
+    assert mean.uploads == total.uploads
+    assert M < by_mean.ledger["uploads"] < 60 * M, "this test needs a run in which some skip"
+    assert torch.equal(by_mean.weights, by_sum.weights)
 
 
 def test_laq_that_never_skips_is_quantized_descent() -> None:

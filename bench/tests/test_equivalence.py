@@ -70,12 +70,12 @@ def test_always_skipping_uploads_once_in_eleven_rounds(name: str, rule: LazyRule
 
 @pytest.mark.parametrize("granularity", ["tensor", "model"])
 def test_nothing_is_lost_but_the_error(granularity: str) -> None:
-    """w^t − Σ_m e_m^t = w^0 − γ Σ_{j<t} Σ_m g_m^j, exactly where arithmetic is exact."""
+    """w^t − (1/M) Σ_m e_m^t = w^0 − (γ/M) Σ_{j<t} Σ_m g_m^j, exactly where arithmetic is exact."""
     recipe = replace(RECIPES["sparse"], granularity=granularity)
     sparse, dense = train(recipe, Dyadic, dyadic_data()), train("sgd", Dyadic, dyadic_data())
     error = sparse.strategy.cohort.workers.kept[:, 0]
     assert error.abs().sum() > 0
-    assert torch.equal(sparse.weights - error.sum(dim=0), dense.weights)
+    assert torch.equal(sparse.weights - error.mean(dim=0), dense.weights)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -84,6 +84,20 @@ def test_a_mean_at_m_times_the_rate_is_a_sum(name: str) -> None:
     total = train(recipe, lambda: Dyadic(lr=0.25), dyadic_data())
     mean = train(replace(recipe, aggregator=Mean()), lambda: Dyadic(lr=1.0), dyadic_data())
     torch.testing.assert_close(mean.weights, total.weights)
+
+
+@pytest.mark.parametrize("name", ["lasg", "sasg"])
+def test_thresholds_count_a_means_rate_as_a_mth(name: str) -> None:
+    """So that a mean skips where the sum does, and goes the same way, bit for bit where M is a power of two."""
+    runs = []
+    for aggregator, lr in ((Mean(), 0.2), (Sum(), 0.05)):
+        recorder = Recorder()
+        recipe = replace(RECIPES[name], aggregator=aggregator)
+        runs.append((train(recipe, lambda lr=lr: Toy(lr), callbacks=[recorder]), recorder.uploads))
+    (mean, when), (total, when_total) = runs
+    assert when == when_total
+    assert 0 < mean.ledger["uploads"] < 4 * 30, "this test needs a run in which some skip"
+    assert torch.equal(mean.weights, total.weights)
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)

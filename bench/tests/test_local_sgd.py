@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.aggregators import Mean
+from bench.aggregators import Aggregator, Mean, Sum
 from bench.batches import Dealt, deal
 from bench.errors import InputError
 from bench.local_sgd import LocalSGD
@@ -16,8 +16,6 @@ from bench.tests.found import RECIPES
 from bench.tests.test_parity import M, run_processes
 from bench.tests.test_resume import assert_goes_on
 from bench.tests.toys import Normed, Toy, toy_data, train
-
-MEAN = replace(RECIPES["sgd"], aggregator=Mean())
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -30,18 +28,18 @@ def test_one_step_is_no_estimator(name: str) -> None:
 
 def test_one_worker_alone_is_plain_sgd() -> None:
     """Rounds of four steps are four times as many rounds."""
-    local = train(MEAN, workers=1, rounds=20, batch_size=8, estimator=LocalSGD(4))
-    torch.testing.assert_close(local.weights, train(MEAN, workers=1, rounds=80, batch_size=2).weights)
+    local = train("sgd", workers=1, rounds=20, batch_size=8, estimator=LocalSGD(4))
+    torch.testing.assert_close(local.weights, train("sgd", workers=1, rounds=80, batch_size=2).weights)
 
 
-@pytest.mark.parametrize("aggregator", ["sum", "mean"])
-def test_a_round_is_the_mean_of_models(aggregator: str) -> None:
+@pytest.mark.parametrize(("aggregator", "lr"), [(Mean(), 0.2), (Sum(), 0.05)], ids=["mean", "sum"])
+def test_a_round_is_the_mean_of_models(aggregator: Aggregator, lr: float) -> None:
     """Each worker as if it were the only one; a sum's learning rate is a fourth of the mean's."""
-    recipe, lr = (MEAN, 0.2) if aggregator == "mean" else (RECIPES["sgd"], 0.05)
+    recipe = replace(RECIPES["sgd"], aggregator=aggregator)
     together = train(recipe, lambda: Toy(lr=lr), rounds=1, batch_size=6, estimator=LocalSGD(3))
     x, y = toy_data().tensors
     own = [torch.utils.data.TensorDataset(x[6 * m : 6 * m + 6], y[6 * m : 6 * m + 6]) for m in range(4)]
-    alone = [train(MEAN, lambda: Toy(lr=0.2), data, workers=1, rounds=3, batch_size=2).weights for data in own]
+    alone = [train("sgd", lambda: Toy(lr=0.2), data, workers=1, rounds=3, batch_size=2).weights for data in own]
     torch.testing.assert_close(together.weights, torch.stack(alone).mean(dim=0))
 
 
@@ -89,8 +87,8 @@ def test_what_steps_log_is_logged_once() -> None:
 def test_steps_draw_apart() -> None:
     """Dropout of a round's second step is not that of its first: steps of no length would be the same otherwise."""
     data = torch.utils.data.TensorDataset(*(t[:1].expand(480, *t.shape[1:]).clone() for t in toy_data().tensors))
-    still = train(MEAN, lambda: Toy(dropout=0.5), data, rounds=1, estimator=LocalSGD(2, lr=1e-30))
-    once = train(MEAN, lambda: Toy(dropout=0.5, lr=0.1), data, rounds=1, batch_size=2)
+    still = train("sgd", lambda: Toy(dropout=0.5), data, rounds=1, estimator=LocalSGD(2, lr=1e-30))
+    once = train("sgd", lambda: Toy(dropout=0.5, lr=0.1), data, rounds=1, batch_size=2)
     assert not torch.equal(still.weights, once.weights)
 
 
