@@ -122,7 +122,7 @@ def deal(
         InputError: something of another length than N, or of a kind that cannot be cut.
     """
     if isinstance(batch, Dealt):
-        return _dealt(batch.tree, num_parts)
+        return as_shards(batch, num_parts)
     if num_workers == num_parts == 1:
         leaves, rebuild = _flatten(batch, "batch", None)
         return Shards(1, [leaf[None] if _has_rows(leaf) else Entries([leaf]) for leaf in leaves], rebuild)
@@ -145,8 +145,13 @@ def deal(
     return Shards(num_workers, [column for each in whole for column in each.columns], rebuild)
 
 
-def _dealt(tree: Any, num_parts: int) -> Shards:
-    leaves, spec = tree_flatten(tree)
+def as_shards(dealt: Dealt, num_parts: int = 1) -> Shards:
+    """A dealt batch as those of its workers. `num_parts`: as of `deal`.
+
+    Raises:
+        InputError: a worker's samples cannot be cut into so many equal parts.
+    """
+    leaves, spec = tree_flatten(dealt.tree)
     columns = [leaf if isinstance(leaf, Tensor) else Same(leaf) for leaf in leaves]
     shapes = [column.shape for column in columns if isinstance(column, Tensor)]
     for shape in shapes:

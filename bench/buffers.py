@@ -55,27 +55,42 @@ class WorkerBuffers:
     def __init__(self, module: nn.Module, num_workers: int) -> None:
         self.module = module
         self.num_workers = num_workers
+        self.homes: dict[str, Row] = {}
+        self.common: dict[str, Row] = {}
+        self.marks: dict[str, Mark] = {}
+        self.rows: dict[str, list[Row]] = {}
+        self.left: dict[str, tuple[int, int]] = {}
+        self._find()
+        self.turn = 0  # whose rows the module holds
+        self.seen = False  # whether a step has shown what it writes
+        self.thorough = False
+        self.attributes = WorkerAttributes(module, num_workers)
+        self.set_aside: dict[str, Row] | None = None  # what the module held when others' averages were put in
+
+    def _find(self) -> None:
+        """Look for the tensors that there are now; a callback may have registered others, as pruning does its masks."""
         self.places: dict[str, tuple[dict[str, Any], str]] = {}
-        for prefix, owner in module.named_modules():
+        for prefix, owner in self.module.named_modules():
             frozen = {key: p for key, p in owner._parameters.items() if p is not None and not p.requires_grad}
             for registry, keys in ((owner._buffers, owner._buffers), (owner._parameters, frozen)):
                 self.places |= {f"{prefix}.{key}" if prefix else key: (registry, key) for key in keys}
         by_place = {(id(registry), key): name for name, (registry, key) in self.places.items()}
         self.names = {  # also of a module that another has a second time
             (name := f"{prefix}.{key}" if prefix else key): by_place.get((id(registry), key), name)
-            for prefix, owner in module.named_modules(remove_duplicate=False)
+            for prefix, owner in self.module.named_modules(remove_duplicate=False)
             for registry in (owner._buffers, owner._parameters)
             for key in registry
         }
-        self.homes = {name: self._get(name) for name in self.places}
-        self.common = {name: _clone(t) for name, t in self.homes.items()}
-        self.marks = {name: Mark.of(t) for name, t in self.homes.items()}
-        self.rows: dict[str, list[Row]] = {}
-        self.turn = 0  # whose rows the module holds
-        self.seen = False  # whether a step has shown what it writes
-        self.thorough = False
-        self.attributes = WorkerAttributes(module, num_workers)
-        self.set_aside: dict[str, Row] | None = None  # what the module held when others' averages were put in
+        for name in self.places.keys() - self.homes.keys():
+            value = self._get(name)
+            self.homes[name], self.common[name], self.marks[name] = value, _clone(value), Mark.of(value)
+        for name in self.homes.keys() - self.places.keys():
+            for known in (self.homes, self.common, self.marks, self.rows):
+                known.pop(name, None)
+        self.num_registered = self._count()
+
+    def _count(self) -> int:
+        return sum(len(m._buffers) + len(m._parameters) for m in self.module.modules())
 
     def _get(self, name: str) -> Row:
         registry, key = self.places[name]
@@ -89,12 +104,12 @@ class WorkerBuffers:
             value.shape, value.dtype, value.layout
         ):  # fmt: skip
             registry[key] = _clone(value)
-            return
-        if registry[key] is not home:
+        else:
             registry[key] = home
-        if home is not value:
-            with torch.no_grad():
-                home.copy_(value)
+            if home is not value:
+                with torch.no_grad():
+                    home.copy_(value)
+        self._leave(name, registry[key])
 
     @property
     def is_buffer(self) -> dict[str, bool]:
@@ -108,6 +123,8 @@ class WorkerBuffers:
             thorough: in this round, look at every entry for what shows in no version of a tensor.
         """
         self.thorough = thorough
+        if self._count() != self.num_registered:
+            self._find()
         if self.num_workers > 1:
             self.attributes.begin_round(self.turn)
         for name in self.places:
@@ -116,8 +133,18 @@ class WorkerBuffers:
                 if self.marks[name].differs(value):
                     self.homes[name], self.common[name] = value, _clone(value)
                     self.marks[name] = Mark.of(value)
-            elif self.num_workers > 1 and not _equal(value, self.rows[name][self.turn]):
+            elif self.num_workers > 1 and self._is_new(name, value):
                 self.rows[name] = [_clone(value) for _ in range(self.num_workers)]
+
+    def _is_new(self, name: str, value: Row) -> bool:
+        """Whether the module holds another value than was left there."""
+        if value is not None and value.device.type != "cpu":  # where a look at its entries would wait for them
+            return self.left.get(name) != (id(value), value._version)
+        return not _equal(value, self.rows[name][self.turn])
+
+    def _leave(self, name: str, value: Row) -> None:
+        """Note what the module holds."""
+        self.left[name] = (id(value), -1 if value is None else value._version)
 
     def _catch_up(self) -> None:
         """Let the rows hold what the module does."""
@@ -163,7 +190,8 @@ class WorkerBuffers:
     def _save(self) -> None:
         """Keep what the module holds, in the row of the worker whose turn it is."""
         for name, rows in self.rows.items():
-            rows[self.turn] = _clone(self._get(name))
+            rows[self.turn] = _clone(value := self._get(name))
+            self._leave(name, value)
 
     def _refuse_too_many(self, name: str) -> None:
         value = self.common[name]
@@ -297,8 +325,8 @@ def _clone(tensor: Row) -> Row:
 
 
 def _sample(tensor: Row, copied: bool = False) -> Row:
-    """Some entries, by which a write that shows in no version is found."""
-    if tensor is None or tensor.layout is not torch.strided or not tensor.numel():
+    """Some entries, by which a write that shows in no version is found; on an accelerator none, for it would wait."""
+    if tensor is None or tensor.layout is not torch.strided or not tensor.numel() or tensor.device.type != "cpu":
         return None
     flat = tensor.detach()
     if tensor.numel() > NUM_SAMPLED:

@@ -218,10 +218,10 @@ class _Compressed(_Base):
             self._warn_once,
         )
 
-    def _warn_once(self, message: str) -> None:
-        """Tell the user, once a fit however often it happens."""
-        if message not in self._told:
-            self._told.add(message)
+    def _warn_once(self, message: str, about: str | None = None) -> None:
+        """Tell the user, once a fit however often it happens, or however often there is more to say about it."""
+        if (about or message) not in self._told:
+            self._told.add(about or message)
             rank_zero_warn(message)
 
     def _leave_out(self) -> None:
@@ -331,7 +331,8 @@ class _Compressed(_Base):
         names = ", ".join(self._layout.names[slot] for slot in sorted(engine.unreached))
         self._warn_once(
             f"{self.algorithm.name}: no gradient reached {names}; a sign has no zero here, so these entries move by "
-            "the learning rate every round"
+            "the learning rate every round",
+            about="unreached parameters",
         )
 
     @property

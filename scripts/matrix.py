@@ -35,6 +35,7 @@ def run(cell: Cell, bars: "queue.Queue[int]") -> str | None:
     line = bars.get()
     try:
         environment = {**os.environ, "TQDM_POSITION": str(line)}  # where tqdm draws the run's bar
+        environment.pop("WANDB_RUN_ID", None)  # names one run; every cell is one
         done = subprocess.run(
             [sys.executable, TRAIN, *cell.overrides], stderr=subprocess.PIPE, text=True, env=environment
         )

@@ -52,7 +52,8 @@ OURS = {
     "num_sanity_val_steps": 0,
 }
 HANDED_OVER = ("strategy", "logger", "callbacks")
-UNMEANT = ("max_time", "fast_dev_run", "barebones")  # would end a run early, or without its history
+UNMEANT = ("max_time", "fast_dev_run", "barebones", "accumulate_grad_batches")
+# The first would end a run early, or without its history, in which a batch is a round.
 
 HARMLESS = (
     ".*does not have many workers",  # data are batched on the device
@@ -105,7 +106,7 @@ def refuse(cfg: DictConfig) -> None:
     from bench.settings import refuse_settings
 
     helpers = re.findall(r"\$\{\.*(\w+)", OmegaConf.to_yaml(cfg))
-    meant = [name for name in UNMEANT if cfg.trainer.get(name)]
+    meant = [name for name in UNMEANT if cfg.trainer.get(name) not in (None, False, 0, 1)]
     refuse_settings(resolved(cfg), helpers, lightning.Trainer, (*OURS, *HANDED_OVER, *meant))
     refuse_target(cfg.target.metric)
     if cfg.trainer.accelerator in ("cuda", "gpu") and not torch.accelerator.is_available():

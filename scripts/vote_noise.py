@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 import bench
 from bench.aggregators import MajorityVote
+from bench.batches import Dealt, as_shards
 from bench.buffers import WorkerBuffers
 from bench.compressors import Sign
 from bench.engines import LoopEngine
@@ -72,7 +73,8 @@ def measure(module: Classifier, images: ImageSet, repeats: int, progress: tqdm) 
     for _ in range(repeats):
         samples = torch.randint(len(images), (max(VOTERS), BATCH_SIZE), generator=generator)
         noise = [Noise(SEED, 0, rank) for rank in range(max(VOTERS))]
-        rows = engine.gradients(module.training_step, images[samples], noise).dense(torch.arange(max(VOTERS)))
+        shards = as_shards(Dealt(images[samples]))
+        rows = engine.gradients(module.training_step, shards, noise).dense(torch.arange(max(VOTERS)))
         variance += (rows - gradient).square().mean(dim=0) / repeats
         for num_voters in VOTERS:
             message = Sign().compress(rows[:num_voters], (layout.num_parameters,), noise)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision import transforms
 
-from bench.batches import Dealt, deal
+from bench.batches import Dealt, as_shards, deal
 from bench.errors import InputError
 from bench.tests.found import subclasses
 from datamodules.cifar import CIFAR100  # noqa: F401  for the scan
@@ -263,9 +263,7 @@ def test_dealing() -> None:
     assert dealt.of(1)["y"].tolist() == [4, 5, 6, 7]
     assert dealt.of(0)["name"] == "kept"
     everyones = (x.view(3, 4, 2), y.view(3, 4))
-    passed = deal(Dealt(everyones), 3)
-    assert passed is not None
-    assert passed.stacked() == everyones
+    assert as_shards(Dealt(everyones)).stacked() == everyones
     with pytest.warns(UserWarning, match="12 samples: 2 left out"):
         two_each = deal([x, y], 5)
     assert two_each is not None

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.batches import Dealt, Shards, deal
+from bench.batches import Dealt, Shards, as_shards
 from bench.buffers import WorkerBuffers
 from bench.engines import ENGINES, Engine, JointEngine, LoopEngine, Trial, make_engine
 from bench.engines.choice import HALF_TOLERANCE
@@ -22,9 +22,7 @@ from models.resnet import resnet20
 
 def dealt(batch: Any) -> Shards:
     """Batches of as many workers as there are rows."""
-    shards = deal(Dealt(batch), len(batch[0]))
-    assert shards is not None
-    return shards
+    return as_shards(Dealt(batch))
 
 
 def rows_of(buffers: WorkerBuffers) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
+from torch.nn.utils.prune import l1_unstructured
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import SumMetric
 
@@ -405,14 +406,11 @@ class Late(Toy):
 
 
 class Pruning(Callback):
-    """Gives a layer a mask from the sixth round on, which makes its weight no parameter."""
+    """Gives a layer a mask from the sixth round on, which makes its weight a product."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == 5:
-            pl_module.network[0].register_forward_pre_hook(lambda layer, args: (args[0] * self.mask(args[0]),))
-
-    def mask(self, x: Tensor) -> Tensor:
-        return torch.ones_like(x) if bool(x.sum() > -1e9) else x
+            l1_unstructured(pl_module.network[0], "weight", 0.3)
 
 
 LATE = ("item", "branch", "dropout", "numpy", "constant", "keeps", "lists", "logs", "prunes")
