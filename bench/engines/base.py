@@ -169,6 +169,8 @@ class Stepping(nn.Module):
     def noted(self, tensors: Sequence[Tensor], num_workers: int) -> tuple[Notes, list[dict[str, Any]]]:
         """What workers logged, and returned besides their losses. `tensors`: (R, …), those that `at` gave."""
         notes, extras = Notes(), []
+        if not self.leaves:
+            return notes, [{}] * num_workers
         for worker in range(num_workers):
             of_worker = (t[worker] for t in tensors)
             leaves = [next(of_worker) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]

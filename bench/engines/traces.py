@@ -4,6 +4,8 @@ import contextlib
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from operator import eq, is_
 from typing import Any
 
 import lightning
@@ -93,33 +95,39 @@ class Traces:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.attributes = [(vars(m), dict(vars(m))) for m in module.modules()]
-        self.contents: list[tuple[Any, Any]] = []
+        self.attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.contents: list[tuple[Any, Any]] = []  # containers that held something, or tensors, and copies of them
+        self.empty: list[Any] = []
         self.noted: set[int] = set()
-        for m, (_, before) in zip(module.modules(), self.attributes, strict=True):
-            for value in before.values():
-                if isinstance(value, CONTAINERS):
+        for m in module.modules():
+            now, is_metric = vars(m), isinstance(m, Metric)
+            self.attributes.append((now, now.copy()))
+            for value in now.values():
+                if _is_container(type(value)):
                     self._note(value)
-                elif isinstance(m, Metric) and isinstance(value, Tensor):
+                elif is_metric and isinstance(value, Tensor):
                     self.contents.append((value, value.clone()))
 
     def _note(self, container: Any) -> None:
-        if id(container) in self.noted:
-            return
-        self.noted.add(id(container))
-        self.contents.append((container, container.copy()))
-        if len(container) <= NUM_LOOKED_INTO:
-            for value in container.values() if isinstance(container, dict) else container:
-                if isinstance(value, CONTAINERS):
-                    self._note(value)
+        if not container:
+            self.empty.append(container)
+        elif id(container) not in self.noted:
+            self.noted.add(id(container))
+            self.contents.append((container, container.copy()))
+            if len(container) <= NUM_LOOKED_INTO:
+                for value in container.values() if isinstance(container, dict) else container:
+                    if _is_container(type(value)):
+                        self._note(value)
 
     def undo(self) -> None:
         """Let all attributes and containers hold again what they held."""
         for now, before in self.attributes:
-            if now.keys() != before.keys() or any(now[name] is not value for name, value in before.items()):
+            if not _holds_the_same(now, before):
                 now.clear()
                 now.update(before)
+        for container in self.empty:
+            if container:
+                container.clear()
         for value, content in self.contents:
             if isinstance(value, Tensor):
                 value.copy_(content)
@@ -134,18 +142,30 @@ class Traces:
         return any(isinstance(item, Tensor) and is_batchedtensor(item) for item in self._kept())
 
     def _kept(self) -> Iterator[Any]:
-        """What has come into attributes and containers since."""
-        for now, before in self.attributes:
-            for name, value in now.items():
-                if before.get(name) is not value:
-                    yield from value if isinstance(value, list | tuple | set | deque) else [value]
-                    yield from value.values() if isinstance(value, dict) else []
-        for value, content in self.contents:
-            if not isinstance(value, Tensor):
-                if isinstance(value, dict):
-                    yield from (item for key, item in value.items() if content.get(key) is not item)
-                elif len(value) != len(content) or len(value) <= NUM_LOOKED_INTO or value[-1] is not content[-1]:
-                    yield from value
+        """What has come into attributes and containers since, and what lies beside it."""
+        changed = [now for now, before in self.attributes if not _holds_the_same(now, before)]
+        for now in changed:
+            for value in now.values():
+                yield value
+                if _is_container(type(value)) or isinstance(value, tuple):
+                    yield from value.values() if isinstance(value, dict) else value
+        containers = [(value, content) for value, content in self.contents if not isinstance(value, Tensor)]
+        for value, content in [*containers, *((container, ()) for container in self.empty if container)]:
+            if isinstance(value, dict):
+                if not content or not _holds_the_same(value, content):
+                    yield from value.values()
+            elif len(value) != len(content) or len(value) <= NUM_LOOKED_INTO or value[-1] is not content[-1]:
+                yield from value
+
+
+@cache
+def _is_container(kind: type) -> bool:
+    return issubclass(kind, CONTAINERS)
+
+
+def _holds_the_same(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
+    """Whether two dicts have the same objects under the same keys, in the same order."""
+    return len(now) == len(before) and all(map(is_, now.values(), before.values())) and all(map(eq, now, before))
 
 
 @contextlib.contextmanager
