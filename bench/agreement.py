@@ -45,8 +45,10 @@ def agree(world: World, facts: Mapping[str, Any]) -> None:
 
 
 def described(module: nn.Module) -> dict[str, str]:
-    """Every parameter of a module by name: its shape, dtype, and whether it is trained."""
+    """Every parameter and buffer of a module by name: its shape, dtype, and whether it is trained."""
+    tensors = {f"parameter {name}": p for name, p in module.named_parameters()}
+    tensors |= {f"buffer {name}": buffer for name, buffer in module.named_buffers()}
     return {
-        f"parameter {name}": f"{tuple(p.shape)} {p.dtype}{'' if p.requires_grad else ' frozen'}".replace("torch.", "")
-        for name, p in module.named_parameters()
+        name: f"{tuple(t.shape)} {t.dtype}{'' if t.requires_grad else ' fixed'}".replace("torch.", "")
+        for name, t in tensors.items()
     }

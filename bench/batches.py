@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -91,9 +91,7 @@ class Shards:
         Raises:
             TypeError: they hold other things.
         """
-        if not all(isinstance(column, Tensor) for column in self.columns):
-            raise TypeError("the batch holds other things than tensors")
-        return self.rebuild(iter(self.columns))
+        return self.rebuild(map(_stacked, self.columns))
 
 
 def deal(
@@ -125,7 +123,7 @@ def deal(
         return as_shards(batch, num_parts)
     if num_workers == num_parts == 1:
         leaves, rebuild = _flatten(batch, "batch", None)
-        return Shards(1, [leaf[None] if _has_rows(leaf) else Entries([leaf]) for leaf in leaves], rebuild)
+        return Shards(1, [Entries([leaf]) for leaf in leaves], rebuild)
     if loaders is None:
         return _cut(batch, "batch", num_workers, num_parts, warn)
     keys = list(loaders) if isinstance(loaders, Mapping) else list(range(len(loaders)))
@@ -199,7 +197,8 @@ def _flatten(node: Any, name: str, num_samples: int | None) -> tuple[list[Any], 
     Raises:
         InputError: a leaf has another number, or cannot be cut.
     """
-    if isinstance(node, Mapping):
+    as_it_is = num_samples is None and not isinstance(node, MutableMapping) and type(node) not in (list, tuple)
+    if isinstance(node, Mapping) and not as_it_is:
         children = {f"{name}[{key!r}]": child for key, child in node.items()}
         return _gone_through(children, num_samples, lambda values: _filled(node, dict(zip(node, values, strict=True))))
     if is_dataclass(node) and not isinstance(node, type):
@@ -208,22 +207,39 @@ def _flatten(node: Any, name: str, num_samples: int | None) -> tuple[list[Any], 
         return _gone_through(
             children, num_samples, lambda values: _refilled(node, dict(zip(keys, values, strict=True)))
         )
-    if isinstance(node, list | tuple) and any(_has_rows(leaf) or isinstance(leaf, np.ndarray) for leaf in _walk(node)):
-        children = {f"{name}[{i}]": child for i, child in enumerate(node)}
-        make: Any = getattr(node, "_make", list if isinstance(node, list) else tuple)
-        if num_samples != len(node) or any(_has_rows(child) for child in node) or hasattr(node, "_make"):
-            return _gone_through(children, num_samples, make)
-        try:  # N things: the samples' own, such as the boxes of each picture, or a structure of N parts
-            _gone_through(children, num_samples, make)
-        except InputError:
-            return [node], next
+    is_named = hasattr(node, "_make")
+    if isinstance(node, list | tuple) and (is_named or not as_it_is) and (parts := _sequence(node, name, num_samples)):
+        return parts
+    if num_samples is not None:
+        _refuse_leaf(node, name, num_samples)
+    return [node], next
+
+
+def _sequence(node: Any, name: str, num_samples: int | None) -> tuple[list[Any], Rebuild] | None:
+    """A list or tuple gone through; None where it is N entries, such as strings, or the boxes of each picture.
+
+    Raises:
+        InputError: as of `_flatten`; or it could be either.
+    """
+    if not any(isinstance(child, Mapping) or is_dataclass(child) or _num_entries(child) is not None for child in node):
+        return None
+    children = {f"{name}[{i}]": child for i, child in enumerate(node)}
+    make: Any = getattr(node, "_make", list if isinstance(node, list) else tuple)
+    may_be_entries = num_samples == len(node) and not any(map(_has_rows, node)) and not hasattr(node, "_make")
+    try:
+        leaves, rebuild = _gone_through(children, num_samples, make)
+    except InputError:
+        if may_be_entries:
+            return None
+        raise
+    if num_samples is not None and all(_num_entries(leaf) is None for leaf in leaves):
+        return None
+    if may_be_entries:
         raise InputError(
             f"{name}: {num_samples} entries that hold {num_samples} each; which of both are the samples cannot be "
             "told, another batch size is needed"
         )
-    if num_samples is not None:
-        _refuse_leaf(node, name, num_samples)
-    return [node], next
+    return leaves, rebuild
 
 
 def _gone_through(
@@ -235,7 +251,7 @@ def _gone_through(
 
 def _filled(mapping: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
     """A Mapping of the same type with these values."""
-    if type(mapping) is dict:
+    if type(mapping) is dict or not isinstance(mapping, MutableMapping):
         return values
     filled: Any = copy.copy(mapping)
     for key, value in values.items():
@@ -259,7 +275,7 @@ def _refuse_leaf(leaf: Any, name: str, num_samples: int) -> None:
     num_entries = _num_entries(leaf)
     if num_entries is None and not isinstance(leaf, Tensor | np.ndarray | str | bytes):
         held = getattr(leaf, "__dict__", {}).values()
-        if hasattr(leaf, "__len__") or any(isinstance(value, Tensor) for value in held):
+        if hasattr(leaf, "__len__") or hasattr(leaf, "__next__") or any(isinstance(t, Tensor) for t in held):
             raise InputError(f"{name}: a {kind}; it cannot be cut, a Mapping, dataclass, list or tensor is needed")
     elif num_entries not in (None, num_samples):
         raise InputError(f"{name}: a {kind} of {num_entries} entries; {num_samples} are needed, as in the first tensor")
@@ -295,7 +311,17 @@ def _copied(column: Column, row: int) -> Any:
     if isinstance(column, Same):
         return column.value
     entries = column.by_worker[row]
-    return entries.copy() if isinstance(entries, list | np.ndarray) else entries
+    if isinstance(entries, Tensor):
+        return entries.clone()
+    return entries.copy() if type(entries) in (list, np.ndarray) else entries
+
+
+def _stacked(column: Column) -> Tensor:
+    if isinstance(column, Tensor):
+        return column
+    if isinstance(column, Entries) and len(column.by_worker) == 1 and isinstance(column.by_worker[0], Tensor):
+        return column.by_worker[0][None]
+    raise TypeError("the batch holds other things than tensors")
 
 
 def _picked(column: Column, rows: Tensor) -> Column:

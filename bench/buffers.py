@@ -32,11 +32,17 @@ class Mark(NamedTuple):
     def of(cls, tensor: Row) -> "Mark":
         return cls(tensor, -1 if tensor is None else tensor._version, _sample(tensor, copied=True))
 
-    def differs(self, tensor: Row) -> bool:
-        """Whether it has been assigned or written since, through `.data` and the like, too."""
+    def differs(self, tensor: Row, may_wait: bool = False) -> bool:
+        """Whether it has been assigned or written since, through `.data` and the like, too.
+
+        Args:
+            tensor: as it is now.
+            may_wait: whether to look at its entries on an accelerator, too.
+        """
         if tensor is not self.tensor or (tensor is not None and tensor._version != self.version):
             return True
-        return not _equal(_sample(tensor), self.sample)
+        looks = may_wait or tensor is None or tensor.device.type == "cpu"
+        return looks and not _equal(_sample(tensor), self.sample)
 
 
 class WorkerBuffers:
@@ -47,7 +53,7 @@ class WorkerBuffers:
         num_workers: L.
 
     Attributes:
-        names: by every name of a tensor that under which it is known here.
+        names: every name of a tensor -> the one under which it is known here.
         rows: by name, what each worker has of a tensor that steps write. That of the worker whose turn it is, or was
             last, may be newer in the module.
     """
@@ -87,10 +93,11 @@ class WorkerBuffers:
         for name in self.homes.keys() - self.places.keys():
             for known in (self.homes, self.common, self.marks, self.rows):
                 known.pop(name, None)
-        self.num_registered = self._count()
+        self.registries = self._registries()
 
-    def _count(self) -> int:
-        return sum(len(m._buffers) + len(m._parameters) for m in self.module.modules())
+    def _registries(self) -> list[tuple[int, int, int]]:
+        """What tells whether tensors were registered, or modules exchanged."""
+        return [(id(m), len(m._buffers), len(m._parameters)) for m in self.module.modules()]
 
     def _get(self, name: str) -> Row:
         registry, key = self.places[name]
@@ -111,10 +118,9 @@ class WorkerBuffers:
                     home.copy_(value)
         self._leave(name, registry[key])
 
-    @property
-    def is_buffer(self) -> dict[str, bool]:
-        """By name, whether it is a buffer; else a frozen parameter."""
-        return {name: not isinstance(home, nn.Parameter) for name, home in self.homes.items()}
+    def is_buffer(self, name: str) -> bool:
+        """Whether it is one; else it is a frozen parameter."""
+        return not isinstance(self.homes[name], nn.Parameter)
 
     def begin_round(self, thorough: bool = False) -> None:
         """What others, a callback for example, wrote since the last round becomes every worker's.
@@ -123,14 +129,17 @@ class WorkerBuffers:
             thorough: in this round, look at every entry for what shows in no version of a tensor.
         """
         self.thorough = thorough
-        if self._count() != self.num_registered:
+        if self._registries() != self.registries:
             self._find()
         if self.num_workers > 1:
             self.attributes.begin_round(self.turn)
         for name in self.places:
             value = self._get(name)
             if name not in self.rows:
-                if self.marks[name].differs(value):
+                written = self.marks[name].differs(value, may_wait=True)
+                if thorough and not written and self.num_workers > 1 and not _equal(value, self.common[name]):
+                    self._refuse_unseen(name)
+                if written:
                     self.homes[name], self.common[name] = value, _clone(value)
                     self.marks[name] = Mark.of(value)
             elif self.num_workers > 1 and self._is_new(name, value):
@@ -174,10 +183,7 @@ class WorkerBuffers:
             written = self.marks[name].differs(value)
             if self.thorough and not written and (is_first or is_last) and not _equal(value, self.common[name]):
                 if not is_first:
-                    raise InputError(
-                        f"{name}: written past PyTorch by some workers' steps, and it cannot be told by whose; write "
-                        "it under torch.no_grad(), not through .data or NumPy"
-                    )
+                    self._refuse_unseen(name)
                 written = True
             if written:
                 self._refuse_too_many(name)
@@ -186,6 +192,12 @@ class WorkerBuffers:
         if self.num_workers > 1:
             self._save()
             self.attributes.settle(self.turn)
+
+    def _refuse_unseen(self, name: str) -> None:
+        raise InputError(
+            f"{name}: written past PyTorch, and it cannot be told by whose step; write it under torch.no_grad(), not "
+            "through .data or NumPy"
+        )
 
     def _save(self) -> None:
         """Keep what the module holds, in the row of the worker whose turn it is."""
@@ -238,7 +250,7 @@ class WorkerBuffers:
         """(R, …) by name: buffers that steps write, or all of them as long as no step has shown which."""
         if self.num_workers == 1:
             self._save()
-        names = [name for name, is_buffer in self.is_buffer.items() if is_buffer and self.homes[name] is not None]
+        names = [name for name, home in self.homes.items() if self.is_buffer(name) and home is not None]
         rows = range(self.num_workers) if rows is None else rows
         values: dict[str, Any] = {
             name: [self.rows[name][row] for row in rows] if name in self.rows else [self.common[name]] * len(rows)
@@ -325,8 +337,8 @@ def _clone(tensor: Row) -> Row:
 
 
 def _sample(tensor: Row, copied: bool = False) -> Row:
-    """Some entries, by which a write that shows in no version is found; on an accelerator none, for it would wait."""
-    if tensor is None or tensor.layout is not torch.strided or not tensor.numel() or tensor.device.type != "cpu":
+    """Some entries, by which a write that shows in no version is found."""
+    if tensor is None or tensor.layout is not torch.strided or not tensor.numel():
         return None
     flat = tensor.detach()
     if tensor.numel() > NUM_SAMPLED:
@@ -349,7 +361,8 @@ def _equal(a: Row, b: Row) -> bool:
 
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for later
+        return torch.cuda.mem_get_info(device)[0] + kept
     if not (table := Path("/proc/meminfo")).exists():
         return 1 << 62  # nobody knows
     lines = (line.split() for line in table.read_text().splitlines())

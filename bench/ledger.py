@@ -11,8 +11,9 @@ class Report(NamedTuple):
     """What each worker says of its round; every field has shape (L,), or (M,) once exchanged.
 
     `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once.
-    `fell_back`: the worker's process goes on with the loop, and so shall all. `learning_rate` is γ, its mean over all
-    entries. The last four are those of `Gauges`: NaN in a round that nobody gauges.
+    `fell_back`: the worker's process goes on with the loop, and so shall all. `learning_rate` is γ; where groups have
+    rates of their own a mean, weighted to tell such apart. The last four are those of `Gauges`: NaN in a round that
+    nobody gauges.
     """
 
     uploaded: np.ndarray
@@ -43,9 +44,9 @@ class Report(NamedTuple):
     @classmethod
     def of_nothing(cls, losses: Tensor) -> Self:
         """Of a round that was not played. `losses`: (L,)."""
-        unknown = np.full(len(losses), np.nan)
-        table = np.stack([*[np.zeros(len(losses))] * 7, losses.double().cpu().numpy(), *[unknown] * 5], axis=1)
-        return cls.unpack(table)
+        none, unknown = np.zeros(len(losses)), np.full(len(losses), np.nan)
+        table = {name: none if name in cls._fields[:-6] else unknown for name in cls._fields}
+        return cls.unpack(np.stack([*(table | {"loss": losses.double().cpu().numpy()}).values()], axis=1))
 
     def agrees(self) -> bool:
         """Whether all workers have one learning rate."""

@@ -43,6 +43,10 @@ def changed(algorithm: Algorithm, options: Mapping[str, Any]) -> tuple[Algorithm
         InputError: two parts have such a field; or what is given does not go together.
     """
     whole, rest = {field.name for field in fields(Algorithm)}, {}
+    given = {key: value for key, value in options.items() if key in whole}
+    if algorithm.downlink == algorithm.compressor and "compressor" in given:
+        given.setdefault("downlink", given["compressor"])
+    algorithm = replace(algorithm, **given)
     follows = algorithm.downlink == algorithm.compressor
     by_part: dict[str, dict[str, Any]] = {}
     for key, value in options.items():
@@ -62,7 +66,6 @@ def changed(algorithm: Algorithm, options: Mapping[str, Any]) -> tuple[Algorithm
         else:
             rest[key] = value
     parts = {part: replace(getattr(algorithm, part), **settings) for part, settings in by_part.items()}
-    parts |= {key: value for key, value in options.items() if key in whole}
     if follows and "compressor" in parts:
         parts.setdefault("downlink", parts["compressor"])
     return replace(algorithm, **parts), rest

@@ -23,8 +23,8 @@ def refuse_fit(
 
     Raises:
         InputError: manual optimisation, a backward pass of the module's own, a step that fetches its batches itself,
-            layers that are unfrozen later, lazy or complex parameters, batches that are accumulated under an estimator,
-            a half precision that is emulated.
+            layers that are unfrozen later, lazy or complex parameters, batches that are accumulated or losses that are
+            scaled under an estimator, a half precision that is emulated.
     """
     if not module.automatic_optimization:
         raise InputError("automatic_optimization: False; a compressed strategy steps the optimizer itself")
@@ -47,6 +47,11 @@ def refuse_fit(
         if isinstance(callback, GradientAccumulationScheduler)
         for number in callback.scheduling.values()
     }
+    if estimator is not None and getattr(precision, "scaler", None) is not None:
+        raise InputError(
+            f"precision: {precision.precision}; {type(estimator).__name__} adds up gradients of several passes, which "
+            "may differ in scale, bf16-mixed or 32-true is needed"
+        )
     if estimator is not None and accumulated != {1}:
         raise InputError(f"accumulate_grad_batches: {max(accumulated)}; with {type(estimator).__name__} 1 is needed")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:

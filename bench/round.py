@@ -97,7 +97,8 @@ class Cohort:
         """
         algorithm, workers, ledger = self.algorithm, self.workers, self.ledger
         if isinstance(learning_rate, Tensor):
-            rate, told = float(learning_rate.max()), float(learning_rate.double().mean())
+            weights = torch.linspace(1, 2, len(learning_rate), dtype=torch.float64, device=learning_rate.device)
+            rate, told = float(learning_rate.max()), float((learning_rate * weights).mean())
         else:
             rate = told = learning_rate
         num_backwards = torch.full((len(workers.ranks),), gradients.num_backwards)
@@ -108,6 +109,7 @@ class Cohort:
             num_workers=self.world.size,
             learning_rate=None if latest is None else latest * share,
             lagged_rate=None if lagged is None else lagged * share,
+            stands=self._still(learning_rate) is not None,
             parameters=parameters,
             workers=workers,
             gradients=gradients,
@@ -204,7 +206,7 @@ class Cohort:
             compress = partial(compressor.compress_agreed, agreed=agreed)
             if algorithm.feedback.in_place:  # compensated just now
                 vectors = kept[:, :1].__getitem__
-        still = _where_nothing_moves(learning_rate) if algorithm.units == "update" else None
+        still = self._still(learning_rate)
         messages = []
         for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
             waiting = None
@@ -224,6 +226,14 @@ class Cohort:
                 kept[row, :, still] = waiting
             messages.append(sent)
         return (concatenate(messages) if messages else None), agreement_s
+
+    def _still(self, learning_rate: float | Tensor) -> Tensor | slice | None:
+        """The entries that are sent as 0, and whose errors wait, as their learning rate is 0; None if there are not."""
+        if self.algorithm.units == "gradient":
+            return None
+        if isinstance(learning_rate, Tensor):
+            return still if (still := learning_rate == 0).any() else None
+        return None if learning_rate else slice(None)
 
     def _draft(self, gradients: WorkerGradients, learning_rate: float | Tensor, row: int) -> tuple[Tensor, Tensor]:
         """‖C(x)‖² and ‖x − C(x)‖² of what one worker would send."""
@@ -294,10 +304,3 @@ class Cohort:
         self.server.load_state_dict(state["server"])
         self.lagged_rate = LaggedRate(**state["lagged_rate"])
         self.ledger.load_state_dict(state["ledger"])
-
-
-def _where_nothing_moves(learning_rate: float | Tensor) -> Tensor | slice | None:
-    """The entries whose learning rate is 0; None where there are none."""
-    if isinstance(learning_rate, Tensor):
-        return still if (still := learning_rate == 0).any() else None
-    return None if learning_rate else slice(None)

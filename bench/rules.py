@@ -56,6 +56,7 @@ class View:
         num_workers: M, in all processes.
         learning_rate: γ, of a sum over workers, the last one above 0; None where there was none yet.
         lagged_rate: the same an epoch late.
+        stands: whether entries are sent as 0 because their learning rate is.
         parameters: (d,) w^t.
         workers: the rows of this process.
         gradients: their gradients ∇f_m(w^t; ξ_m^t).
@@ -68,6 +69,7 @@ class View:
     num_workers: int
     learning_rate: float | None
     lagged_rate: float | None
+    stands: bool
     parameters: Tensor
     workers: Workers
     gradients: WorkerGradients
@@ -160,13 +162,15 @@ class LazyRule(UploadRule):
         ages = view.round - workers.upload_rounds
         is_forced = view.round < self.num_forced or view.learning_rate is None
         upload = (ages > self.max_age) | torch.tensor(is_forced)
+        if not view.stands:
+            upload |= workers.sent_nothing  # which would be used again, as nothing has moved since
         if len(undecided := (~upload).nonzero()[:, 0]):
             change = self.change(view, undecided).cpu()
             upload[undecided] = ~(change <= self.threshold(view))  # so that a NaN uploads, and is found
         return upload
 
     def finish_round(self, view: View, uploaded: Tensor) -> None:
-        view.workers.finish_round(uploaded, view.round)
+        view.workers.finish_round(uploaded, view.round, view.stands)
 
 
 @dataclass(frozen=True)

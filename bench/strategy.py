@@ -32,7 +32,6 @@ from bench.buffers import WorkerBuffers, mean
 from bench.engines import Engine, EngineName, FallingBack, Trial, make_engine
 from bench.engines.accumulated import Accumulation, Batch
 from bench.engines.base import Step, WorkerGradients, split_output
-from bench.engines.loop import LoopEngine
 from bench.engines.randomness import lent_once
 from bench.engines.traces import merged
 from bench.errors import InputError
@@ -180,15 +179,15 @@ class _Compressed(_Base):
         accumulation = self._accumulation
         part = len(accumulation.batches) if accumulation else 0
         noise = [Noise(self.seed, self.ledger.rounds, rank, part) for rank in ranks]
-        factor = 1 / trainer.accumulate_grad_batches
+        number = trainer.accumulate_grad_batches
 
         def step(shard: Any) -> Any:
             with self.precision_plugin.train_step_context():  # anew each time: autocast keeps casts of the weights
                 output = module.training_step(shard, *rest, **kwargs)
-            if trainer.accumulate_grad_batches == 1 and self._scaler is None:
+            if number == 1 and self._scaler is None:
                 return output
             loss, extras = split_output(output)
-            return {**extras, "loss": self._scaled(loss / trainer.accumulate_grad_batches)}
+            return {**extras, "loss": self._scaled(loss / number)}
 
         is_first = self._engine is None or not trainer.fit_loop.epoch_loop.batch_progress.current.completed
         self._buffers.begin_round(thorough=is_first)
@@ -204,7 +203,7 @@ class _Compressed(_Base):
         with lent_once():
             gradients = engine.gradients(step, shards, noise)
         self._pending = Batch(step, shards, noise), gradients
-        loss = gradients.losses.mean() / factor / self._scale
+        loss = gradients.losses.mean() * number / self._scale
         extras = merged(gradients.extras)
         return {"loss": loss, **extras} if extras else loss
 
@@ -227,11 +226,15 @@ class _Compressed(_Base):
     def _leave_out(self) -> None:
         """Do without a batch that is too short. Those that were accumulated before it still make a round."""
         if self.world.size > len(self.world.local_ranks):
-            raise InputError("batch: too short for the estimator's steps; drop_last=True is needed")
+            raise InputError("batch: fewer samples than estimator.num_steps; drop_last=True is needed, others wait")
         # Lightning's own warning of a step that returns nothing; ours has said why.
         Closure.warning_cache.add("`training_step` returned `None`. If this was on purpose, ignore this warning...")
         if self._accumulation and not self._trainer.fit_loop._should_accumulate():
-            self._play(self.optimizers[0])
+            if self._scaler is None:
+                self._play(self.optimizers[0])
+            else:  # which steps no optimizer after a step that returned nothing
+                self._accumulation = None
+                self._warn_once("batch: too short, and those accumulated before it are left out with it")
 
     def _chosen_engine(self, step: Step, shards: Shards, noise: Sequence[Noise]) -> Engine:
         """The engine of this fit, which is settled on its first batch."""
@@ -325,10 +328,9 @@ class _Compressed(_Base):
 
     def _warn_of_unreached(self) -> None:
         """Tell once of parameters that move though no loss depends on them."""
-        engine = getattr(self._plain_engine, "loop", self._plain_engine)
-        if not isinstance(engine, LoopEngine) or not engine.unreached or not self.algorithm.moves_zeros:
+        if not (unreached := self._plain_engine.unreached) or not self.algorithm.moves_zeros:
             return
-        names = ", ".join(self._layout.names[slot] for slot in sorted(engine.unreached))
+        names = ", ".join(self._layout.names[slot] for slot in sorted(unreached))
         self._warn_once(
             f"{self.algorithm.name}: no gradient reached {names}; a sign has no zero here, so these entries move by "
             "the learning rate every round",
@@ -544,7 +546,8 @@ class CompressedDDPStrategy(_Compressed, DDPStrategy):
         for name in ("ddp_comm_hook", "ddp_comm_state", "ddp_comm_wrapper", "model_averaging_period"):
             if options.get(name) is not None:
                 raise InputError(f"{name}: {options[name]!r}; recipes compress and average themselves, None is needed")
-        harmless = ("find_unused_parameters", "static_graph", "gradient_as_bucket_view")  # of a wrapper there is not
+        # Of a wrapper there is not, and of no consequence.
+        harmless = ("find_unused_parameters", "static_graph", "gradient_as_bucket_view", "bucket_cap_mb")
         super()._refuse_options({name: value for name, value in options.items() if name not in harmless})
 
     def configure_ddp(self) -> None:

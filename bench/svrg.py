@@ -104,6 +104,8 @@ class SVRGEngine(Engine):
         for shards in batches:
             total += self.plain.gradients_at(parameters, every_row, step, shards, noise).dense(torch.arange(num_rows))
             num_batches += 1
+        if not num_batches:
+            raise InputError("batch: every one is too short to deal; an anchor needs one")
         return total / num_batches, num_batches
 
     def gradients(

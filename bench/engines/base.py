@@ -189,6 +189,9 @@ class Engine(ABC):
         module: whose step is run.
         layout: its parameters.
         buffers: its buffers, a row a worker.
+
+    Attributes:
+        unreached: the slots of parameters to which autograd gave no gradient in some round so far.
     """
 
     tolerance: float = 0.0
@@ -198,6 +201,7 @@ class Engine(ABC):
         self.module = module
         self.layout = layout
         self.buffers = buffers
+        self.unreached: set[int] = set()
 
     def refuse_all_at_once(self, name: str) -> None:
         """Make sure that nothing has to be done for each worker on its own.
@@ -208,7 +212,7 @@ class Engine(ABC):
         """
         if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.layout.parameters):
             raise UnsupportedModule(f"{name}; a parameter has hooks")
-        if moved := [name for name in self.buffers.rows if not self.buffers.is_buffer[name]]:
+        if moved := [name for name in self.buffers.rows if not self.buffers.is_buffer(name)]:
             raise UnsupportedModule(f"{name}; training_step moves {moved[0]}, which is frozen")
 
     def refuse_written(self, name: str) -> None:

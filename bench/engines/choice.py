@@ -56,11 +56,14 @@ class FallingBack(Engine):
         self.loop = LoopEngine(module, layout, buffers)
         self.chosen = self.loop if name == "loop" else make_engine(name, module, layout, buffers)
         self.name = name
+        self.chosen.unreached = self.loop.unreached = self.unreached
 
     def fall_back(self) -> None:
         """Take the loop from now on."""
         self.name = "loop"
         self.chosen = self.loop
+        if self.layout.vector.device.type == "cuda":
+            torch.cuda.empty_cache()  # it may have run out of memory, of which the loop takes less
 
     def gradients(
         self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
@@ -73,8 +76,6 @@ class FallingBack(Engine):
                 if not traces.hold_tracers() and not drawing.happened():
                     notes.emit(self.module)
                     return gradients
-            except torch.OutOfMemoryError:
-                raise
             except Exception:  # whatever a user's step does: the loop can, or shows the true error
                 pass
             traces.undo()
@@ -87,11 +88,11 @@ class FallingBack(Engine):
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> RowGradients:
         if self.chosen is not self.loop:
+            drawing = Drawing()
             try:
                 return self.chosen.gradients_at(parameters, rows, step, shards, noise)
-            except torch.OutOfMemoryError:
-                raise
             except Exception:
+                drawing.take_back()
                 self.fall_back()
         return self.loop.gradients_at(parameters, rows, step, shards, noise)
 

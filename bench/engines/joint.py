@@ -111,6 +111,7 @@ class JointEngine(Engine):
         parameters = parameters or [self.layout.vector] * len(noise)
         gradients, moved, notes = self._pass(parameters, self.buffers.stacked(), step, shards)
         self.buffers.take(moved)
+        self.unreached.update(gradients.unused)
         notes.emit(self.module)
         return gradients
 

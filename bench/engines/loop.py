@@ -72,15 +72,9 @@ class DeferredGradients(RowGradients):
 
 
 class LoopEngine(Engine):
-    """
-    Attributes:
-        unreached: the slots of parameters to which autograd gave no gradient in some round so far.
-    """
-
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
         super().__init__(module, layout, buffers)
         self.matrix = layout.vector.new_empty(0, 0)  # kept: fresh pages cost as much as the numbers in them
-        self.unreached: set[int] = set()
 
     def gradients(
         self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
@@ -123,9 +117,7 @@ class LoopEngine(Engine):
             if loss.requires_grad:
                 loss.backward()
             else:
-                rank_zero_warn(
-                    f"training_step: in round {noise.round} the loss does not depend on parameters; its gradient is 0"
-                )
+                rank_zero_warn("training_step: the loss of a batch does not depend on parameters; its gradient is 0")
             for slot, (view, p) in enumerate(zip(self.layout.views(out), self.layout.parameters, strict=True)):
                 if p.grad is None:
                     view.zero_()

@@ -187,7 +187,7 @@ def merged(by_worker: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(by_worker) == 1:
         return dict(by_worker[0])
     together = {}
-    for name in by_worker[0]:
+    for name in dict.fromkeys(name for extras in by_worker for name in extras):
         values = [extras[name] for extras in by_worker if name in extras]
         tensors = [value for value in values if isinstance(value, Tensor)]
         if len(tensors) < len(values) or len({t.shape[1:] for t in tensors}) > 1 or len({t.ndim for t in tensors}) > 1:

@@ -69,7 +69,7 @@ def slower(trainer: Trainer, module: Any) -> None:
     ("change", "round", "told"),
     [
         (wider, None, r"parameter network\.2\.weight: rank 1 has \(4, 16\) float32; rank 0 has \(3, 16\) float32"),
-        (frozen, None, r"parameter network\.0\.bias: rank 1 has \(16,\) float32 frozen; rank 0 has \(16,\) float32"),
+        (frozen, None, r"parameter network\.0\.bias: rank 1 has \(16,\) float32 fixed; rank 0 has \(16,\) float32"),
         (another_seed, None, "seed: rank 1 has 8; rank 0 has 0"),
         (another_recipe, None, "algorithm: rank 1 has Algorithm.name='sparse'"),
         (fewer, None, "batches an epoch: rank 1 has 5; rank 0 has 40"),
@@ -98,15 +98,17 @@ class Gathering(Hang):
             self.what(trainer.strategy)
 
 
+@pytest.mark.filterwarnings("ignore:.*all_gather is deprecated")  # which Lightning calls
 @pytest.mark.parametrize(
     "what",
     [
         lambda strategy: strategy.barrier(),
         lambda strategy: strategy.broadcast(torch.zeros(3)),
         lambda strategy: strategy.reduce(torch.zeros(3)),
+        lambda strategy: strategy.all_gather(torch.zeros(3)),
         lambda strategy: strategy.world.gather(3),
     ],
-    ids=["barrier", "broadcast", "reduce", "gather"],
+    ids=["barrier", "broadcast", "reduce", "all_gather", "gather"],
 )
 def test_a_lost_worker_is_told_outside_a_round(what: Callable[[Any], None], tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"lost another worker \(timeout 2 s\)") as raised:

@@ -3,6 +3,7 @@
 import collections
 import warnings
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision import tv_tensors
 
 import bench
 from bench.batches import Shards, deal
@@ -71,6 +73,32 @@ def test_everything_is_cut_alike(num_workers: int) -> None:
         assert own["scale"] == 2
 
 
+def test_lists_without_a_tensor() -> None:
+    """Columns of strings side by side; lists of words a sample."""
+    own = dealt((NAMES, list(range(6)))).of(1)
+    assert own == (NAMES[3:], [3, 4, 5])
+    words = [["a"], ["b", "c"], ["d"], ["e"], ["f", "g", "h"], ["i"]]
+    assert dealt((X, words)).of(0)[1] == words[:3]
+    assert dealt((X, [{"id": n} for n in range(6)])).of(1)[1] == [{"id": n} for n in (3, 4, 5)]
+    with pytest.raises(InputError, match=r"batch\[1\]: 2 entries that hold 2 each"):
+        deal((X[:2], (["a", "b"], ["c", "d"])), 2)
+
+
+def test_one_worker_takes_what_it_gets() -> None:
+    """Whatever its type, of tensors, too."""
+
+    class Own(list):
+        pass
+
+    frozen, own, image = MappingProxyType({"x": X}), Own([X]), tv_tensors.Image(torch.zeros(3, 4, 4))
+    batch = dealt((frozen, own, image, iter("ab")), 1).of(0)
+    assert batch[0] is frozen
+    assert batch[1] is own
+    assert type(batch[2]) is tv_tensors.Image
+    assert list(batch[3]) == ["a", "b"]
+    assert dealt({"f": frozen}).of(1)["f"]["x"].tolist() == X[3:].tolist()
+
+
 def test_who_looks_gets_a_copy() -> None:
     """A step may take its batch apart, and another pass finds it whole; what the loader gave stays as it was."""
     for num_workers in (1, 2):
@@ -99,6 +127,8 @@ class Opaque:
         ((X, X[:3]), r"batch\[1\]: a Tensor of 3 entries; 6 are needed"),
         (Sample(X, [1]), r"batch\.tags: a list of 1 entries; 6 are needed"),
         ((X, X.to_sparse()), r"batch\[1\]: a tensor of layout torch\.sparse_coo"),
+        ((X, iter("ab")), r"batch\[1\]: a str_.*iterator; it cannot be cut"),
+        ((X, [{"id": 1}, {"id": 2}]), r"batch\[1\]: a list of 2 entries; 6 are needed"),
         ((X, {1, 2}), r"batch\[1\]: a set; it cannot be cut"),
         ((X, Opaque()), r"batch\[1\]: a Opaque; it cannot be cut"),
         (([torch.zeros(3, 8, 8)] * 4, [{"box": torch.zeros(2, 4)}] * 4), r"batch\[1\]"),  # pictures apart: N would be 3

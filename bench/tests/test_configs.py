@@ -73,11 +73,13 @@ def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> Non
     # One cell of every arm or algorithm will do: other axes change numbers only.
     for cell in {cell.folder.path.parent.name.split(",")[0]: cell for cell in grid}.values():
         short = ["asynchronous.milliseconds=20"] if "asynchronous" in shared else []
+        if shared.model.get("_target_", "").endswith("resnet18"):
+            short = ["workers=2"]  # ten take half a minute
         num_samples = (composed(cell.overrides).get("estimator") or {}).get("num_steps", 2)  # one a local step
         folder = two_rounds(tmp_path, data_dir, *cell.overrides, f"data.batch_size={num_samples}", *short)
         *_, row = folder.history()
         assert tuple(row) == COLUMNS
-        assert row["round"] == 2 or short
+        assert row["round"] == 2 or "asynchronous" in shared
         assert folder.is_complete
 
 

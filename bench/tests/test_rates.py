@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.aggregators import Mean, Sum
 from bench.algorithm import Algorithm
 from bench.feedback import Momentum
+from bench.rules import LASGWK2
 from bench.strategy import CompressedStrategy
 from bench.tests.found import RECIPES
 from bench.tests.toys import Recorder, Toy, flat, train
@@ -95,6 +96,25 @@ def test_a_group_alone(recipe: Algorithm) -> None:
         assert not (stands and moved[:first].any())
         assert moved[first:].any()
         assert waits == stands
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "a group alone"])
+def test_zeros_are_not_used_again(alone: bool) -> None:
+    """Who had to upload while nothing moved uploads in the next round, or its zeros would stand for it."""
+
+    class Paused(Toy):
+        def configure_optimizers(self) -> Any:
+            groups = [{"params": layer.parameters(), "lr": 1.0} for layer in (self.network[0], self.network[2])]
+            rates = [lambda round: 0.0 if round == 20 else 0.05, lambda round: 0.05 if alone or round != 20 else 0.0]
+            optimizer = torch.optim.SGD(groups)
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)  # pyright: ignore[reportArgumentType]
+            return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    lazy = replace(RECIPES["sasg"], rule=LASGWK2(coefficient=1e9))  # skips all it may
+    recorder, watch = Recorder(), Watch()
+    train(lazy, Paused, rounds=26, callbacks=[recorder, watch])
+    assert [all(uploads) for uploads in recorder.uploads] == [*[True] * 10, *[False] * 10, True, True, *[False] * 4]
+    assert all(not torch.equal(watch.parameters[round], watch.parameters[round - 1]) for round in range(21, 26))
 
 
 def test_the_threshold_of_a_mean_is_that_of_a_sum() -> None:

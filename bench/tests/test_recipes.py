@@ -41,6 +41,8 @@ def test_what_is_changed() -> None:
     )
     powersgd = CompressedStrategy("powersgd", rank=4).algorithm
     assert powersgd.compressor == powersgd.downlink == PowerSGD(4), "a downlink that equals the compressor follows it"
+    both = CompressedStrategy("sasg", compressor=TopK(0.5), density=0.25).algorithm
+    assert both.compressor == TopK(0.25), "a part, and then its settings"
     assert CompressedDDPStrategy("sparse", density=0.5, find_unused_parameters=True).algorithm.compressor == TopK(0.5)
 
 

@@ -416,7 +416,7 @@ class Pruning(Callback):
 LATE = ("item", "branch", "dropout", "numpy", "constant", "keeps", "lists", "logs", "prunes")
 
 
-@pytest.mark.filterwarnings("ignore:.*the loss does not depend on parameters")
+@pytest.mark.filterwarnings("ignore:.*the loss of a batch does not depend")
 @pytest.mark.parametrize("recipe", ["sgd", "sasg"])
 @pytest.mark.parametrize("what", LATE)
 def test_auto_never_ends_a_run(what: str, recipe: str) -> None:
@@ -454,6 +454,21 @@ def test_the_loop_goes_on_in_all_processes(tmp_path: Path) -> None:
         assert torch.equal(process["weights"], simulated.weights)
     for rank in range(M):
         assert (tmp_path / f"engines-{rank}").read_text().split() == ["joint"] * 5 + ["loop"] * 9
+
+
+@pytest.mark.parametrize("engine", ["joint", "loop"])
+def test_parameters_that_no_loss_depends_on_are_named(engine: str) -> None:
+    """Once, under recipes whose signs would move them."""
+
+    class Idle(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.idle = nn.Linear(2, 2)
+
+    with pytest.warns(UserWarning, match=r"signsgd_mv: no gradient reached idle\.weight, idle\.bias;") as told:
+        train("signsgd_mv", Idle, rounds=5, engine=engine)
+    assert sum("no gradient reached" in str(warning.message) for warning in told) == 1
+    train("sparse_signsgd", Idle, rounds=5, engine=engine)
 
 
 def test_sparse_adam() -> None:
