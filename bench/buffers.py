@@ -122,14 +122,19 @@ class WorkerBuffers:
         """Whether it is one; else it is a frozen parameter."""
         return not isinstance(self.homes[name], nn.Parameter)
 
-    def begin_round(self, thorough: bool = False) -> None:
+    def begin_round(self, thorough: bool = False) -> bool:
         """What others, a callback for example, wrote since the last round becomes every worker's.
 
         Args:
             thorough: in this round, look at every entry for what shows in no version of a tensor.
+
+        Returns whether tensors were registered, or modules exchanged, since the last round.
+
+        Raises:
+            InputError: a tensor was written so that it cannot be told by whom.
         """
         self.thorough = thorough
-        if self._registries() != self.registries:
+        if changed := self._registries() != self.registries:
             self._find()
         if self.num_workers > 1:
             self.attributes.begin_round(self.turn)
@@ -144,6 +149,7 @@ class WorkerBuffers:
                     self.marks[name] = Mark.of(value)
             elif self.num_workers > 1 and self._is_new(name, value):
                 self.rows[name] = [_clone(value) for _ in range(self.num_workers)]
+        return changed
 
     def _is_new(self, name: str, value: Row) -> bool:
         """Whether the module holds another value than was left there."""

@@ -190,7 +190,11 @@ class _Compressed(_Base):
             return {**extras, "loss": self._scaled(loss / number)}
 
         is_first = self._engine is None or not trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        self._buffers.begin_round(thorough=is_first)
+        if self._buffers.begin_round(thorough=is_first):
+            known = set(map(id, self._layout.parameters))
+            for name, p in module.named_parameters():
+                if p.requires_grad and p.numel() and id(p) not in known:
+                    raise InputError(f"parameters: {name} came during fit; what is trained is settled when it starts")
         engine = self._chosen_engine(step, shards, noise)
         if isinstance(engine, SVRGEngine):
             engine.anchor = self._anchor = self._moved_anchor(engine, step, noise)

@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 import bench
+from bench.errors import InputError
+from bench.local_sgd import LocalSGD
+from bench.svrg import SVRG
 from bench.tests.found import RECIPES
 from bench.tests.test_parity import M, run_processes
 from bench.tests.toys import QUIET, Recorder, Toy, flat, loader, toy_data, train
@@ -115,6 +118,17 @@ def test_an_overflow_is_a_skipped_step(name: str, tmp_path: Path) -> None:
     ):
         assert torch.equal(process["weights"], simulated.weights)
         assert {**process["ledger"], "measured_s": 0.0} == simulated.ledger
+
+
+@pytest.mark.parametrize("estimator", [SVRG(), LocalSGD(2)])
+def test_estimators_refuse_what_they_would_add_up_wrongly(estimator: Any) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"plugins": [scaled()]}, "precision: 16-mixed"),
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches: 2"),
+    ]
+    for options, told in cases:
+        with pytest.raises(InputError, match=f"{told}.*{type(estimator).__name__}"):
+            train("sgd", estimator=estimator, **options)
 
 
 def test_scales_are_taken_out_again() -> None:

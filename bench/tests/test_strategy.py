@@ -288,6 +288,11 @@ def test_what_cannot_be_run_is_refused() -> None:
         def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
             pl_module.network[0].requires_grad_(trainer.current_epoch > 0)
 
+    class Exchanging(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+            if trainer.current_epoch:
+                pl_module.network[2] = nn.Linear(16, 3)
+
     later = GradientAccumulationScheduler({0: 1, 2: 8})
     cases: list[tuple[Any, dict[str, Any], str]] = [
         (Toy, {"callbacks": [later], "estimator": SVRG()}, "accumulate_grad_batches: 8; with SVRG 1 is needed"),
@@ -297,6 +302,7 @@ def test_what_cannot_be_run_is_refused() -> None:
             {"callbacks": [BackboneFinetuning(10)]},
             "callbacks: BackboneFinetuning; what is trained is settled",
         ),
+        (Toy, {"callbacks": [Exchanging()], "rounds": 40}, r"parameters: network\.2\.weight came during fit"),
         (Manual, {}, "automatic_optimization"),
         (Backward, {}, "backward: overridden"),
         (Fetching, {}, "training_step: takes dataloader_iter; a batch is needed"),
