@@ -70,7 +70,7 @@ class Problem:
         return cls(*arguments)
 
 
-PROBLEMS = {"linear": (Toy, 20), "normed": (Normed, 20), "residual": (Residual, 3, 32, 32)}
+PROBLEMS = {"linear": (Toy, 20), "normed": (Normed, 20), "residual": (Residual, 3, 16, 16)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
