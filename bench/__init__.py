@@ -7,10 +7,11 @@ Importing this registers every recipe as a Lightning strategy: `Trainer(strategy
 from lightning.pytorch.strategies import StrategyRegistry
 
 from bench.algorithm import Algorithm
-from bench.local_sgd import LocalSGD
+from bench.estimators.local_sgd import LocalSGD
+from bench.estimators.svrg import SVRG
 from bench.recipes import load_recipe, recipe_names
-from bench.strategy import CompressedDDPStrategy, CompressedStrategy
-from bench.svrg import SVRG
+from bench.strategies.processes import CompressedDDPStrategy
+from bench.strategies.simulated import CompressedStrategy
 
 __all__ = [
     "SVRG",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import InputError
-from bench.noise import Noise
+from bench.kernels.noise import Noise
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 from bench.compressors import Compressor, Identity, Sign, Ternary
 from bench.compressors.sign import random_zeros
 from bench.errors import InputError
-from bench.message import Message
-from bench.noise import Noise
+from bench.kernels.noise import Noise
+from bench.wire.message import Message
 
 Ties = Literal["zero", "plus", "random"]
 

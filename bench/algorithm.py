@@ -8,7 +8,7 @@ from bench.compressors import Compressor, Identity, PowerSGD, Sign
 from bench.compressors.base import Segments
 from bench.errors import InputError
 from bench.feedback import Differences, ErrorFeedback, Feedback, MomentumCorrection
-from bench.layout import Granularity
+from bench.gradients.layout import Granularity
 from bench.rules import UploadRule
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import InputError
-from bench.message import Message
+from bench.wire.message import Message
 
 
 class Feedback(ABC):

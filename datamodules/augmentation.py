@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bench.errors import InputError
-from bench.noise import Noise
+from bench.kernels.noise import Noise
 
 
 class Augmentation(ABC):

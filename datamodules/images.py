@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bench.callbacks import going_on
 from bench.errors import InputError
+from bench.runs.callbacks import going_on
 from datamodules.arrays import ImageArrays
 from datamodules.augmentation import Augmentation, augment
 from datamodules.sharding import ShardedData

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from bench.batches import Dealt, Served
 from bench.errors import InputError
-from bench.noise import Noise
-from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+from bench.gradients.batches import Dealt, Served
+from bench.kernels.noise import Noise
+from bench.strategies.processes import CompressedDDPStrategy
+from bench.strategies.simulated import CompressedStrategy
 from datamodules.splits import IID, Split
 
 

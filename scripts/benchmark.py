@@ -33,8 +33,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 import bench
-from bench.engines import EngineName
-from bench.module import Classifier
+from bench.gradients.engines import EngineName
+from bench.runs.module import Classifier
 from datamodules.arrays import ImageArrays
 from datamodules.cifar import CIFAR10
 from datamodules.digits import Digits

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.errors import InputError
 from bench.findings.dashboard import Store, page
 from bench.findings.dashboard.live import LiveServer
-from bench.results import write_whole
+from bench.runs.results import write_whole
 from scripts.cli import guarded, one_line
 
 

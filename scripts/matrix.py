@@ -22,8 +22,8 @@ from tqdm.auto import tqdm
 from bench.errors import InputError
 from bench.findings.experiments import Experiment
 from bench.findings.tables import table
-from bench.grid import Cell, cells
-from bench.overrides import composable
+from bench.runs.grid import Cell, cells
+from bench.runs.overrides import composable
 from scripts.cli import guarded, one_line
 from scripts.train import described, refuse
 
@@ -110,7 +110,7 @@ def log_table(cfg: DictConfig) -> None:
     place = {"mode": cfg.wandb_mode, "project": cfg.logger.project, "dir": cfg.logger.save_dir}
     try:
         experiment = Experiment.read(cfg.name, Path(cfg.results_dir))
-        logger.log_experiment(experiment, table(experiment), **place)
+        logger.log_experiment(experiment.folder, experiment.files(), *table(experiment).records(), **place)
     except Exception as error:  # the runs are worth more than a table that can be made again
         print(f"logger: the table is not logged: {one_line(error)}", file=sys.stderr)
 

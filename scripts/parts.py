@@ -22,14 +22,15 @@ from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDSt
 from torch.nn.parallel import DistributedDataParallel
 
 import bench
-from bench import callbacks, signs
 from bench.aggregators import MajorityVote
-from bench.callbacks import History
 from bench.compressors import QSGD, GSpar, PowerSGD, Sign, TernGrad, UniSp
-from bench.layout import Layout
-from bench.message import Message
-from bench.noise import Noise
-from bench.server import Server
+from bench.gradients.layout import Layout
+from bench.kernels.noise import Noise
+from bench.round.server import Server
+from bench.runs import callbacks
+from bench.runs.callbacks import History
+from bench.wire import signs
+from bench.wire.message import Message
 from models.resnet import resnet18
 from scripts.train import train
 

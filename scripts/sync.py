@@ -18,7 +18,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
-from bench.wandb_logger import COMPLETE
+from bench.runs.wandb_logger import COMPLETE
 from scripts.cli import guarded
 
 

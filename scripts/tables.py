@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.table import Table
 from bench.findings.tables import table
-from bench.results import write_whole
+from bench.runs.results import write_whole
 from scripts.cli import each, guarded
 
 

@@ -74,7 +74,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     import bench  # noqa: F401  registers the strategies, in this process whoever launched it
-    from bench.results import RunFolder
+    from bench.runs.results import RunFolder
 
     refuse(cfg)
     torch.set_num_threads(cfg.threads)
@@ -102,8 +102,8 @@ def refuse(cfg: DictConfig) -> None:
     import torch
 
     from bench.errors import InputError
-    from bench.results import refuse_target
-    from bench.settings import refuse_settings
+    from bench.runs.results import refuse_target
+    from bench.runs.settings import refuse_settings
 
     helpers = re.findall(r"\$\{\.*(\w+)", OmegaConf.to_yaml(cfg))
     meant = [name for name in UNMEANT if cfg.trainer.get(name) not in (None, False, 0, 1)]
@@ -118,8 +118,8 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
     import lightning
     from hydra.utils import instantiate
 
-    from bench.callbacks import Autosave, History, Progress
-    from bench.module import Classifier
+    from bench.runs.callbacks import Autosave, History, Progress
+    from bench.runs.module import Classifier
     from datamodules.images import SplitPicture
 
     strategy = instantiate(cfg.strategy, _partial_=True)(
@@ -186,7 +186,7 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
     from hydra.utils import instantiate
 
     from bench.errors import InputError, NonFiniteError
-    from bench.results import refuse_target
+    from bench.runs.results import refuse_target
     from datamodules.synthetic import SVMData
     from models.linear import Hinge
 
@@ -308,7 +308,7 @@ def train_apart(overrides: list[str]) -> None:
 def main() -> None:
     def composed() -> None:
         if any("null" in argument for argument in sys.argv):  # else --help is quick
-            from bench.overrides import composable
+            from bench.runs.overrides import composable
 
             sys.argv[1:] = composable(sys.argv[1:])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors come here instead of printing them itself

@@ -25,16 +25,16 @@ from tqdm.auto import tqdm
 
 import bench
 from bench.aggregators import MajorityVote
-from bench.batches import Dealt, as_shards
-from bench.buffers import WorkerBuffers
 from bench.compressors import Sign
-from bench.engines import LoopEngine
 from bench.findings.figures import LOOK, save
 from bench.findings.look import COLORS
-from bench.layout import Layout
-from bench.module import Classifier
-from bench.noise import Noise
-from bench.results import write_whole
+from bench.gradients.batches import Dealt, as_shards
+from bench.gradients.buffers import WorkerBuffers
+from bench.gradients.engines import LoopEngine
+from bench.gradients.layout import Layout
+from bench.kernels.noise import Noise
+from bench.runs.module import Classifier
+from bench.runs.results import write_whole
 from datamodules.images import ImageSet
 from datamodules.mnist import MNIST
 from models.mlp import mlp

@@ -1,17 +1,20 @@
 """The contract of a compressor."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from bench.errors import InputError
-from bench.message import Message
-from bench.noise import Noise
+from bench.kernels.noise import Noise
+from bench.wire.message import Message
 
 Segments = tuple[int, ...]
+Maximum = Callable[[Tensor], tuple[Tensor, float]]
+Agreement = tuple[Callable[[Tensor, Segments, Sequence[Noise]], Message], float]
 
 
 def require_density(given: float) -> None:
@@ -30,6 +33,9 @@ class Compressor(ABC):
     all_reducible: bool = False
     """Whether messages can be added up on their way, which a ring all-reduce needs."""
 
+    keeps_input: bool = False
+    """Whether a message holds the vector that it was made of, and not a copy."""
+
     repeats: bool = True
     """Whether compressing what was sent sends the same again; not so where entries are drawn and scaled."""
 
@@ -39,6 +45,27 @@ class Compressor(ABC):
 
         A random compressor draws for row r from `noise[r]`, and from nothing else.
         """
+
+    agrees: bool = False
+    """Whether workers have to agree on something before they compress."""
+
+    def agree(self, vectors: Iterable[Tensor], segments: Segments, like: Tensor, maximum: Maximum) -> Agreement:
+        """What workers agree on before they compress, if anything.
+
+        Args:
+            vectors: (1, d) of each local uploader.
+            segments: of a row.
+            like: a vector (d,) of the parameters' dtype and device.
+            maximum: (S,) of this process -> the largest of all processes', and the seconds in transit.
+
+        Returns:
+            What to call in the place of `compress` in this round, and the seconds in transit.
+        """
+        return self.compress, 0.0
+
+    def offer_bits(self, segments: Segments, like: Tensor) -> int:
+        """What each worker tells the others for it."""
+        return 0
 
     follows: bool = False
     """Whether what is sent depends on the rounds before and their answers, so that a message is good for one."""
@@ -83,6 +110,21 @@ class Agreeing(Compressor):
 
     shared: bool
     """Whether they do; otherwise each goes by its own."""
+
+    @property
+    def agrees(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.shared
+
+    def agree(self, vectors: Iterable[Tensor], segments: Segments, like: Tensor, maximum: Maximum) -> Agreement:
+        if not self.shared:
+            return self.compress, 0.0
+        none = like.new_zeros(1, len(segments))
+        largest = torch.cat([none, *(self.offer(x, segments) for x in vectors)]).amax(dim=0)
+        agreed, measured_s = maximum(largest)
+        return partial(self.compress_agreed, agreed=agreed), measured_s
+
+    def offer_bits(self, segments: Segments, like: Tensor) -> int:
+        return self.shared * len(segments) * 8 * like.element_size()
 
     @abstractmethod
     def offer(self, x: Tensor, segments: Segments) -> Tensor:

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
-from bench.engines.base import wide
 from bench.errors import InputError
-from bench.message import Message, as_bytes, bits_of_floats, from_bytes, scale_segments
-from bench.noise import Noise
+from bench.kernels.noise import Noise
+from bench.kernels.sums import wide
+from bench.wire.bounds import entropies
+from bench.wire.floats import as_bytes, bits_of_floats, from_bytes, scale_segments
+from bench.wire.message import Message
 
 MOST_BITS = 8  # what the levels' uint8 holds
 

@@ -14,14 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import draws, trits
-from bench.bounds import entropies, set_bits
 from bench.compressors.base import Compressor, Segments, require_density
 from bench.errors import InputError
-from bench.kernels import is_compiled
-from bench.message import Message, RaggedMessage, as_bytes, bits_of_floats, from_bytes, ragged
-from bench.noise import Noise
-from bench.positions import PositionCode
+from bench.kernels import draws
+from bench.kernels.noise import Noise
+from bench.kernels.passes import is_compiled
+from bench.wire import trits
+from bench.wire.bounds import entropies, set_bits
+from bench.wire.floats import as_bytes, bits_of_floats, from_bytes
+from bench.wire.message import Message
+from bench.wire.positions import PositionCode
+from bench.wire.ragged import RaggedMessage, ragged
 
 COUNT_BITS = 32  # how many entries travel as they are
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from bench.compressors.base import Compressor, Segments
-from bench.engines.base import sum_in_order
 from bench.errors import InputError
-from bench.message import FloatMessage, Message, finite_rows
-from bench.noise import Noise
+from bench.kernels.noise import Noise
+from bench.kernels.sums import sum_in_order
+from bench.wire.dense import FloatMessage
+from bench.wire.floats import finite_rows
+from bench.wire.message import Message
 
 Format = Literal["bf16", "fp16"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

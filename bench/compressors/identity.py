@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from bench.alignment import aligned_zeros
 from bench.compressors.base import Compressor, Segments
-from bench.message import DenseMessage, Message
-from bench.noise import Noise
+from bench.kernels.alignment import aligned_zeros
+from bench.kernels.noise import Noise
+from bench.wire.dense import DenseMessage
+from bench.wire.message import Message
 
 
 @dataclass(frozen=True)
 class Identity(Compressor):
     """C(x) = x. Also the dense downlink of the sparse methods."""
 
-    all_reducible = True
+    all_reducible = keeps_input = True
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> DenseMessage:
         return DenseMessage(x)

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import draws, signs
-from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
-from bench.message import Message
-from bench.noise import Noise
+from bench.kernels import draws
+from bench.kernels.noise import Noise
+from bench.wire import signs
+from bench.wire.bounds import entropies
+from bench.wire.message import Message
 
 MANTISSA_BITS = 23  # of a float of 32 bits
 

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from bench.alignment import aligned
 from bench.compressors.base import Compressor, Segments
-from bench.engines.base import sum_in_order, wide
 from bench.errors import InputError
-from bench.layout import num_rows_of
-from bench.message import FloatMessage, Message
-from bench.noise import Noise
+from bench.gradients.layout import num_rows_of
+from bench.kernels.alignment import aligned
+from bench.kernels.noise import Noise
+from bench.kernels.sums import sum_in_order, wide
+from bench.wire.dense import FloatMessage
+from bench.wire.message import Message
 
 
 class Part(NamedTuple):

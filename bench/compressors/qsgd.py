@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import draws, elias
-from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
-from bench.message import Message, as_bytes, bits_of_floats, from_bytes
-from bench.noise import Noise
-from bench.norms import Norm, norms
+from bench.kernels import draws
+from bench.kernels.noise import Noise
+from bench.kernels.norms import Norm, norms
+from bench.wire import elias
+from bench.wire.bounds import entropies
+from bench.wire.floats import as_bytes, bits_of_floats, from_bytes
+from bench.wire.message import Message
 
 MOST_LEVELS = 2**15 - 1  # what the levels' int16 holds
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from bench.compressors.base import Compressor, Segments, require_density
 from bench.compressors.topk import kept_counts
-from bench.message import Message, SparseMessage, as_bytes, finite_rows, from_bytes
-from bench.noise import Noise
-from bench.positions import position_code
+from bench.kernels.noise import Noise
+from bench.wire.floats import as_bytes, finite_rows, from_bytes
+from bench.wire.message import Message
+from bench.wire.positions import position_code
+from bench.wire.sparse import SparseMessage
 
 SEED_BITS = 32
 

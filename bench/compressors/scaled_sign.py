@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import signs
 from bench.compressors.base import Compressor, Segments
-from bench.message import Message, as_bytes, bits_of_floats, from_bytes, scale_segments
-from bench.noise import Noise
+from bench.kernels.noise import Noise
+from bench.wire import signs
+from bench.wire.floats import as_bytes, bits_of_floats, from_bytes, scale_segments
+from bench.wire.message import Message
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import signs
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
-from bench.message import Message
-from bench.noise import Noise
+from bench.kernels.noise import Noise
+from bench.wire import signs
+from bench.wire.message import Message
 
 Zeros = Literal["plus", "random"]
 

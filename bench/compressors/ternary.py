@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import trits
-from bench.bounds import entropies
 from bench.compressors.base import Compressor, Segments
-from bench.message import Message
-from bench.noise import Noise
+from bench.kernels.noise import Noise
+from bench.wire import trits
+from bench.wire.bounds import entropies
+from bench.wire.message import Message
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import draws, trits
-from bench.bounds import entropies
 from bench.compressors.base import Agreeing, Segments
 from bench.errors import InputError
-from bench.message import Message, as_bytes, bits_of_floats, finite_rows, from_bytes, scale_segments
-from bench.noise import Noise
-from bench.norms import norms
+from bench.kernels import draws
+from bench.kernels.noise import Noise
+from bench.kernels.norms import norms
+from bench.wire import trits
+from bench.wire.bounds import entropies
+from bench.wire.floats import as_bytes, bits_of_floats, finite_rows, from_bytes, scale_segments
+from bench.wire.message import Message
 
 
 @dataclass(frozen=True)

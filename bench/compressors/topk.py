@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import kernels, selection
 from bench.compressors.base import Compressor, Segments, require_density
-from bench.message import Message, SparseMessage
-from bench.noise import Noise
-from bench.positions import position_code
+from bench.kernels import passes as kernels
+from bench.kernels import selection
+from bench.kernels.noise import Noise
+from bench.wire.message import Message
+from bench.wire.positions import position_code
+from bench.wire.sparse import SparseMessage
 
 
 @dataclass(frozen=True)

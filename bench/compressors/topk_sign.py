@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import signs
-from bench.bounds import set_bits
 from bench.compressors.base import Compressor, Segments, require_density
 from bench.compressors.topk import first_positions, top_k
-from bench.message import Message, SparseMessage
-from bench.noise import Noise
-from bench.positions import position_code
+from bench.kernels.noise import Noise
+from bench.wire import signs
+from bench.wire.bounds import set_bits
+from bench.wire.message import Message
+from bench.wire.positions import position_code
+from bench.wire.sparse import SparseMessage
 
 
 @dataclass(frozen=True)

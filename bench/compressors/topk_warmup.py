@@ -11,7 +11,7 @@ import torch
 from bench.compressors.base import Segments
 from bench.compressors.topk import TopK
 from bench.errors import InputError
-from bench.message import Message
+from bench.wire.message import Message
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import draws
 from bench.compressors.base import Compressor, Segments, require_density
-from bench.message import Message, RaggedMessage, as_bytes, finite_rows, from_bytes, ragged
-from bench.noise import Noise
+from bench.kernels import draws
+from bench.kernels.noise import Noise
+from bench.wire.floats import as_bytes, finite_rows, from_bytes
+from bench.wire.message import Message
+from bench.wire.ragged import RaggedMessage, ragged
 
 KEY_BITS = 64
 

@@ -12,8 +12,8 @@ from typing import Any, Self
 from omegaconf import OmegaConf
 
 from bench.errors import InputError
-from bench.grid import cells
-from bench.results import RunFolder, differences
+from bench.runs.grid import cells
+from bench.runs.results import RunFolder, differences
 
 _SETTING = re.compile(r",(?=\w+=)")  # where a setting begins in a label; a value may hold commas of its own
 
@@ -85,6 +85,11 @@ class Experiment:
     def complete(self) -> list[Arm]:
         """The arms that have runs which came to their end, and of them only those."""
         return [arm for arm in (arm.complete for arm in self.arms) if arm.runs]
+
+    def files(self) -> list[Path]:
+        """What is worth keeping: of complete runs, and what tells of all of them."""
+        of_runs = [file for arm in self.complete for run in arm.runs for file in run.files()]
+        return of_runs + [file for file in self.folder.iterdir() if file.is_file()]
 
 
 def read_experiments(names: Sequence[str], results: Path) -> list[Experiment]:

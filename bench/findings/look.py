@@ -54,9 +54,6 @@ TITLES = {
     "workers": "workers M",
 }
 
-COSTS = ("round", "uploads", "uplink_bits", "total_bits", "modelled_s", "measured_s")
-"""What metrics are shown against, on W&B and on the page."""
-
 LOGARITHMIC = (
     "uplink_bits",
     "uplink_bits_paper",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.findings.sample import Sample, Theirs
-from bench.results import write_whole
+from bench.runs.results import write_whole
 
 Entry = Sample | Theirs | float | str | None
 """A figure over seeds, one of the paper's, a ratio, a name, or nothing."""

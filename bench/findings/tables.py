@@ -8,7 +8,7 @@ from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.sample import Sample, Theirs
 from bench.findings.table import Column, Entry, Table
-from bench.results import FALLING, RunFolder
+from bench.runs.results import FALLING, RunFolder
 
 FINAL = {
     "test_accuracy": "final accuracy %",

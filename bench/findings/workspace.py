@@ -11,8 +11,8 @@ import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import Report, Runset
 
-from bench.findings.look import COSTS, LOGARITHMIC, TITLES
-from bench.results import TARGET_COLUMNS
+from bench.findings.look import LOGARITHMIC, TITLES
+from bench.runs.results import COSTS, TARGET_COLUMNS
 
 METRICS = ("test_accuracy", "train_loss")
 GROUP = wr.Metric("Group")

@@ -1,7 +1,9 @@
-"""What all tests share: one thread, as in every run, and the flag that rewrites golden traces."""
+"""What all tests share: one thread, as in every run, made data, and the flag that rewrites golden traces."""
 
 import logging
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,3 +15,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
     logging.getLogger("lightning").setLevel(logging.ERROR)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Arrays in the shape of the downloaded data sets, which a test machine does not have."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for name, num_train, shape, num_classes in (
+        ("mnist", 12_000, (28, 28), 10),
+        ("cifar10", 6_000, (32, 32, 3), 10),
+        ("cifar100", 6_000, (32, 32, 3), 100),
+    ):
+        x = rng.integers(0, 256, (num_train + 200, *shape), dtype=np.uint8)
+        y = (np.arange(num_train + 200) % num_classes).astype(np.uint8)
+        train, test = slice(num_train), slice(num_train, None)
+        np.savez(folder / f"{name}.npz", x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
+    return folder

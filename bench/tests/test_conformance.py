@@ -7,10 +7,10 @@ from torch import Tensor
 from bench.compressors import Compressor
 from bench.compressors.grid import GridMessage
 from bench.compressors.natural import NaturalMessage
-from bench.layout import MatrixSize
-from bench.message import concatenate
-from bench.noise import Noise
+from bench.gradients.layout import MatrixSize
+from bench.kernels.noise import Noise
 from bench.tests.found import COMPRESSORS, RECIPES, subclasses
+from bench.wire.message import concatenate
 
 SEGMENTS = [(1,), (7,), (300, 5, 40, 1), (MatrixSize(300, 15), 5, MatrixSize(40, 8), 1), (20_000, 10), (60_000,)]
 

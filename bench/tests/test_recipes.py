@@ -10,7 +10,8 @@ from bench.aggregators import Sum
 from bench.compressors import PowerSGD, TopK
 from bench.errors import InputError
 from bench.recipes import PARTS, changed
-from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+from bench.strategies.processes import CompressedDDPStrategy
+from bench.strategies.simulated import CompressedStrategy
 from bench.tests.found import RECIPES
 
 

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
-from bench.estimator import Estimator
-from bench.strategy import CompressedDDPStrategy, CompressedStrategy
+from bench.estimators.base import Estimator
+from bench.strategies.processes import CompressedDDPStrategy
+from bench.strategies.simulated import CompressedStrategy
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

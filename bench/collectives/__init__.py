@@ -1,0 +1,1 @@
+"""Where workers are, and how what they send reaches the others."""

@@ -1,0 +1,54 @@
+"""Processes that shall do the same make sure that they can, before one waits for what another never sends."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from bench.collectives.world import World
+from bench.errors import InputError
+
+
+@contextlib.contextmanager
+def refused_together(world: World) -> Iterator[None]:
+    """Let what ends one process here end all, with its reason. All take part.
+
+    Raises:
+        InputError: another process was refused.
+    """
+    trouble = None
+    try:
+        yield
+    except Exception as error:
+        trouble = error
+    told = world.gather(None if trouble is None else " ".join(str(trouble).split()))
+    if trouble is not None:
+        raise trouble
+    for rank, reason in enumerate(told):
+        if reason is not None:
+            raise InputError(f"rank {rank}: {reason}")
+
+
+def agree(world: World, facts: Mapping[str, Any]) -> None:
+    """Make sure that all processes have the same facts. All take part.
+
+    Raises:
+        InputError: one has others than rank 0; the message names the rank and the fact.
+    """
+    first, *others = world.gather(dict(facts))
+    for rank, theirs in enumerate(others, start=1):
+        for name in {**first, **theirs}:
+            here, there = theirs.get(name, "none"), first.get(name, "none")
+            if here != there:
+                raise InputError(f"{name}: rank {rank} has {here}; rank 0 has {there}, all need the same")
+
+
+def described(module: nn.Module) -> dict[str, str]:
+    """Every parameter and buffer of a module by name: its shape, dtype, and whether it is trained."""
+    tensors = {f"parameter {name}": p for name, p in module.named_parameters()}
+    tensors |= {f"buffer {name}": buffer for name, buffer in module.named_buffers()}
+    return {
+        name: f"{tuple(t.shape)} {t.dtype}{'' if t.requires_grad else ' fixed'}".replace("torch.", "")
+        for name, t in tensors.items()
+    }

@@ -1,0 +1,92 @@
+"""What workers tell each other of a round besides their messages."""
+
+from typing import NamedTuple, Self
+
+import numpy as np
+from torch import Tensor
+
+from bench.errors import InputError, NonFiniteError
+
+
+class Report(NamedTuple):
+    """What each worker says of its round; every field has shape (L,), or (M,) once exchanged.
+
+    `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once.
+    `fell_back`: the worker's process goes on with the loop, and so shall all. `learning_rate` is γ; where groups have
+    rates of their own a mean, weighted to tell such apart. The last four are those of `Gauges`: NaN in a round that
+    nobody gauges.
+    """
+
+    uploaded: np.ndarray
+    num_bits: np.ndarray
+    num_bits_paper: np.ndarray
+    num_bytes: np.ndarray
+    num_backwards: np.ndarray
+    broken: np.ndarray
+    fell_back: np.ndarray
+    loss: np.ndarray
+    learning_rate: np.ndarray
+    gradient_square: np.ndarray
+    input_square: np.ndarray
+    error_square: np.ndarray
+    bound: np.ndarray
+
+    def pack(self) -> np.ndarray:
+        """(L, 13) float64, in which integers are exact up to 2^53."""
+        return np.stack(self, axis=1, dtype=np.float64, casting="unsafe")
+
+    @classmethod
+    def unpack(cls, table: np.ndarray) -> Self:
+        """The inverse of `pack`."""
+        flags, floats = ("uploaded", "broken", "fell_back"), cls._fields[-6:]
+        kinds = [bool if name in flags else float if name in floats else int for name in cls._fields]
+        return cls(*(column.astype(kind) for column, kind in zip(table.T, kinds, strict=True)))
+
+    @classmethod
+    def of_nothing(cls, losses: Tensor) -> Self:
+        """Of a round that was not played. `losses`: (L,)."""
+        none, unknown = np.zeros(len(losses)), np.full(len(losses), np.nan)
+        table = {name: none if name in cls._fields[:-6] else unknown for name in cls._fields}
+        return cls.unpack(np.stack([*(table | {"loss": losses.double().cpu().numpy()}).values()], axis=1))
+
+    def agrees(self) -> bool:
+        """Whether all workers have one learning rate."""
+        rates = self.learning_rate
+        return np.array_equal(rates, np.full_like(rates, rates[0]), equal_nan=True)
+
+    def refuse(self, round: int) -> None:
+        """Make sure that the round can go on.
+
+        Args:
+            round: for error messages.
+
+        Raises:
+            InputError: workers have different learning rates.
+            NonFiniteError: a worker's loss, gradient or message is NaN or infinite.
+        """
+        if not self.agrees():
+            first, *others = self.learning_rate
+            rank = next(rank for rank, other in enumerate(others, start=1) if other != first)
+            given = f"worker {rank} has {self.learning_rate[rank]:g}; worker 0 has {first:g}"
+            raise InputError(f"round {round}: lr: {given}, all need the same")
+        if self.broken.any():
+            ranks = ", ".join(map(str, np.flatnonzero(self.broken)))
+            losses = ", ".join(f"{loss:g}" for loss in self.loss[self.broken])
+            raise NonFiniteError(f"round {round}: worker {ranks}: loss {losses}: loss or gradient is not finite")
+
+    @property
+    def gradient_norm(self) -> float:
+        """The mean length of the workers' gradients; NaN where it was not gauged."""
+        return float(np.sqrt(self.gradient_square).mean())
+
+    @property
+    def compression_error(self) -> float:
+        """Σ‖x − C(x)‖² / Σ‖x‖² over those who uploaded; NaN where nobody did, or where it was not gauged."""
+        total = self.input_square[self.uploaded].sum()
+        return float(self.error_square[self.uploaded].sum() / total) if total else float("nan")
+
+    @property
+    def bits_over_bound(self) -> float:
+        """Bits on the wire over those that information theory asks for; NaN where nobody uploaded or gauged."""
+        bound = self.bound[self.uploaded].sum()
+        return float(self.num_bits[self.uploaded].sum() / bound) if bound else float("nan")

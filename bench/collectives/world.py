@@ -1,0 +1,78 @@
+"""Where the workers live: all in this process, or one in each of M processes.
+
+Both worlds run the same round and differ only in `exchange`. It returns the messages of all workers in rank order,
+the same in every process; from there on every process computes the same bits.
+"""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.collectives.report import Report
+from bench.wire.message import Message
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What one round brought: M workers' reports, the uploaders' messages in rank order, and the time in transit."""
+
+    report: Report
+    messages: Message | None
+    measured_s: float
+
+
+class World(ABC):
+    """Where all M workers are, seen from this process.
+
+    Attributes:
+        size: M.
+        local_ranks: the ranks of the workers in this process.
+    """
+
+    size: int
+    local_ranks: range
+
+    @abstractmethod
+    def exchange(self, report: Report, message: Message | None, schema: Message, round: int) -> Exchange:
+        """Swap reports and messages with all other processes.
+
+        Args:
+            report: of the local workers.
+            message: of the local uploaders; None if there are none, or if a report says broken.
+            schema: a message like those that others will send.
+            round: for error messages.
+
+        Raises:
+            WorkerLostError: another process did not answer in time.
+        """
+
+    @abstractmethod
+    def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
+        """(S,) of this process -> the largest of all processes' (NaN if one is), and the seconds in transit.
+
+        Raises:
+            WorkerLostError: another process did not answer in time.
+        """
+
+    @contextlib.contextmanager
+    def noticing_loss(self, when: str = "") -> Iterator[None]:
+        """Tell in one line of a process that does not answer. `when`: begins it.
+
+        Raises:
+            WorkerLostError: another process did not answer in time.
+        """
+        yield
+
+    @abstractmethod
+    def gather(self, state: Any) -> list[Any]:
+        """Every process's `state`, in rank order; in a simulation just the one."""
+
+    def gather_rows(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rows (L, …) of the local workers, on the CPU -> (M, …) of all, by name."""
+        states = self.gather(rows)
+        return {name: torch.cat([state[name] for state in states]) for name in rows}

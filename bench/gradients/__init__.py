@@ -1,0 +1,1 @@
+"""A module's gradients, one row a worker: its parameters as one vector, batches dealt, buffers kept apart, engines."""

@@ -1,0 +1,375 @@
+"""Buffers such as batch norm's running statistics, and frozen parameters that a step moves, as a teacher's: a row a
+worker, as if each had a module of its own.
+
+Which tensors those are shows when a step writes one for the first time; until then all workers have it in common, and
+it costs nothing. They belong to their module and name, so a step may as well assign another tensor.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import InputError
+from bench.gradients.attributes import WorkerAttributes
+
+Row = Tensor | None  # a buffer may be None until a step makes it
+NUM_SAMPLED = 256
+"""Entries of a tensor that are looked at, where one write in a hundred shows in no version of it."""
+
+
+class Mark(NamedTuple):
+    """What a tensor was like at the last look."""
+
+    tensor: Row
+    version: int
+    sample: Row
+
+    @classmethod
+    def of(cls, tensor: Row) -> "Mark":
+        return cls(tensor, -1 if tensor is None else tensor._version, _sample(tensor, copied=True))
+
+    def differs(self, tensor: Row, may_wait: bool = False) -> bool:
+        """Whether it has been assigned or written since, through `.data` and the like, too.
+
+        Args:
+            tensor: as it is now.
+            may_wait: whether to look at its entries on an accelerator, too.
+        """
+        if tensor is not self.tensor or (tensor is not None and tensor._version != self.version):
+            return True
+        looks = may_wait or tensor is None or tensor.device.type == "cpu"
+        return looks and not _equal(_sample(tensor), self.sample)
+
+
+class WorkerBuffers:
+    """Those of the workers in this process.
+
+    Args:
+        module: whose they are; its own values are every worker's first.
+        num_workers: L.
+
+    Attributes:
+        names: every name of a tensor -> the one under which it is known here.
+        rows: by name, what each worker has of a tensor that steps write. That of the worker whose turn it is, or was
+            last, may be newer in the module.
+    """
+
+    def __init__(self, module: nn.Module, num_workers: int) -> None:
+        self.module = module
+        self.num_workers = num_workers
+        self.homes: dict[str, Row] = {}
+        self.common: dict[str, Row] = {}
+        self.marks: dict[str, Mark] = {}
+        self.rows: dict[str, list[Row]] = {}
+        self.left: dict[str, tuple[int, int]] = {}
+        self._find()
+        self.turn = 0  # whose rows the module holds
+        self.seen = False  # whether a step has shown what it writes
+        self.thorough = False
+        self.attributes = WorkerAttributes(module, num_workers)
+        self.set_aside: dict[str, Row] | None = None  # what the module held when others' averages were put in
+
+    def _find(self) -> None:
+        """Look for the tensors that there are now; a callback may have registered others, as pruning does its masks."""
+        self.places: dict[str, tuple[dict[str, Any], str]] = {}
+        for prefix, owner in self.module.named_modules():
+            frozen = {key: p for key, p in owner._parameters.items() if p is not None and not p.requires_grad}
+            for registry, keys in ((owner._buffers, owner._buffers), (owner._parameters, frozen)):
+                self.places |= {f"{prefix}.{key}" if prefix else key: (registry, key) for key in keys}
+        by_place = {(id(registry), key): name for name, (registry, key) in self.places.items()}
+        self.names = {  # also of a module that another has a second time
+            (name := f"{prefix}.{key}" if prefix else key): by_place.get((id(registry), key), name)
+            for prefix, owner in self.module.named_modules(remove_duplicate=False)
+            for registry in (owner._buffers, owner._parameters)
+            for key in registry
+        }
+        for name in self.places.keys() - self.homes.keys():
+            value = self._get(name)
+            self.homes[name], self.common[name], self.marks[name] = value, _clone(value), Mark.of(value)
+        for name in self.homes.keys() - self.places.keys():
+            for known in (self.homes, self.common, self.marks, self.rows):
+                known.pop(name, None)
+        self.registries = self._registries()
+
+    def _registries(self) -> list[tuple[int, int, int]]:
+        """What tells whether tensors were registered, or modules exchanged."""
+        return [(id(m), len(m._buffers), len(m._parameters)) for m in self.module.modules()]
+
+    def _get(self, name: str) -> Row:
+        registry, key = self.places[name]
+        return registry[key]
+
+    def _put(self, name: str, value: Row) -> None:
+        """Give the module a value: in the tensor that it had at first, for others may hold that."""
+        registry, key = self.places[name]
+        home = self.homes[name]
+        if home is None or value is None or (home.shape, home.dtype, home.layout) != (
+            value.shape, value.dtype, value.layout
+        ):  # fmt: skip
+            registry[key] = _clone(value)
+        else:
+            registry[key] = home
+            if home is not value:
+                with torch.no_grad():
+                    home.copy_(value)
+        self._leave(name, registry[key])
+
+    def is_buffer(self, name: str) -> bool:
+        """Whether it is one; else it is a frozen parameter."""
+        return not isinstance(self.homes[name], nn.Parameter)
+
+    def begin_round(self, thorough: bool = False) -> bool:
+        """What others, a callback for example, wrote since the last round becomes every worker's.
+
+        Args:
+            thorough: in this round, look at every entry for what shows in no version of a tensor.
+
+        Returns whether tensors were registered, or modules exchanged, since the last round.
+
+        Raises:
+            InputError: a tensor was written so that it cannot be told by whom.
+        """
+        self.thorough = thorough
+        if changed := self._registries() != self.registries:
+            self._find()
+        if self.num_workers > 1:
+            self.attributes.begin_round(self.turn)
+        for name in self.places:
+            value = self._get(name)
+            if name not in self.rows:
+                written = self.marks[name].differs(value, may_wait=True)
+                if thorough and not written and self.num_workers > 1 and not _equal(value, self.common[name]):
+                    self._refuse_unseen(name)
+                if written:
+                    self.homes[name], self.common[name] = value, _clone(value)
+                    self.marks[name] = Mark.of(value)
+            elif self.num_workers > 1 and self._is_new(name, value):
+                self.rows[name] = [_clone(value) for _ in range(self.num_workers)]
+        return changed
+
+    def _is_new(self, name: str, value: Row) -> bool:
+        """Whether the module holds another value than was left there."""
+        if value is not None and value.device.type != "cpu":  # where a look at its entries would wait for them
+            return self.left.get(name) != (id(value), value._version)
+        return not _equal(value, self.rows[name][self.turn])
+
+    def _leave(self, name: str, value: Row) -> None:
+        """Note what the module holds."""
+        self.left[name] = (id(value), -1 if value is None else value._version)
+
+    def _catch_up(self) -> None:
+        """Let the rows hold what the module does."""
+        self.begin_round(self.thorough)
+        if self.num_workers == 1:
+            self._save()
+
+    def load(self, worker: int) -> None:
+        """Give the module this worker's."""
+        if worker != self.turn:
+            self.turn = worker
+            for name, rows in self.rows.items():
+                self._put(name, rows[worker])
+        if self.num_workers > 1:
+            self.attributes.load(worker)
+
+    def settle(self) -> None:
+        """Find what the step of the worker whose turn it is wrote for the first time.
+
+        Raises:
+            InputError: a frozen parameter is written, and memory would not hold one of it a worker; or a tensor was
+                written so that it cannot be told by whom.
+        """
+        is_first, is_last = self.turn == 0, self.turn == self.num_workers - 1
+        for name in self.places.keys() - self.rows.keys():
+            value = self._get(name)
+            written = self.marks[name].differs(value)
+            if self.thorough and not written and (is_first or is_last) and not _equal(value, self.common[name]):
+                if not is_first:
+                    self._refuse_unseen(name)
+                written = True
+            if written:
+                self._refuse_too_many(name)
+                self.rows[name] = [_clone(self.common[name]) for _ in range(self.num_workers)]
+        self.seen = True
+        if self.num_workers > 1:
+            self._save()
+            self.attributes.settle(self.turn)
+
+    def _refuse_unseen(self, name: str) -> None:
+        raise InputError(
+            f"{name}: written past PyTorch, and it cannot be told by whose step; write it under torch.no_grad(), not "
+            "through .data or NumPy"
+        )
+
+    def _save(self) -> None:
+        """Keep what the module holds, in the row of the worker whose turn it is."""
+        for name, rows in self.rows.items():
+            rows[self.turn] = _clone(value := self._get(name))
+            self._leave(name, value)
+
+    def _refuse_too_many(self, name: str) -> None:
+        value = self.common[name]
+        if not isinstance(self.homes[name], nn.Parameter) or value is None:
+            return
+        needed, free = value.numel() * value.element_size() * self.num_workers, _free_bytes(value.device)
+        if needed > free:
+            raise InputError(
+                f"{name}: a frozen parameter that training_step moves; {self.num_workers} workers need "
+                f"{needed / 1e9:.3g} GB for one each, {free / 1e9:.3g} GB are free"
+            )
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """What `restore` takes: cheap, since rows are replaced and never written."""
+        if self.num_workers == 1:
+            self._save()
+        rows = {name: list(values) for name, values in self.rows.items()}
+        return rows, self.turn, self.seen, self.attributes.snapshot()
+
+    def restore(self, snapshot: tuple[Any, ...], thorough: bool = False) -> None:
+        """Let the workers have again what they had. `thorough`: as of a round."""
+        rows, self.turn, self.seen, attributes = snapshot
+        self.rows = {name: list(values) for name, values in rows.items()}
+        self.attributes.restore(attributes, self.turn)
+        for name in self.places:
+            if name in self.rows:
+                self._put(name, self.rows[name][self.turn])
+            elif self.marks[name].differs(value := self._get(name)) or (
+                thorough and not _equal(value, self.common[name])
+            ):
+                self._put(name, self.common[name])
+                self.marks[name] = Mark.of(self._get(name))
+
+    @contextlib.contextmanager
+    def undone(self, thorough: bool = False) -> Iterator[None]:
+        """Undo what happens to the workers' tensors meanwhile: in trials, and in passes at other parameters."""
+        before = self.snapshot()
+        try:
+            yield
+        finally:
+            self.restore(before, thorough)
+
+    def stacked(self, rows: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """(R, …) by name: buffers that steps write, or all of them as long as no step has shown which."""
+        if self.num_workers == 1:
+            self._save()
+        names = [name for name, home in self.homes.items() if self.is_buffer(name) and home is not None]
+        rows = range(self.num_workers) if rows is None else rows
+        values: dict[str, Any] = {
+            name: [self.rows[name][row] for row in rows] if name in self.rows else [self.common[name]] * len(rows)
+            for name in names
+            if name in self.rows or not self.seen
+        }
+        return {name: torch.stack(each) for name, each in values.items()}
+
+    def take(self, moved: Mapping[str, Tensor]) -> None:
+        """Keep what a step of all workers at once made of `stacked`."""
+        for name, values in moved.items():
+            if name in self.rows or not all(torch.equal(row, self.common[name]) for row in values):  # pyright: ignore[reportArgumentType]
+                self.rows[name] = [row.detach().clone() for row in values]
+                self._put(name, self.rows[name][self.turn])
+        self.seen = True
+
+    def written_elsewhere(self) -> list[str]:
+        """Names of tensors written by a step that had nothing of them but what all workers have in common."""
+        return [name for name in self.places.keys() - self.rows.keys() if self.marks[name].differs(self._get(name))]
+
+    def moved(self) -> list[str]:
+        """The names of those that steps have written, so far as can be seen."""
+        late = [n for n in self.places.keys() - self.rows.keys() if not _equal(self._own(n), self.common[n])]
+        return sorted([*self.rows, *late])
+
+    def _own(self, name: str) -> Row:
+        """What the module holds, or held before averages were put in."""
+        return self.set_aside[name] if self.set_aside and name in self.set_aside else self._get(name)
+
+    def local(self, names: Sequence[str]) -> dict[str, list[Row]]:
+        """The local workers' rows of these names."""
+        if self.set_aside is None:
+            self._catch_up()
+        return {
+            name: list(self.rows[name]) if name in self.rows else [_clone(self._own(name))] * self.num_workers
+            for name in names
+        }
+
+    def put_mean(self, everyone: Mapping[str, Sequence[Row]], ranks: slice = slice(None)) -> None:
+        """Give the module the mean of these workers' rows of all M, to be evaluated; `put_back` undoes it."""
+        if self.set_aside is None:
+            self._catch_up()
+            self.set_aside = {name: _clone(self._get(name)) for name in everyone}
+        for name, rows in everyone.items():
+            self._put(name, mean(rows[ranks]))
+
+    def put_back(self) -> None:
+        """Give the module what it held before a mean."""
+        if self.set_aside is not None:
+            for name, value in self.set_aside.items():
+                self._put(name, value)
+                if name not in self.rows:
+                    self.marks[name] = Mark.of(self._get(name))
+            self.set_aside = None
+
+    def load_rows(self, everyone: Mapping[str, Sequence[Row]], ranks: range) -> None:
+        """Take the local workers' rows from those of all M."""
+        device = next(self.module.parameters()).device
+        self.rows = {
+            name: [None if (row := everyone[name][rank]) is None else row.to(device, copy=True) for rank in ranks]
+            for name in everyone
+            if name in self.places
+        }
+        for name, rows in self.rows.items():
+            self._put(name, rows[self.turn])
+
+
+def mean(rows: Sequence[Row]) -> Row:
+    """What stands for several workers' rows: their mean; of whole numbers, and of shapes that differ, the first."""
+    first = rows[0]
+    if first is None or not (first.is_floating_point() or first.is_complex()):
+        return first
+    if all(_equal(row, first) for row in rows[1:]):
+        return first
+    if any(row is None or row.shape != first.shape for row in rows):
+        return first
+    if first.layout is not torch.strided:
+        return sum(rows[1:], first) / len(rows)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return torch.stack([row.to(first.device) for row in rows if row is not None]).mean(dim=0)
+
+
+def _clone(tensor: Row) -> Row:
+    return None if tensor is None else tensor.detach().clone()
+
+
+def _sample(tensor: Row, copied: bool = False) -> Row:
+    """Some entries, by which a write that shows in no version is found."""
+    if tensor is None or tensor.layout is not torch.strided or not tensor.numel():
+        return None
+    flat = tensor.detach()
+    if tensor.numel() > NUM_SAMPLED:
+        flat = flat.reshape(-1) if flat.is_contiguous() else flat.flatten(0)
+        flat = flat[:: tensor.numel() // NUM_SAMPLED]
+    return flat.clone() if copied else flat
+
+
+def _equal(a: Row, b: Row) -> bool:
+    """Whether two rows have the same entries; NaN equals NaN."""
+    if a is None or b is None:
+        return a is b
+    if (a.shape, a.dtype, a.layout) != (b.shape, b.dtype, b.layout):
+        return False
+    if a.layout is not torch.strided:
+        a, b = (t.coalesce() if t.layout is torch.sparse_coo else t.to_sparse_coo() for t in (a, b))
+        return torch.equal(a.indices(), b.indices()) and torch.equal(a.values(), b.values())
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for later
+        return torch.cuda.mem_get_info(device)[0] + kept
+    if not (table := Path("/proc/meminfo")).exists():
+        return 1 << 62  # nobody knows
+    lines = (line.split() for line in table.read_text().splitlines())
+    return next(int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:")

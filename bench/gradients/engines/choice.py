@@ -1,0 +1,208 @@
+"""Which engine: the loop, or one that was tried on a batch and gave the same, until a step does what that cannot."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import lightning
+import torch
+from torch import Tensor
+
+from bench.errors import InputError
+from bench.gradients.batches import Shards
+from bench.gradients.buffers import WorkerBuffers
+from bench.gradients.engines.base import Engine, RowGradients, Step, WorkerGradients
+from bench.gradients.engines.joint import JointEngine
+from bench.gradients.engines.loop import LoopEngine
+from bench.gradients.engines.vmap import VmapEngine
+from bench.gradients.layout import Layout
+from bench.gradients.randomness import Drawing, lent
+from bench.gradients.traces import Notes, Traces, logging_replaced
+from bench.kernels.noise import Noise
+
+EngineName = Literal["auto", "loop", "joint", "vmap"]
+ENGINES: dict[str, type[Engine]] = {"loop": LoopEngine, "joint": JointEngine, "vmap": VmapEngine}
+HALF_TOLERANCE = 0.25  # of engines in half precision, which moves the gradient of a ResNet20 by a tenth itself
+
+
+def make_engine(name: str, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in ENGINES:
+        raise InputError(f"engine: {name!r}; one of {', '.join(get_args(EngineName))} is needed")
+    return ENGINES[name](module, layout, buffers)
+
+
+class FallingBack(Engine):
+    """An engine that was chosen by a trial, and the loop for good once a step does what that cannot.
+
+    Such a pass is undone, and taken again by the loop. On a CPU the gradients are the same to the bit, or the engine
+    would not have been chosen, so that workers in other processes need not repeat theirs: they take the loop from the
+    next round on.
+
+    Args:
+        name: of the engine that was chosen.
+        module, layout, buffers: as of any engine.
+
+    Attributes:
+        name: of the engine that runs now.
+    """
+
+    def __init__(self, name: str, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers) -> None:
+        super().__init__(module, layout, buffers)
+        self.loop = LoopEngine(module, layout, buffers)
+        self.chosen = self.loop if name == "loop" else make_engine(name, module, layout, buffers)
+        self.name = name
+        self.chosen.unreached = self.loop.unreached = self.unreached
+
+    def fall_back(self) -> None:
+        """Take the loop from now on."""
+        self.name = "loop"
+        self.chosen = self.loop
+        if self.layout.vector.device.type == "cuda":
+            torch.cuda.empty_cache()  # it may have run out of memory, of which the loop takes less
+
+    def gradients(
+        self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
+    ) -> WorkerGradients:
+        if self.chosen is not self.loop:
+            traces, drawing, before = Traces(self.module), Drawing(), self.buffers.snapshot()
+            try:
+                with logging_replaced(self.module, notes := Notes()):
+                    gradients = self.chosen.gradients(step, shards, noise, parameters)
+                if not traces.hold_tracers() and not drawing.happened():
+                    notes.emit(self.module)
+                    return gradients
+            except Exception:  # whatever a user's step does: the loop can, or shows the true error
+                pass
+            traces.undo()
+            drawing.take_back()
+            self.buffers.restore(before)
+            self.fall_back()
+        return self.loop.gradients(step, shards, noise, parameters)
+
+    def gradients_at(
+        self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
+    ) -> RowGradients:
+        if self.chosen is not self.loop:
+            drawing = Drawing()
+            try:
+                return self.chosen.gradients_at(parameters, rows, step, shards, noise)
+            except Exception:
+                drawing.take_back()
+                self.fall_back()
+        return self.loop.gradients_at(parameters, rows, step, shards, noise)
+
+
+class Trial:
+    """A batch on which engines are tried, leaving nothing behind.
+
+    Args:
+        module, layout, buffers: as of an engine.
+        step, shards, noise: as of `Engine.gradients`.
+        exact: whether steps compute in single precision throughout.
+    """
+
+    def __init__(
+        self,
+        module: lightning.LightningModule,
+        layout: Layout,
+        buffers: WorkerBuffers,
+        step: Step,
+        shards: Shards,
+        noise: Sequence[Noise],
+        exact: bool = True,
+    ) -> None:
+        self.module = module
+        self.layout = layout
+        self.buffers = buffers
+        self.step = step
+        self.shards = shards
+        self.noise = noise
+        self.exact = exact
+
+    def choose(self) -> str:
+        """The name of an engine that gives what the loop gives.
+
+        On the CPU, one with the same bits in every world, and the loop's; on an accelerator, the fastest on this batch
+        that gives the same within its tolerance.
+        """
+        if self.layout.vector.device.type == "cpu":
+            joint = JointEngine(self.module, self.layout, self.buffers)
+            return "joint" if joint.is_exact() and self.agrees(joint, to_the_bit=True) else "loop"
+        agreeing = [name for name in ("joint", "vmap") if self.agrees(self._engine(name))]
+        return min(["loop", *agreeing], key=lambda name: self.seconds(self._engine(name)))
+
+    def agrees(self, engine: Engine, to_the_bit: bool = False) -> bool:
+        """Whether an engine's losses, gradients and buffers are the loop's, but for rounding.
+
+        Args:
+            engine: to be tried.
+            to_the_bit: whether gradients must be, without rounding.
+        """
+        try:
+            tried = self._run(engine)
+        except Exception:  # whatever a user's step does that vmap cannot: the loop can, or shows the true error
+            return False
+        if tried is None:
+            return False
+        reference = self._run(self._engine("loop"))
+        assert reference is not None
+        tolerance = engine.tolerance if self.exact else HALF_TOLERANCE
+        return tried.keys() == reference.keys() and all(
+            _alike(tried[name], expected, 0.0 if to_the_bit and name == "gradients" else tolerance)
+            for name, expected in reference.items()
+        )
+
+    def seconds(self, engine: Engine) -> float:
+        """How long an engine takes for all gradients of this batch, written out, once warm."""
+        device = self.layout.vector.device
+
+        def now() -> float:
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+            return time.perf_counter()
+
+        started = 0.0
+        for _ in range(3):
+            started = now()
+            self._run(engine)
+        return now() - started
+
+    def _engine(self, name: str) -> Engine:
+        return make_engine(name, self.module, self.layout, self.buffers)
+
+    def _run(self, engine: Engine) -> dict[str, Any] | None:
+        """Losses, gradients, and buffers that moved, a row a worker; None where the step kept a tensor of vmap's."""
+        traces = Traces(self.module)
+        try:
+            with (
+                lent(self.layout.vector.device),
+                self.buffers.undone(thorough=True),
+                logging_replaced(self.module, Notes()),
+            ):
+                drawing = Drawing()
+                gradients = engine.gradients(self.step, self.shards, self.noise)
+                dense = gradients.dense(torch.arange(len(self.noise)))
+                if not isinstance(engine, LoopEngine) and (traces.hold_tracers() or drawing.happened()):
+                    return None
+                moved = self.buffers.local(list(self.buffers.rows))
+            return {**moved, "losses": gradients.losses, "gradients": dense}
+        finally:
+            traces.undo()
+
+
+def _alike(tried: Sequence[Any], expected: Sequence[Any], tolerance: float) -> bool:
+    """Whether rows differ by no more than a fraction of their length."""
+    for row, wanted in zip(tried, expected, strict=True):
+        if row is None or wanted is None or row.shape != wanted.shape or not wanted.is_floating_point():
+            if not (row is wanted or (row is not None and wanted is not None and torch.equal(row, wanted))):
+                return False
+            continue
+        distance = (row - wanted).norm()
+        if not (distance <= tolerance * wanted.norm() or distance.isnan()):  # what is broken shows in the round
+            return False
+    return True

@@ -1,0 +1,138 @@
+"""What layers note of a pass of all workers: the factors of its gradients.
+
+The gradient of a linear layer is a sum of outer products, δᵀx over the samples of a worker; that of a convolution is a
+sum over pixels, too. Inputs x and output gradients δ are enough, and a gradient is written only where it is read. A
+lazy rule needs just ‖δᵀx − δ'ᵀx'‖², which small Gram matrices give without writing either. Factors may be in half
+precision; sums over them are not.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.kernels.alignment import aligned
+from bench.kernels.sums import wide
+
+Views = Sequence[Tensor]
+"""The parts of a vector (d,), each in its parameter's shape."""
+
+
+class Layer(ABC):
+    """A layer's part in a pass of R workers.
+
+    Attributes:
+        slots: the places of its parameters among the layout's.
+        delta: (R, …) what came backward.
+    """
+
+    slots: tuple[int, ...]
+    delta: Tensor
+
+    @abstractmethod
+    def write(self, row: int, views: Views) -> None:
+        """Write one worker's gradient into its places, in a vector that begins a cache line."""
+
+    @abstractmethod
+    def squared_distance(self, row: int, other: Any, other_row: int) -> Tensor:
+        """‖g − g'‖² between a worker's gradient here and one in another pass of the same layer."""
+
+    def finite(self) -> Tensor:
+        """(R,) bool: whether what came backward is free of NaN and infinity. An input that is not shows in the loss."""
+        return self.delta.reshape(len(self.delta), -1).isfinite().all(dim=1)
+
+
+@dataclass
+class Tape:
+    """One pass. `places`: parameter id -> slot; `groups`: which rows use which values of the parameters."""
+
+    places: dict[int, int]
+    groups: list[tuple[slice, Views]]
+    layers: list[Layer] = field(default_factory=list)
+
+
+@dataclass
+class Linear(Layer):
+    """y = xWᵀ + b. x: (R, N, in). delta: (R, N, out)."""
+
+    slots: tuple[int, ...]
+    x: Tensor
+    delta: Tensor
+
+    def write(self, row: int, views: Views) -> None:
+        weight, *bias = self.slots
+        x, delta = aligned(self.x[row]), aligned(self.delta[row])
+        if delta.dtype == views[weight].dtype:
+            torch.mm(delta.T, x, out=views[weight])
+        else:
+            views[weight].copy_(torch.mm(delta.T, x))
+        for slot in bias:
+            torch.sum(delta, 0, dtype=views[slot].dtype, out=views[slot])
+
+    def squared_distance(self, row: int, other: "Linear", other_row: int) -> Tensor:
+        # δᵀx − δ'ᵀx' = (δ − δ')ᵀx + δ'ᵀ(x − x'): no small difference of large products.
+        x, theirs = aligned(wide(self.x[row])), wide(other.delta[other_row])
+        delta, num_samples = wide(self.delta[row]) - theirs, len(x)
+        if (dx := x - other.x[other_row]).any():
+            x, delta = torch.cat([x, dx]), torch.cat([delta, theirs])
+        gram = torch.mm(x, x.T)
+        if len(self.slots) == 2:
+            gram[:num_samples, :num_samples] += 1  # a bias is a weight whose x is 1, and whose x − x' is 0
+        return gram.mul_(torch.mm(delta, delta.T)).sum()
+
+
+@dataclass
+class Convolution(Layer):
+    """x: (R, B, C, H, W). delta: (R, B, C', H', W'). weight: any of its shape. geometry: conv2d's last arguments."""
+
+    slots: tuple[int, ...]
+    x: Tensor
+    delta: Tensor
+    weight: Tensor
+    geometry: tuple[Any, ...]
+
+    def write(self, row: int, views: Views) -> None:
+        for slot, part in zip(self.slots, self._gradient(self.x[row], self.delta[row]), strict=True):
+            views[slot].copy_(part)
+
+    def squared_distance(self, row: int, other: "Convolution", other_row: int) -> Tensor:
+        # As above: the gradient of a batch twice as long is the difference.
+        x, delta, theirs = self.x[row], self.delta[row], other.delta[other_row]
+        x, delta = torch.cat([x, x - other.x[other_row]]), torch.cat([delta - theirs, theirs])
+        weight, *bias = self._gradient(x, delta)
+        distance = wide(weight).square().sum()
+        for _ in bias:  # to which x − x' gives nothing
+            distance += (wide(self.delta[row]) - theirs).sum(dim=(0, 2, 3)).square().sum()
+        return distance
+
+    def _gradient(self, x: Tensor, delta: Tensor) -> list[Tensor]:
+        with_bias = len(self.slots) == 2
+        _, weight, bias = convolution_backward(x, delta, self.weight, self.geometry, (False, True, with_bias))
+        return [weight, bias] if with_bias else [weight]
+
+
+@dataclass
+class Loose(Layer):
+    """A parameter of no layer above, of which every worker had a copy. delta: (R, …), its gradient."""
+
+    slots: tuple[int, ...]
+    delta: Tensor
+
+    def write(self, row: int, views: Views) -> None:
+        views[self.slots[0]].copy_(self.delta[row])
+
+    def squared_distance(self, row: int, other: "Loose", other_row: int) -> Tensor:
+        return (self.delta[row] - other.delta[other_row]).square().sum()
+
+
+def convolution_backward(
+    x: Tensor, delta: Tensor, weight: Tensor, geometry: tuple[Any, ...], mask: tuple[bool, bool, bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a convolution's input, weight and bias: those that the mask asks for."""
+    stride, padding, dilation, groups = geometry
+    return torch.ops.aten.convolution_backward(
+        delta, x, weight, [weight.shape[0]], stride, padding, dilation, False, [0, 0], groups, mask
+    )

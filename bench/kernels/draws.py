@@ -1,0 +1,172 @@
+"""A random number for every entry of a vector: a hash of a key and the entry's position.
+
+Nothing is drawn one after another, so any order, block or device gives the same numbers, and a pass over a vector
+draws while it reads (the idea of Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011). The
+hash has the shape of MurmurHash3's finisher, half of the key let in before its first round, half after it.
+
+Compiled for float32 on the CPU; other tensors go through torch operations that give the same.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.kernels.passes import is_compiled
+
+Key = tuple[int, int]
+"""Two numbers below 2³², as `Noise.key` gives them."""
+
+FIRST, SECOND, THIRD = 0x7FEB352D, 0x846CA68B, 0x9E3779B1
+STEP = 2.0**-31
+BLOCK = 256  # entries decided on before the chosen among them are written
+
+_32 = np.uint32
+
+
+@numba.njit(inline="always")
+def hashed(position: Any, low: Any, high: Any) -> Any:
+    """32 random bits of an entry."""
+    x = _32(_32(position) ^ low)
+    x = _32(x ^ _32(x >> _32(16)))
+    x = _32(x * _32(FIRST))
+    x = _32(x ^ _32(x >> _32(15)))
+    x = _32(x ^ high)
+    x = _32(x ^ _32(x >> _32(16)))
+    x = _32(x * _32(SECOND))
+    x = _32(x ^ _32(x >> _32(15)))
+    x = _32(x * _32(THIRD))
+    return _32(x ^ _32(x >> _32(16)))
+
+
+@numba.njit(inline="always")
+def uniform(position: Any, low: Any, high: Any) -> Any:
+    """The number of an entry, float32 in (0, 1], in steps of 2⁻³¹ where they are that fine."""
+    return (np.float32(np.int32(hashed(position, low, high) >> _32(1))) + np.float32(0.5)) * np.float32(STEP)
+
+
+def hashes(key: Key, num_entries: int, device: torch.device, start: int = 0) -> Tensor:
+    """(n,) int64: `hashed` of n entries from `start` on, in torch operations."""
+    low, high = key
+    x = torch.arange(start, start + num_entries, device=device) ^ low
+    x = _times(x ^ (x >> 16), FIRST)
+    x = x ^ (x >> 15) ^ high
+    x = _times(x ^ (x >> 16), SECOND)
+    x = _times(x ^ (x >> 15), THIRD)
+    return x ^ (x >> 16)
+
+
+def uniforms(key: Key, num_entries: int, device: torch.device, start: int = 0) -> Tensor:
+    """(n,) float32: `uniform` of n entries from `start` on, in torch operations."""
+    return ((hashes(key, num_entries, device, start) >> 1).float() + 0.5) * STEP
+
+
+def chosen(x: Tensor, scale: float, key: Key, start: int = 0) -> Tensor:
+    """Positions of the entries that are drawn, each with probability min(|x_i| / scale, 1): (n,) -> (k,), ascending.
+
+    Args:
+        x: a part of a vector. A zero is never drawn, an entry of at least `scale` always.
+        scale: at least 0.
+        key: of the draws.
+        start: where in the vector the part begins; positions count from the part's own beginning.
+    """
+    if not is_compiled(x):
+        magnitudes = x.abs()
+        numbers = uniforms(key, len(x), x.device, start)
+        return ((magnitudes >= numbers * scale) & (magnitudes > 0)).nonzero()[:, 0]
+    positions = np.empty(len(x) + 1, np.int64)  # of which only the pages that are written come to exist
+    count = _choose(x.numpy(), np.float32(scale), *_as_arguments(key), start, positions)
+    return torch.from_numpy(positions[:count].copy())
+
+
+def quantized(x: Tensor, norms: Tensor, bucket: int, num_levels: int, key: Key, start: int, out: Tensor) -> None:
+    """Write sign(x_i) l_i to `out`, l_i being s|x_i| / ‖x‖ rounded up or down at random, right on average.
+
+    Args:
+        x: (n,) a part of a vector.
+        norms: (⌈n / bucket⌉,) of the buckets of this part; an entry of larger magnitude counts as of this.
+        bucket: entries in each, but for the last.
+        num_levels: s.
+        key: of the draws.
+        start: where in the vector the part begins.
+        out: (n,) integers.
+    """
+    if is_compiled(x):
+        arrays = x.detach().numpy(), norms.numpy(), bucket, np.float32(num_levels)
+        _quantize(*arrays, *_as_arguments(key), start, out.numpy())
+        return
+    norm = norms.where(norms > 0, 1).repeat_interleave(bucket)[: len(x)]
+    ratio = torch.minimum(x.abs(), norm) / norm * num_levels
+    level = ratio.floor()
+    level += uniforms(key, len(x), x.device, start) <= ratio - level
+    out.copy_(level.copysign(x))
+
+
+def powers(x: Tensor, key: Key, out: Tensor) -> None:
+    """Write e to `out`, 2^(e − 127) being one of the powers of two around |x_i|, right on average; 0 where x_i is 0.
+
+    A random number of as many bits is added to the mantissa, and what it carries over counts.
+
+    Args:
+        x: (n,) float32. Beyond 2¹²⁷, the largest power, entries become that.
+        key: of the draws.
+        out: (n,) uint8.
+    """
+    if is_compiled(x):
+        _powers(x.detach().numpy().view(np.int32), *_as_arguments(key), out.numpy())
+        return
+    magnitudes = x.view(torch.int32).long() & 0x7FFFFFFF
+    out.copy_(((magnitudes + (hashes(key, len(x), x.device) >> 9)) >> 23).clamp_(max=254))
+
+
+def _as_arguments(key: Key) -> tuple[np.uint32, np.uint32]:
+    return _32(key[0]), _32(key[1])
+
+
+@numba.njit(nogil=True, cache=True)
+def _choose(x: np.ndarray, scale: Any, low: Any, high: Any, start: int, positions: np.ndarray) -> Any:
+    flags = np.zeros(BLOCK, np.uint8)
+    eights = flags.view(np.uint64)  # most of them zero, and passed over at once
+    count = 0
+    for first in range(0, x.size, BLOCK):
+        part = x[first : min(first + BLOCK, x.size)]
+        for i in range(part.size):
+            magnitude = abs(part[i])
+            flags[i] = (magnitude >= uniform(start + first + i, low, high) * scale) & (magnitude > 0)
+        flags[part.size :] = 0
+        for e in range(eights.size):
+            if eights[e]:
+                for i in range(8 * e, 8 * e + 8):  # written whether or not it counts, which a processor need not guess
+                    positions[count] = first + i
+                    count += np.int64(flags[i])
+    return count
+
+
+@numba.njit(nogil=True, cache=True)
+def _quantize(
+    x: np.ndarray, norms: np.ndarray, bucket: int, num_levels: Any, low: Any, high: Any, start: int, out: np.ndarray
+) -> None:
+    for b in range(norms.size):
+        first = b * bucket
+        part = x[first : min(first + bucket, x.size)]
+        levels = out[first : first + part.size]
+        norm = norms[b] if norms[b] > 0 else np.float32(1)
+        for i in range(part.size):
+            ratio = min(abs(part[i]), norm) / norm * num_levels
+            level = np.int32(ratio)
+            level += np.int32(uniform(start + first + i, low, high) <= ratio - np.float32(level))
+            levels[i] = -level if part[i] < 0 else level
+
+
+@numba.njit(nogil=True, cache=True)
+def _powers(x: np.ndarray, low: Any, high: Any, out: np.ndarray) -> None:
+    for i in range(x.size):
+        carried = _32(_32(x[i] & np.int32(0x7FFFFFFF)) + _32(hashed(i, low, high) >> _32(9)))
+        out[i] = min(_32(carried >> _32(23)), _32(254))
+
+
+def _times(x: Tensor, factor: int) -> Tensor:
+    """The product modulo 2³² of integers below it; int64 wraps, and keeps the low bits."""
+    return (x * factor) & 0xFFFFFFFF

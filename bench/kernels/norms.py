@@ -1,0 +1,50 @@
+"""Norms of consecutive buckets of a vector: L2, or the largest magnitude. Compiled for float32 on the CPU."""
+
+from typing import Literal
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.kernels.passes import MAGNITUDE, is_compiled
+
+Norm = Literal["l2", "max"]
+
+
+def norms(x: Tensor, bucket: int, kind: Norm) -> Tensor:
+    """(n,) -> (⌈n / bucket⌉,), NaN or infinite where a bucket holds such an entry.
+
+    L2 norms are added up in double precision, in which the square of no float32 is too large or too small.
+    """
+    if is_compiled(x):
+        out = torch.empty(-(-len(x) // bucket))
+        if kind == "max":
+            _largest(x.detach().view(torch.int32).numpy(), bucket, out.view(torch.int32).numpy())
+        else:
+            _lengths(x.detach().numpy(), bucket, out.numpy())
+        return out
+    rows = torch.nn.functional.pad(x, (0, -len(x) % bucket)).view(-1, bucket)
+    return rows.abs().amax(dim=1) if kind == "max" else rows.double().norm(dim=1).to(x)
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # sums in any order, several at a time
+def _lengths(x: np.ndarray, bucket: int, out: np.ndarray) -> None:
+    for b in range(out.size):
+        part = x[b * bucket : min((b + 1) * bucket, x.size)]
+        total = 0.0
+        for i in range(part.size):
+            value = np.float64(part[i])
+            total += value * value
+        out[b] = np.sqrt(total)
+
+
+@numba.njit(nogil=True, cache=True)
+def _largest(bits: np.ndarray, bucket: int, out: np.ndarray) -> None:
+    """As integers, whose order is that of the floats' magnitudes; NaN comes out on top."""
+    for b in range(out.size):
+        part = bits[b * bucket : min((b + 1) * bucket, bits.size)]
+        largest = np.int32(0)
+        for i in range(part.size):
+            largest = max(largest, part[i] & MAGNITUDE)
+        out[b] = largest

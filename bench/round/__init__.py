@@ -1,0 +1,1 @@
+"""One round of M workers and their server. Read `cohort.py` first."""

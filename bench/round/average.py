@@ -1,0 +1,36 @@
+"""The mean of all workers' vectors, outside of any round: what SVRG's anchors are made of."""
+
+import numpy as np
+from torch import Tensor
+
+from bench.collectives.report import Report
+from bench.errors import NonFiniteError
+from bench.round.cohort import Cohort
+from bench.wire.dense import DenseMessage
+
+
+def average(cohort: Cohort, rows: Tensor, num_backwards: int) -> Tensor:
+    """Gradients (L, d) of the local workers -> the mean (d,) of all M, sent dense and accounted for.
+
+    Args:
+        cohort: the workers.
+        rows: their gradients.
+        num_backwards: passes that each worker took for its own.
+
+    Raises:
+        NonFiniteError: a worker's gradient is NaN or infinite. In every process alike.
+    """
+    message, num_rows, ledger = DenseMessage(rows), len(rows), cohort.ledger
+    (num_bits,), everyone = message.num_bits[:1].tolist(), np.ones(num_rows, bool)
+    bits, broken = np.full(num_rows, num_bits), ~message.finite().cpu().numpy()
+    passes = np.full(num_rows, num_backwards)
+    unknown, none = np.full(num_rows, np.nan), np.zeros(num_rows, np.int64)
+    report = Report(everyone, bits, bits, none, passes, broken, none > 0, *[unknown] * 6)
+    arrived = cohort.world.exchange(report, message, message, ledger.rounds)
+    if arrived.report.broken.any():
+        ranks = ", ".join(map(str, np.flatnonzero(arrived.report.broken)))
+        raise NonFiniteError(f"round {ledger.rounds}: worker {ranks}: its full gradient is not finite")
+    assert arrived.messages is not None
+    modelled_s = cohort.link.seconds(arrived.report.num_bits.tolist(), num_bits)
+    ledger.charge(arrived.report, num_bits, 0, modelled_s, arrived.measured_s)
+    return arrived.messages.sum() / cohort.world.size

@@ -1,0 +1,83 @@
+"""The account of a run."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.collectives.report import Report
+from bench.link import LinkModel
+from bench.wire.message import Message
+
+
+@dataclass
+class Ledger:
+    """Totals since the first round, over all M workers.
+
+    Attributes:
+        rounds: server updates.
+        uploads: workers sending once.
+        skips: of each worker, rounds in which it sent nothing.
+        uplink_bits: what crossed from workers: values, positions, lengths.
+        uplink_bits_paper: the same as the method's own paper counts it.
+        downlink_bits: the server's broadcasts, counted once a round however many listen.
+        control_bits: a worker's one-bit word a round on whether it uploads, where it may skip.
+        num_backwards: backward passes; lazy rules take more than one a worker and round.
+        modelled_s: seconds on the modelled link.
+        measured_s: seconds that messages took on a real link; 0 in a simulation.
+        downlink: the code of the broadcasts: "dense", "sign" (one bit an entry), "ternary" and so on.
+    """
+
+    rounds: int = 0
+    uploads: int = 0
+    skips: list[int] = field(default_factory=list)
+    uplink_bits: int = 0
+    uplink_bits_paper: int = 0
+    downlink_bits: int = 0
+    control_bits: int = 0
+    num_backwards: int = 0
+    modelled_s: float = 0.0
+    measured_s: float = 0.0
+    downlink: str = ""
+
+    def record(
+        self, report: Report, answer: Message, link: LinkModel, offer_bits: int, may_skip: bool, measured_s: float
+    ) -> None:
+        """Add one round.
+
+        Args:
+            report: of all M workers.
+            answer: the server's, one row.
+            link: the network whose seconds are modelled.
+            offer_bits: what each uploader told the others before it compressed, and they it; in `report`, too.
+            may_skip: whether workers say in each round if they upload.
+            measured_s: seconds in transit.
+        """
+        num_workers = len(report.uploaded)
+        self.downlink = answer.kind
+        self.rounds += 1
+        so_far = self.skips or [0] * num_workers
+        self.skips = [n + (not sent) for n, sent in zip(so_far, report.uploaded.tolist(), strict=True)]
+        offered, downlink_bits = offer_bits * report.uploaded, int(answer.num_bits)
+        modelled_s = link.seconds((report.num_bits - offered).tolist(), downlink_bits)
+        if offered.any():  # an exchange of its own
+            modelled_s += link.seconds(offered.tolist(), offer_bits)
+            downlink_bits += offer_bits
+        self.charge(report, downlink_bits, num_workers * may_skip, modelled_s, measured_s)
+
+    def charge(
+        self, report: Report, downlink_bits: int, control_bits: int, modelled_s: float, measured_s: float
+    ) -> None:
+        """Add what one exchange cost, of a round or outside of any."""
+        self.uploads += int(report.uploaded.sum())
+        self.uplink_bits += int(report.num_bits.sum())
+        self.uplink_bits_paper += int(report.num_bits_paper.sum())
+        self.downlink_bits += downlink_bits
+        self.control_bits += control_bits
+        self.num_backwards += int(report.num_backwards.sum())
+        self.modelled_s += modelled_s
+        self.measured_s += measured_s
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict) -> None:
+        self.__dict__.update(state)

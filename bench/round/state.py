@@ -1,0 +1,38 @@
+"""What a checkpoint holds of a cohort: the same in every process and every world, tensors and numbers only."""
+
+from bench.errors import InputError
+from bench.round.cohort import Cohort
+from bench.round.rates import LaggedRate
+from bench.round.written import refuse_other
+
+
+def state_of(cohort: Cohort) -> dict[str, object]:
+    """The state of all M workers and their server. All processes take part."""
+    world, workers = cohort.world, cohort.workers.state_dict()
+    rows = world.gather_rows(workers["rows"])
+    snapshots = {t: v for process in world.gather(workers["snapshots"]) for t, v in process.items()}
+    return {
+        "algorithm": repr(cohort.algorithm),
+        "adversary": repr(cohort.adversary),
+        "num_workers": world.size,
+        "workers": {**workers, "rows": rows, "snapshots": snapshots},
+        "server": cohort.server.state_dict(),
+        "lagged_rate": vars(cohort.lagged_rate),
+        "ledger": cohort.ledger.state_dict(),
+    }
+
+
+def restore(cohort: Cohort, state: dict) -> None:
+    """Go on from `state_of`, in whichever world it was written.
+
+    Raises:
+        InputError: it was written by another recipe, other workers or another adversary.
+    """
+    if state["num_workers"] != cohort.world.size:
+        raise InputError(f"workers: {cohort.world.size}; the checkpoint holds {state['num_workers']}")
+    for name in ("algorithm", "adversary"):
+        refuse_other(name, getattr(cohort, name), state[name])
+    cohort.workers.load_state_dict(state["workers"])
+    cohort.server.load_state_dict(state["server"])
+    cohort.lagged_rate = LaggedRate(**state["lagged_rate"])
+    cohort.ledger.load_state_dict(state["ledger"])

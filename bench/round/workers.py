@@ -1,0 +1,215 @@
+"""The workers of this process: what each keeps from round to round, and how its gradient becomes its message."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.adversary import Adversary
+from bench.algorithm import Algorithm
+from bench.collectives.report import Report
+from bench.compressors import Compressor
+from bench.compressors.base import Maximum, Segments
+from bench.gradients.engines import WorkerGradients
+from bench.kernels.noise import Noise
+from bench.round.gauges import Gauges, Measured
+from bench.round.rates import Rate
+from bench.rules.past import Past
+from bench.wire.dense import GradientMessage
+from bench.wire.message import Message, concatenate
+
+
+@dataclass
+class Sent:
+    """What the local workers send in a round.
+
+    Attributes:
+        uploaded: (L,) bool.
+        message: a row an uploader, None if there is none.
+        gauges: what the round was like.
+        agreement_s: seconds that workers took to agree on how to compress.
+    """
+
+    uploaded: np.ndarray
+    message: Message | None
+    gauges: Gauges
+    agreement_s: float
+
+
+class Workers:
+    """Rows of state for L workers.
+
+    Args:
+        algorithm: the recipe.
+        adversary: what Byzantine workers do, if there are any.
+        ranks: of the L workers among all M.
+        num_workers: M.
+        segments: what compressors treat apart.
+        like: a vector (d,) of the parameters' dtype and device.
+        seed: of what compressors and adversaries draw, together with round and rank.
+
+    Attributes:
+        kept: (L, n, d) what the feedback keeps: errors, accumulators, momenta.
+        past: what the upload rule goes by.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        adversary: Adversary | None,
+        ranks: Sequence[int],
+        num_workers: int,
+        segments: Segments,
+        like: Tensor,
+        seed: int,
+    ) -> None:
+        self.algorithm = algorithm
+        self.adversary = adversary
+        self.ranks = tuple(ranks)
+        self.num_workers = num_workers
+        self.segments = segments
+        self.like = like
+        self.seed = seed
+        self.kept = like.new_zeros(len(ranks), algorithm.feedback.num_vectors, like.numel())
+        self.past = Past(algorithm.rule.memory(len(ranks), like), len(ranks))
+        self.offer_bits = algorithm.compressor.offer_bits(segments, like)
+        self._workspace = torch.empty_like(like)[None]  # kept: fresh pages cost as much as the numbers in them
+
+    def stand(self, rate: Rate) -> Tensor | slice | None:
+        """The entries that are sent as 0, and whose errors wait, since their learning rate is 0; None if none are."""
+        return rate.zeros if self.algorithm.units == "update" else None
+
+    def send(
+        self,
+        gradients: WorkerGradients,
+        uploaded: Tensor,
+        rate: Rate,
+        compressor: Compressor,
+        round: int,
+        maximum: Maximum,
+        gauged: bool,
+    ) -> Sent:
+        """The uploaders' messages; what they keep moves on. Those who skip stand still.
+
+        Args:
+            gradients: of all L.
+            uploaded: (L,) bool.
+            rate: γ.
+            compressor: of this round.
+            round: t.
+            maximum: how processes agree on the largest of what they offer.
+            gauged: whether to measure what the round is like.
+        """
+        rows = uploaded.nonzero()[:, 0]
+        gauges = Measured(gradients) if gauged else Gauges(gradients)
+        if self.algorithm.sends_gradients and self.adversary is None:
+            message = GradientMessage(gradients, rows, self.like) if len(rows) else None
+            if message is not None:
+                gauges.sent_as_they_are(rows, message)
+            return Sent(uploaded.numpy(), message, gauges, 0.0)
+        vectors = partial(self._vector, gradients, rate)
+        compress, agreement_s = compressor.agree(map(vectors, rows.tolist()), self.segments, self.like, maximum)
+        if compressor.agrees and self.algorithm.feedback.in_place:  # compensated just now
+            vectors = self.kept[:, :1].__getitem__
+        standing = self.stand(rate)
+        messages = []
+        for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
+            waiting = None
+            if standing is not None:  # to the compressor those entries are 0
+                waiting = self.kept[row, :, standing].clone()
+                self.kept[row, :, standing] = 0
+            x, noise = vectors(row), Noise(self.seed, round, self.ranks[row])
+            message = compress(x, self.segments, [noise])
+            messages.append(self._corrupted(x, message, compress, noise))
+            gauges.compressed(row, x, message)
+            self.algorithm.feedback.settle(self.kept[row], message)
+            if waiting is not None:
+                self.kept[row, :, standing] = waiting
+        return Sent(uploaded.numpy(), concatenate(messages) if messages else None, gauges, agreement_s)
+
+    def would_send(
+        self, gradients: WorkerGradients, rate: Rate, compressor: Compressor, round: int, row: int
+    ) -> tuple[Tensor, Tensor]:
+        """‖C(x)‖² and ‖x − C(x)‖² of what one worker would send."""
+        x = self._vector(gradients, rate, row)
+        message = compressor.compress(x, self.segments, [Noise(self.seed, round, self.ranks[row])])
+        return message.dense().square().sum(), message.subtract_from(x.clone()).square().sum()
+
+    def report(self, sent: Sent, losses: Tensor, num_backwards: Tensor, rate: Rate, fell_back: bool) -> Report:
+        """What the local workers tell of a round.
+
+        Args:
+            sent: what `send` gave.
+            losses: (L,).
+            num_backwards: (L,) backward passes.
+            rate: γ.
+            fell_back: whether this process goes on with the loop for its engine.
+        """
+        rows, num_rows, gauges = sent.uploaded, len(sent.uploaded), sent.gauges
+        num_bits, num_bits_paper, num_bytes = np.zeros((3, num_rows), np.int64)
+        broken = ~np.isfinite(loss := losses.double().cpu().numpy())
+        if sent.message is not None:
+            num_bits[rows] = sent.message.num_bits.cpu() + self.offer_bits
+            num_bits_paper[rows] = self.algorithm.compressor.num_bits_paper(sent.message).cpu() + self.offer_bits
+            broken[rows] |= ~sent.message.finite().cpu().numpy()
+        return Report(
+            uploaded=rows,
+            num_bits=num_bits,
+            num_bits_paper=num_bits_paper,
+            num_bytes=num_bytes,
+            num_backwards=num_backwards.numpy(),
+            broken=broken,
+            fell_back=np.full(num_rows, fell_back),
+            loss=loss,
+            learning_rate=np.full(num_rows, rate.fingerprint),
+            gradient_square=gauges.gradients,
+            input_square=gauges.inputs,
+            error_square=gauges.errors,
+            bound=gauges.bounds,
+        )
+
+    def _vector(self, gradients: WorkerGradients, rate: Rate, row: int) -> Tensor:
+        """(1, d): what the compressor sees of one worker."""
+        is_kept = self.algorithm.compressor.keeps_input
+        update = gradients.dense(torch.tensor([row]), out=None if is_kept else self._workspace)
+        if self.algorithm.units == "update":
+            update.mul_(rate.value)
+        return self.algorithm.feedback.compensate(update, self.kept[row])
+
+    def _corrupted(self, x: Tensor, message: Message, compress: Callable[..., Message], noise: Noise) -> Message:
+        """What is sent in the place of an honest message, made of (1, d)."""
+        if self.adversary is None or not self.adversary.controls(noise.rank, self.num_workers):
+            return message
+        honest = message.dense() if self.algorithm.compressor.repeats else x
+        return compress(self.adversary.corrupt(honest, noise), self.segments, [noise])
+
+    def state_dict(self) -> dict[str, Any]:
+        """On the CPU: under "rows" (L, …) by name, and what all workers have in common."""
+        past = self.past
+        rows = {
+            "upload_rounds": past.upload_rounds,
+            "sent_nothing": past.sent_nothing,
+            "kept": self.kept,
+            **past.memory,
+        }
+        return {
+            "rows": {name: t.cpu() for name, t in rows.items()},
+            "snapshots": {t: vector.cpu() for t, vector in past.snapshots.items()},
+            "movements": past.movements,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take the rows of this process's workers from the rows of all M."""
+        past, device = self.past, self.like.device
+        rows = {name: t[list(self.ranks)] for name, t in state["rows"].items()}
+        past.upload_rounds = rows.pop("upload_rounds")
+        past.sent_nothing = rows.pop("sent_nothing", past.sent_nothing)
+        self.kept = rows.pop("kept", self.kept).reshape(self.kept.shape).to(device)  # (L, d), or none, in old ones
+        past.memory = {name: t.to(device) for name, t in rows.items()}
+        needed = {*past.upload_rounds.tolist(), max(state["snapshots"], default=0)}
+        past.snapshots = {t: v.to(device) for t, v in state["snapshots"].items() if t in needed}
+        past.movements = list(state["movements"])

@@ -1,0 +1,199 @@
+"""What the suite hangs on a Trainer: the history of a run, its checkpoints, its progress bar."""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning import Callback, Trainer
+from tqdm.auto import tqdm
+
+from bench.errors import InputError, NonFiniteError
+from bench.runs.results import METRICS, Row, RunFolder, refuse_target, total_bits
+from bench.strategies.processes import CompressedDDPStrategy
+from bench.strategies.simulated import CompressedStrategy
+
+
+@contextlib.contextmanager
+def going_on(what: str, trouble: type[Exception] = OSError) -> Iterator[None]:
+    """What cannot be written, on a full disk say, is no reason to lose the run: the next may be."""
+    try:
+        yield
+    except trouble as error:
+        print(f"{what}: not written, the run goes on: {error}", file=sys.stderr)
+
+
+class History(Callback):
+    """Keeps a run's results folder: a row of the ledger at every evaluation, a summary at the end.
+
+    The rows go to the Trainer's loggers, too, but not with `self.log` a step, which costs 0.5 ms a round. A resumed run
+    tells its loggers what was before, for they may have begun anew.
+
+    Args:
+        folder: where to write.
+        config: what the folder is filed under, once all is well enough to start.
+        command: that makes this run, for the record.
+    """
+
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any], command: str) -> None:
+        self.folder = folder
+        self.config = config
+        self.command = command
+        self.rows: list[Row] = []
+        self.downlink = ""
+        self.loss_sum = 0.0
+        self.num_losses = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        interval, num_rounds = trainer.val_check_batch, trainer.estimated_stepping_batches
+        assert interval is not None
+        if not trainer.limit_val_batches:
+            raise InputError("trainer.limit_val_batches: 0; evaluations make the history, above 0 is needed")
+        if interval > num_rounds:
+            raise InputError(
+                f"trainer.val_check_interval: {interval}; at most {num_rounds} is allowed, the rounds of the run"
+            )
+        if self.rows:  # a resumed run may have been given another target
+            refuse_target(self.config["target"]["metric"], self.rows[-1])
+        if trainer.is_global_zero:
+            self.folder.write_config(self.config)
+            for logger in trainer.loggers:
+                with going_on("logger", Exception):
+                    logger.log_hyperparams(dict(self.config))
+            for row in self.rows:
+                self._log(trainer, row)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        strategy, interval = _strategy(trainer), trainer.val_check_batch
+        assert interval is not None
+        rounds = strategy.ledger.rounds if trainer.check_val_every_n_epoch is None else batch_idx
+        strategy.gauged = (rounds + 1) % interval == 0  # an evaluation follows
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.loss_sum += float(_strategy(trainer).last_report.loss.mean())
+        self.num_losses += 1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        strategy = _strategy(trainer)
+        ledger = strategy.ledger.state_dict()
+        self.downlink = ledger.pop("downlink")  # a word, not a count
+        row: Row = {"round": ledger.pop("rounds"), "epoch": trainer.current_epoch, **ledger}
+        if isinstance(strategy, CompressedStrategy):
+            row["measured_s"] = None  # a simulation has no link to measure
+        row["total_bits"] = total_bits(row)
+        before = self.rows[-1] if self.rows else dict.fromkeys(row, 0)
+        num_uploads = row["uploads"] - before["uploads"]
+        row["message_bits"] = (row["uplink_bits"] - before["uplink_bits"]) / num_uploads if num_uploads else None
+        for name in ("gradient_norm", "compression_error", "bits_over_bound"):
+            gauged = getattr(strategy.last_report, name)
+            row[name] = None if math.isnan(gauged) else gauged
+        row["train_loss"] = self.loss_sum / self.num_losses  # over the rounds since the last evaluation
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        samples = data.batch_size / (strategy.estimator.num_parts if strategy.estimator else 1)  # of a backward pass
+        row["data_passes"] = row["num_backwards"] * samples / len(data.train)
+        found = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        row |= {metric: found.get(metric) for metric in METRICS}
+        if not self.rows:
+            refuse_target(self.config["target"]["metric"], row)
+        self.rows.append(row)
+        self.loss_sum, self.num_losses = 0.0, 0
+        if trainer.is_global_zero:
+            with going_on("history.csv"):
+                self.folder.write_history(self.rows)
+            self._log(trainer, row)
+
+    def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._summarise()
+
+    def on_exception(self, trainer: Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero and isinstance(exception, NonFiniteError):  # to diverge is a result
+            self._summarise(diverged=str(exception))
+
+    def _summarise(self, **facts: Any) -> None:
+        self.folder.write_summary(self.rows, self.config["target"], self.command, downlink=self.downlink, **facts)
+
+    def _log(self, trainer: Trainer, row: Row) -> None:
+        for logger in trainer.loggers:
+            with going_on("logger", Exception):  # whatever its trouble, the row is in history.csv
+                logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
+
+    def state_dict(self) -> dict[str, Any]:
+        kept = ("rows", "downlink", "loss_sum", "num_losses")
+        return {name: getattr(self, name) for name in kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.__dict__.update(state_dict)
+        self.rows = list(self.rows)
+
+
+class Autosave(Callback):
+    """Saves the whole run now and then, so that a killed one loses a minute at most.
+
+    Args:
+        path: the checkpoint, replaced each time.
+        interval: the least time between two.
+    """
+
+    def __init__(self, path: Path, interval: timedelta) -> None:
+        self.path = path
+        self.interval_s = interval.total_seconds()
+
+    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        self.saved_at = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        due = time.monotonic() - self.saved_at >= self.interval_s
+        # All ranks save together or not at all.
+        if trainer.strategy.broadcast(due):
+            partial = self.path.with_suffix(".partial")
+            with going_on("checkpoint"):
+                try:
+                    trainer.save_checkpoint(partial)
+                except OSError:
+                    partial.unlink(missing_ok=True)
+                    trainer.strategy.barrier()  # the one that the others wait at
+                    raise
+                if trainer.is_global_zero:
+                    partial.replace(self.path)
+            self.saved_at = time.monotonic()
+
+
+class Progress(Callback):
+    """One bar for the run: rounds done, and the last evaluation. Silent where nobody watches a terminal."""
+
+    EVERY = 20  # rounds between two looks at the clock
+
+    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        name = _strategy(trainer).algorithm.name
+        hidden = None if trainer.is_global_zero else True  # None: hidden unless on a terminal
+        self.bar = tqdm(
+            desc=name, total=int(trainer.estimated_stepping_batches), unit="round", initial=trainer.global_step,
+            disable=hidden, leave=False, dynamic_ncols=True, file=sys.stdout,
+        )  # fmt: skip
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % self.EVERY == 0:
+            self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        found = {name: f"{trainer.callback_metrics[name]:.4g}" for name in METRICS if name in trainer.callback_metrics}
+        self.bar.set_postfix(found, refresh=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        self.bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def _strategy(trainer: Trainer) -> CompressedStrategy | CompressedDDPStrategy:
+    strategy = trainer.strategy
+    assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
+    return strategy

@@ -1,0 +1,352 @@
+"""The results store: one folder a run, `results/<experiment>/<label>/seed=<n>/`; the label is the algorithm's name
+unless a matrix tells several of its runs apart.
+
+    config.yaml     what was run; written first, and never again under another config
+    history.csv     a row an evaluation, rewritten as the run goes on
+    summary.json    the last row, the target, versions and the command; its presence means the run is complete, if only
+                    because it diverged, and then it says where
+    split.png       who held which samples
+    last.ckpt       where an interrupted run goes on; removed when it is complete
+    run.lock        held by the process that is at it
+    wandb.id        the W&B run that it is logged to, if it is
+
+Each file appears whole or not at all.
+"""
+
+import csv
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from filelock import FileLock, Timeout
+
+from bench.errors import InputError
+from bench.runs.renamed import RENAMED
+
+COLUMNS = (
+    "round",
+    "epoch",
+    "uploads",
+    "uplink_bits",
+    "uplink_bits_paper",
+    "downlink_bits",
+    "control_bits",
+    "total_bits",
+    "message_bits",
+    "skips",
+    "num_backwards",
+    "data_passes",
+    "modelled_s",
+    "measured_s",
+    "gradient_norm",
+    "compression_error",
+    "bits_over_bound",
+    "train_loss",
+    "test_accuracy",
+    "test_top5_accuracy",
+    "suboptimality",
+)
+"""Totals since the first round, and at that evaluation: `message_bits`, the mean size of an upload since the last
+evaluation; `skips`, of each worker; `gradient_norm` to `bits_over_bound` of that round (`bench.round.ledger.Report`);
+`train_loss`, the mean since the last evaluation. Empty where there is no such thing."""
+
+METRICS = COLUMNS[-3:]
+"""What an evaluation may find; None where the problem has no such thing."""
+
+FALLING = ("train_loss", "suboptimality")
+"""Metrics that are the better the smaller."""
+
+COSTS = ("round", "uploads", "uplink_bits", "total_bits", "modelled_s", "measured_s")
+"""What metrics are shown against, on W&B and on the page."""
+
+TARGET_COLUMNS = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s")
+PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
+
+LOADER = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # the same in C, where there is one: hundreds of configs are read
+
+Row = dict[str, Any]
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The results of one run."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, cfg: Any) -> Self:
+        """The folder of the run that a config describes.
+
+        Raises:
+            InputError: it has no name, or one that is no folder's.
+        """
+        for key in ("name", "label"):
+            if not (given := str(cfg[key] or "")).strip() or "/" in given or given in (".", ".."):
+                raise InputError(f"{key}: {cfg[key]!r}; results need one, a folder's name")
+        return cls(Path(cfg.results_dir) / str(cfg.name) / str(cfg.label) / f"seed={cfg.seed}")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "last.ckpt"
+
+    def checked_checkpoint(self) -> Path | None:
+        """Where the run goes on, if it was interrupted.
+
+        Raises:
+            InputError: the checkpoint is damaged.
+        """
+        if not self.checkpoint.exists():
+            return None
+        try:
+            with zipfile.ZipFile(self.checkpoint) as archive:
+                damaged = archive.testzip()
+        except zipfile.BadZipFile as error:
+            damaged = str(error)
+        if damaged:
+            raise InputError(f"{self.checkpoint}: damaged, remove it and the run begins anew: {damaged}")
+        return self.checkpoint
+
+    @property
+    def is_complete(self) -> bool:
+        return (self.path / "summary.json").exists()
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "run.lock"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process is at this run now."""
+        if not self.lock.exists():
+            return False
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of this run. The system lets go of it when a process dies, however it does.
+
+        Raises:
+            InputError: another process is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(timeout=1)  # who only looks whether it is held has it for an instant
+        except Timeout:
+            raise InputError(f"{self.path}: another process is at it; let it end, or choose another name=") from None
+        try:
+            yield
+        finally:
+            lock.release()
+            if self.is_complete or not self.files():
+                self.lock.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, as a rule; but a run that was refused leaves nothing
+                for folder in (self.path, *self.path.parents[:2]):
+                    folder.rmdir()
+
+    @property
+    def wandb_id(self) -> str | None:
+        """The W&B run that this run began."""
+        file = self.path / "wandb.id"
+        return file.read_text("utf-8").strip() if file.exists() else None
+
+    def write_wandb_id(self, wandb_id: str) -> None:
+        write_whole(self.path / "wandb.id", f"{wandb_id}\n")
+
+    def files(self) -> list[Path]:
+        """What is worth keeping."""
+        names = ("config.yaml", "history.csv", "summary.json", "split.png")
+        return [file for name in names if (file := self.path / name).exists()]
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Make sure that this folder, if it holds a run, holds one under this config, whatever its target.
+
+        Raises:
+            InputError: another config; the message names the keys that differ.
+        """
+        if not (self.path / "config.yaml").exists():
+            return
+        differing = differences(self.config(), config).items()
+        if others := {key: values for key, values in differing if not key.startswith("target.")}:
+            told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in others.items())
+            raise InputError(
+                f"{self.path}: written under another config: {told}; choose another name= or label=, or remove it"
+            )
+
+    def config(self) -> dict[str, Any]:
+        """What was run.
+
+        Raises:
+            InputError: the file holds no config.
+        """
+        file = self.path / "config.yaml"
+        with _readable(file):
+            if not isinstance(config := yaml.load(file.read_text("utf-8"), LOADER), dict):
+                raise ValueError("no config")
+            return config
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+    def write_history(self, rows: Sequence[Row]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list[str](COLUMNS), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "skips": " ".join(map(str, row.get("skips") or ()))} for row in rows)
+        write_whole(self.path / "history.csv", text.getvalue())
+
+    def history(self) -> list[Row]:
+        """The rows so far, none before the first evaluation. What an older version did not write is None.
+
+        Raises:
+            InputError: the file is damaged, has columns that this version does not know, or ends before its run did.
+        """
+        file = self.path / "history.csv"
+        if not file.exists():
+            return []
+        with _readable(file), file.open(encoding="utf-8", newline="") as lines:
+            found = csv.DictReader(lines)
+            if unknown := set(found.fieldnames or ()) - set(COLUMNS):
+                known = ", ".join(COLUMNS)
+                raise InputError(f"{file}: unknown column {', '.join(sorted(unknown))}; this version has {known}")
+            rows = [dict.fromkeys(COLUMNS) | {name: _cell(name, text) for name, text in row.items()} for row in found]
+        for row in rows:
+            if row["total_bits"] is None and row["uplink_bits"] is not None:
+                row["total_bits"] = total_bits(row)
+        end = rows[-1]["round"] if rows else None
+        if self.is_complete and end != (said := self.summary().get("round")):
+            raise InputError(f"{file}: ends at round {end}; summary.json says {said}, restore it or remove the run")
+        return rows
+
+    def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str, **facts: Any) -> None:
+        """Mark the run complete: the last row's figures, further facts about it, and what the target took."""
+        last: Row = dict.fromkeys(COLUMNS) | (rows[-1] if rows else {})
+        summary = {
+            **last,
+            **facts,
+            "target": target_reached(rows, target["metric"], target["value"]),
+            "versions": versions(),
+            "command": command,
+        }
+        self._write_summary(summary)
+        self.checkpoint.unlink(missing_ok=True)
+
+    def _write_summary(self, summary: Mapping[str, Any]) -> None:
+        write_whole(self.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+    def retarget(self, target: Mapping[str, Any]) -> None:
+        """Tell of a complete run what another target took.
+
+        Raises:
+            InputError: the history has no such metric; a file is damaged.
+        """
+        metric, value = target["metric"], target["value"]
+        summary = self.summary()
+        if (summary["target"]["metric"], summary["target"]["value"]) == (metric, value):
+            return
+        rows = self.history()
+        refuse_target(metric, rows[-1] if rows else None)
+        self.write_config(self.config() | {"target": dict(target)})
+        self._write_summary(summary | {"target": target_reached(rows, metric, value)})
+
+    def summary(self) -> dict[str, Any]:
+        """What it came to.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        file = self.path / "summary.json"
+        with _readable(file):
+            if not isinstance(summary := json.loads(file.read_text("utf-8")), dict):
+                raise ValueError("no summary")
+            return summary
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Name a file that does not hold what it should."""
+    try:
+        yield
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise InputError(f"{file}: damaged, restore it or remove the run: {' '.join(str(error).split())}") from error
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on besides its config."""
+    return {package: version(package) for package in PACKAGES}
+
+
+def total_bits(row: Row) -> int:
+    """All that crossed, both ways."""
+    return row["uplink_bits"] + row["downlink_bits"] + row["control_bits"]
+
+
+def refuse_target(metric: str, row: Row | None = None) -> None:
+    """Raise InputError where there is no such metric, or where a row of a history lacks it."""
+    known = sorted({*METRICS, *FALLING})
+    found = [name for name in known if row is None or row.get(name) is not None]
+    if metric not in found:
+        raise InputError(f"target.metric: {metric!r}; one of {', '.join(found)} is needed")
+
+
+def target_reached(rows: Sequence[Row], metric: str, value: float) -> dict[str, Any]:
+    """The target, and the figures of the first row whose metric is better; None each where it was missed."""
+    sign = -1 if metric in FALLING else 1
+    first = next((row for row in rows if row.get(metric) is not None and sign * row[metric] > sign * value), None)
+    figures = {name: None if first is None else first.get(name) for name in TARGET_COLUMNS}
+    return {"metric": metric, "value": value, **figures}
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where two configs differ: both values by dotted key, sorted. A part's old name equals the one it has now."""
+    left, right = (
+        {key: RENAMED.get(value, value) if key.endswith("_target_") else value for key, value in _leaves(tree)}
+        for tree in (a, b)
+    )
+    pairs = {key: (left.get(key), right.get(key)) for key in sorted(left.keys() | right.keys())}
+    return {key: (ours, theirs) for key, (ours, theirs) in pairs.items() if ours != theirs}
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf of a nested config."""
+    if not isinstance(tree, Mapping):
+        yield prefix, tree
+        return
+    for key, value in tree.items():
+        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _cell(name: str, text: str) -> Any:
+    """A cell of history.csv: an integer, a float, None where empty; of skips a list."""
+    if not text:
+        return None
+    if name == "skips":
+        return [int(part) for part in text.split()]
+    return int(text) if text.lstrip("-").isdigit() else float(text)

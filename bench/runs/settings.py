@@ -1,0 +1,176 @@
+"""What a config may say: keys that something reads, values of the types it takes. Told before anything is computed."""
+
+import collections.abc
+import inspect
+import json
+import math
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_type_hints
+
+from hydra.utils import get_object
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from bench.errors import InputError
+from bench.gradients.engines import EngineName
+
+Group = dict[str, Any]
+WORDS = {"needs_python_object": "a part with its _target_", "missing": "another entry"}
+"""For errors of pydantic's whose messages speak of its inside."""
+
+
+@dataclass
+class Target:
+    """What a run's costs are told at: the first evaluation whose metric is better than the value."""
+
+    metric: str
+    value: float
+
+
+@dataclass
+class Settings:
+    """The keys of configs/train.yaml; groups are checked against what they instantiate."""
+
+    algorithm: Group
+    data: Group
+    model: Group
+    optimizer: Group
+    link: Group
+    trainer: Group
+    logger: Group
+    name: str | int
+    label: str | int | float
+    seed: int
+    workers: int
+    threads: int
+    engine: EngineName
+    target: Group
+    autosave_minutes: float
+    wandb_mode: Literal["offline", "online"]
+    matrix: Group
+    jobs: int | None
+    data_dir: str
+    results_dir: str
+    figure: Group | None = None
+    table: Group | None = None
+    paper: Group | None = None
+    schedule: Group | None = None
+    objective: Group | None = None
+    estimator: Group | None = None
+    adversary: Group | None = None
+    strategy: Group | None = None
+    asynchronous: Group | None = None
+
+
+def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer: Any, ours: Collection[str]) -> None:
+    """Make sure that a config can be meant.
+
+    Args:
+        config: as composed, its interpolations resolved.
+        helpers: keys that interpolations refer to, which need no other reader.
+        trainer: what takes the arguments in `trainer`.
+        ours: those of them that a run sets itself.
+
+    Raises:
+        InputError: a key that nothing reads; a value of another type, or out of bounds.
+    """
+    read = {f.name for f in fields(Settings)}
+    _refuse_arguments(Settings, {k: v for k, v in config.items() if k in read or k not in helpers}, "")
+    _refuse_arguments(Target, config["target"], "target.")
+    if not math.isfinite(config["target"]["value"]):
+        raise InputError(f"target.value: {config['target']['value']}; a finite number is needed")
+    for key, least in (("seed", 0), ("workers", 1), ("threads", 1), ("autosave_minutes", 0)):
+        if not (config[key] >= least and math.isfinite(config[key])):
+            raise InputError(f"{key}: {config[key]}; a finite number, at least {least}, is needed")
+    if config.get("strategy") is None and config.get("asynchronous") is None:
+        raise InputError("strategy: None; a run needs one, world=simulated has it")
+    arguments = config["trainer"]
+    for key in arguments.keys() & ours:
+        raise InputError(f"trainer.{key}: {arguments[key]!r}; a run sets it itself, leave it out")
+    _refuse_arguments(trainer, arguments, "trainer.")
+    for key in ("max_epochs", "val_check_interval", "limit_train_batches"):
+        value = arguments.get(key)
+        if key == "max_epochs" and value == -1 and arguments.get("max_steps", -1) > 0:
+            continue  # as many as the steps take
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise InputError(f"trainer.{key}: {value!r}; a number above 0 is needed")
+    # But for the logger's: a run goes on without one, if W&B is not installed for example.
+    _refuse_parts({group: tree for group, tree in config.items() if group != "logger"}, "")
+
+
+def _refuse_parts(tree: Any, prefix: str) -> None:
+    """Check every node that says what it instantiates, and those inside it."""
+    if isinstance(tree, list):
+        tree = dict(enumerate(tree))
+    if not isinstance(tree, Mapping):
+        return
+    if (path := tree.get("_target_")) is not None:
+        try:
+            callee = get_object(path)
+        except Exception as error:  # whatever its module does when it is imported
+            raise InputError(f"{prefix}_target_: {path!r}; cannot be imported: {error}") from error
+        _refuse_arguments(callee, {k: v for k, v in tree.items() if not k.startswith("_")}, prefix)
+    for key, value in tree.items():
+        _refuse_parts(value, f"{prefix}{key}.")
+
+
+def _refuse_arguments(callee: Any, given: Mapping[str, Any], prefix: str) -> None:
+    """Check arguments by name and type, as far as signatures tell them."""
+    known, takes_all = _arguments(callee)
+    for key in () if takes_all else given.keys() - known.keys():
+        alike = get_close_matches(key, known) or known
+        raise InputError(f"{prefix}{key}: {given[key]!r}; nothing reads it, there is {', '.join(alike)}")
+    for key, (hint, default) in known.items():
+        if key in given and given[key] is not default and not _is_built(given[key]):
+            _refuse_type(f"{prefix}{key}", given[key], hint)
+
+
+def _arguments(callee: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    """The types and defaults of what may be given by name, and whether other names are taken, too."""
+    known: dict[str, tuple[Any, Any]] = {}
+    # A class of ours that passes further arguments on has those of the class it derives from.
+    for owner in callee.__mro__ if inspect.isclass(callee) else (callee,):
+        function = owner.__init__ if inspect.isclass(owner) else owner
+        try:
+            parameters = inspect.signature(function).parameters
+            hints = get_type_hints(function, localns=vars(typing) | vars(collections.abc))
+        except (ValueError, TypeError, NameError):  # written in C, or typed with names that only a checker sees
+            return known, True
+        for name, parameter in parameters.items():
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name != "self":
+                known.setdefault(name, (hints.get(name, Any), parameter.default))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return known, False
+        if not _is_ours(owner):
+            return known, True
+    return known, True
+
+
+def _is_ours(part: Any) -> bool:
+    return getattr(part, "__module__", "").partition(".")[0] in ("bench", "datamodules", "models")
+
+
+def _is_built(value: Any) -> bool:
+    """Whether a value is a part that is still to be instantiated, or holds some."""
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_is_built, value.values()))
+    return isinstance(value, list) and any(map(_is_built, value))
+
+
+def _refuse_type(name: str, value: Any, hint: Any) -> None:
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
+        checked = adapter.validate_json(json.dumps(value))  # in JSON a list may be a tuple, as in a config
+        if isinstance(checked, collections.abc.Iterator):  # an Iterable's entries are checked as they are read
+            list(checked)
+    except PydanticUserError:  # a type that it cannot read
+        return
+    except ValidationError as error:
+        errors = error.errors()
+        by_name = isinstance(value, str) and all(e["type"] in ("needs_python_object", "enum") for e in errors)
+        if by_name and not any(map(_is_ours, (hint, *get_args(hint)))):
+            return  # such as a torch.device, or an enum's member
+        wanted = dict.fromkeys(WORDS.get(e["type"], e["msg"].removeprefix("Input should be ")) for e in errors)
+        raise InputError(f"{name}: {value!r}; {' or '.join(wanted)} is needed") from None

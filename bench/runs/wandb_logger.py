@@ -1,0 +1,162 @@
+"""Weights & Biases: a run's history with a chart for every cost, and its results as an artifact.
+
+A killed run that goes on continues the W&B run that it began. Offline, W&B writes another folder under the same id; the
+run so far is logged there again, so that the newest folder of an id holds the whole run, and alone has to be sent.
+"""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from bench.errors import InputError
+from bench.runs.results import COSTS, FALLING, METRICS, RunFolder, versions
+
+CHARTED = tuple(dict.fromkeys((*METRICS, *FALLING)))
+"""A W&B metric has one x axis, so each of CHARTED is logged once more an axis: by_uploads/test_accuracy."""
+MODES = ("offline", "online")
+COMPLETE = "complete"
+"""Key of the summary: the run came to its end, and all of it is logged."""
+
+
+class BudgetLogger(WandbLogger):
+    """Lightning's logger, for a run of the suite.
+
+    Args:
+        folder: of the run's results, where the id of its W&B run is kept, too.
+        mode: "offline", or "online" to send while it runs.
+        kwargs: as of `WandbLogger`.
+
+    Raises:
+        InputError: no such mode.
+    """
+
+    def __init__(self, folder: Path | str, mode: str = "offline", **kwargs: Any) -> None:
+        import wandb
+
+        self.folder = RunFolder(Path(folder))
+        # Silent: its greeting would tear the progress bars.
+        settings = wandb.Settings(silent=True)
+        super().__init__(id=self.folder.wandb_id, mode=_known(mode), settings=settings, **kwargs)
+        self._wandb_init.pop("anonymous", None)  # W&B warns that it means nothing now
+        # Offline there is nothing to resume: the run so far is logged again, and scripts/sync.py sends an id once.
+        self._wandb_init["resume"] = "allow" if mode == "online" else None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run, begun at the first look."""
+        import wandb
+
+        if self._experiment is None:
+            self._experiment = wandb.init(**self._wandb_init)
+            self._experiment.define_metric("*", step_metric="round")
+            for axis in COSTS:
+                self._experiment.define_metric(axis)
+                self._experiment.define_metric(f"by_{axis}/*", step_metric=axis)
+        return self._experiment
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        """The config, and what else a result may depend on. The run is under way: note its id."""
+        super().log_hyperparams({**params, "versions": versions()})
+        self.folder.write_wandb_id(self.experiment.id)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """A row of the history, at round `step`."""
+        assert step is not None
+        if step < self.experiment.starting_step:
+            return  # a resumed run that W&B has this far
+        plain = {name: value for name, value in metrics.items() if name != "skips"}
+        skips = {f"skips/worker_{rank}": number for rank, number in enumerate(metrics.get("skips", ()))}
+        charts = {
+            f"by_{axis}/{name}": metrics[name]
+            for axis in COSTS
+            if axis in metrics
+            for name in CHARTED
+            if name in metrics
+        }
+        self.experiment.log({**plain, **skips, **charts}, step=step)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Keep what a run came to: the costs at its target in the summary, its folder as an artifact."""
+        if self._experiment is None or not self.folder.is_complete:
+            return
+        target = self.folder.summary()["target"]
+        try:
+            self.experiment.summary.update({f"target/{name}": value for name, value in target.items()})
+            _keep(self.experiment, str(self._name), self.folder.files())
+        except Exception as error:  # whatever W&B's trouble, the run is complete
+            print(f"logger: the results are not kept as an artifact: {error}", file=sys.stderr)
+
+    @rank_zero_only
+    def end(self) -> None:
+        """End the W&B run, lest the process's next go on with it. It has failed unless its results are complete."""
+        import wandb
+
+        if self._experiment is None:
+            return
+        try:
+            self._experiment.finish(exit_code=int(not self.folder.is_complete))
+        except Exception as error:
+            print(f"logger: not ended: {error}", file=sys.stderr)
+            with suppress(Exception):
+                wandb.teardown()  # its service may be gone; the next run needs another
+
+    @classmethod
+    def log_experiment(
+        cls,
+        folder: Path,
+        files: Sequence[Path],
+        titles: Sequence[str],
+        records: Sequence[Any],
+        mode: str,
+        **kwargs: Any,
+    ) -> None:
+        """The table of an experiment, and its files as an artifact, as a run of their own: <name>/table.
+
+        Args:
+            folder: of the experiment, which is called after it.
+            files: below it, to be kept.
+            titles: of the table's columns.
+            records: its rows.
+            mode: as of a run.
+            kwargs: of `wandb.init`, such as `project` and `dir`.
+        """
+        import wandb
+
+        settings, name = wandb.Settings(silent=True), f"{folder.name}/table"
+        run = wandb.init(
+            group=folder.name, name=name, job_type="table", tags=(folder.name,),
+            mode=_known(mode), settings=settings, **kwargs,
+        )  # fmt: skip
+        try:
+            run.log({"table": wandb.Table(columns=list[str | int](titles), data=list(records))})
+            _keep(run, name, files, folder)
+        finally:
+            run.finish()
+
+
+def _known(mode: str) -> Any:
+    if mode not in MODES:
+        raise InputError(f"wandb_mode: {mode!r}; one of {', '.join(MODES)} is needed")
+    return mode
+
+
+def _keep(run: Any, name: str, files: Sequence[Path], root: Path | None = None) -> None:
+    """Log files as an artifact of this name, by their places below `root`; and say that this is all."""
+    import wandb
+
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type="results")
+    for file in files:
+        artifact.add_file(str(file), name=str(file.relative_to(root)) if root else file.name)
+    run.log_artifact(artifact)
+    run.summary[COMPLETE] = True

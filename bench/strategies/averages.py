@@ -1,0 +1,62 @@
+"""The average of what workers have each on their own, such as running statistics: what is evaluated and saved."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.collectives.world import World
+from bench.gradients.buffers import WorkerBuffers, mean
+
+
+class Averages:
+    """The workers' buffers, from all processes.
+
+    Args:
+        buffers: of the workers in this process.
+        world: where the others are.
+    """
+
+    def __init__(self, buffers: WorkerBuffers, world: World) -> None:
+        self.buffers = buffers
+        self.world = world
+        self._everyone: dict[str, list[Any]] = {}
+        self._serving = slice(None)
+
+    def everyone(self) -> dict[str, list[Any]]:
+        """What all M workers have of the tensors that steps write, by name. All processes take part."""
+        local = self.buffers.moved()
+        names = sorted({name for names in self.world.gather(local) for name in names})
+        if not names:
+            return {}
+        rows = self.buffers.local(names)
+        if self.world.size > len(self.world.local_ranks):
+            rows = {name: [None if row is None else row.cpu() for row in each] for name, each in rows.items()}
+        everyone = self.world.gather(rows)
+        return {name: [row for rows in everyone for row in rows[name]] for name in names}
+
+    def put(self) -> None:
+        """Let the module have the average of all workers."""
+        self._everyone, self._serving = self.everyone(), slice(None)
+        self.buffers.put_mean(self._everyone)
+
+    def serve(self, ranks: slice) -> None:
+        """Let the module have that of some workers, after `put`."""
+        if ranks != self._serving:
+            self.buffers.put_mean(self._everyone, ranks)
+            self._serving = ranks
+
+    def in_place_of(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A module's state, by name, with averages where workers have their own."""
+        averages = {name: mean(rows) for name, rows in self.everyone().items()}
+        return {name: averages.get(self.buffers.names.get(name, name), value) for name, value in state.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All M workers' rows by name, as one tensor (M, …) where they are alike."""
+        return {name: _together(rows) for name, rows in self.everyone().items()}
+
+
+def _together(rows: Sequence[Any]) -> Any:
+    alike = all(isinstance(row, Tensor) and row.shape == rows[0].shape for row in rows)
+    return torch.stack(list(rows)) if alike and rows[0].layout is torch.strided else list(rows)

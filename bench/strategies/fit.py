@@ -1,0 +1,290 @@
+"""One fit: what stands between a Trainer's batches and the rounds of a cohort."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loops.optimization.automatic import Closure
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from bench.collectives.report import Report
+from bench.errors import InputError
+from bench.estimators import Estimator
+from bench.estimators.base import EstimatingEngine, Outlook
+from bench.gradients.batches import Shards, WholeEpoch, deal
+from bench.gradients.buffers import WorkerBuffers
+from bench.gradients.engines import Engine, FallingBack, Trial, WorkerGradients, make_engine
+from bench.gradients.engines.accumulated import Accumulation, Batch
+from bench.gradients.engines.base import Step, split_output
+from bench.gradients.layout import Layout
+from bench.gradients.randomness import lent_once
+from bench.gradients.traces import merged
+from bench.kernels.noise import Noise
+from bench.round.average import average
+from bench.round.cohort import Cohort
+from bench.strategies.refusals import Trained
+from bench.strategies.scaling import Scaling
+
+
+class Fit:
+    """The workers' steps, and the rounds that they make.
+
+    Args:
+        module: that is trained.
+        layout: of its parameters.
+        cohort: of the workers.
+        engine: the name that was asked for.
+        estimator: SVRG or local SGD, if workers send other than the gradient of a batch.
+        precision: the Trainer's.
+        agreed: rank 0's of a value, in every process.
+
+    Attributes:
+        buffers: what steps write, a row a worker.
+        engine: that computes gradients; None before the first batch.
+        engine_name: of it; "auto" before the first batch.
+        pending: the batch of this step and its gradients, until they are part of a round.
+        report: what all M workers said of the last round; None before the first.
+    """
+
+    def __init__(
+        self,
+        module: lightning.LightningModule,
+        layout: Layout,
+        cohort: Cohort,
+        engine: str,
+        estimator: Estimator | None,
+        precision: Precision,
+        agreed: Callable[[str], str],
+    ) -> None:
+        self.module = module
+        self.layout = layout
+        self.cohort = cohort
+        self.estimator = estimator
+        self.precision = precision
+        self.agreed = agreed
+        self.scaling = Scaling(precision)
+        self.buffers = WorkerBuffers(module, len(cohort.world.local_ranks))
+        self.engine: Engine | None = None
+        self.engine_name = self._asked = engine
+        self.pending: tuple[Batch, WorkerGradients] | None = None
+        self.report: Report | None = None
+        self._estimating: EstimatingEngine | None = None
+        self._estimating_state: dict[str, Any] = {}
+        self._trained = Trained(module, layout)
+        self._accumulation: Accumulation | None = None
+        self._told: set[str] = set()
+
+    @property
+    def trainer(self) -> lightning.Trainer:
+        return self.module.trainer
+
+    def step(self, batch: Any, rest: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Losses and gradients of the local workers.
+
+        Args:
+            batch: of all of them.
+            rest, kwargs: what else the module's `training_step` takes.
+
+        Returns:
+            The mean loss, without a graph; where steps return more, a dict of it and what `merged` makes of the rest;
+            None where the batch is too short to deal.
+        """
+        self._trained.refuse_changes()
+        self.pending = None
+        if (shards := self._deal(batch)) is None:
+            return self._leave_out()
+        noise, step = self._noise(), partial(self._module_step, rest=rest, kwargs=kwargs)
+        is_first = self.engine is None or not self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        if self.buffers.begin_round(thorough=is_first):
+            self._trained.refuse_newcomers()
+        engine = self.engine = self.engine or self._choose_engine(step, shards, noise)
+        if self._estimating is not None:
+            self._estimating.prepare(self._outlook(step, noise))
+        if self._accumulation:
+            self._accumulation.hold()
+        with lent_once():
+            gradients = engine.gradients(step, shards, noise)
+        self.pending = Batch(step, shards, noise), gradients
+        loss = gradients.losses.mean() * self.trainer.accumulate_grad_batches / self.scaling.scale
+        extras = merged(gradients.extras)
+        return {"loss": loss, **extras} if extras else loss
+
+    def _module_step(self, shard: Any, rest: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """One worker's step, its loss divided and scaled as Lightning does."""
+        with self.precision.train_step_context():  # anew each time: autocast keeps casts of the weights
+            output = self.module.training_step(shard, *rest, **kwargs)
+        number = self.trainer.accumulate_grad_batches
+        if number == 1 and self.scaling.scaler is None:
+            return output
+        loss, extras = split_output(output)
+        return {**extras, "loss": self.scaling.scaled(loss / number)}
+
+    def _noise(self) -> list[Noise]:
+        part = len(self._accumulation.batches) if self._accumulation else 0
+        cohort = self.cohort
+        return [Noise(cohort.seed, cohort.ledger.rounds, rank, part) for rank in cohort.world.local_ranks]
+
+    def _deal(self, batch: Any) -> Shards | None:
+        loaders = self.trainer.train_dataloader
+        return deal(
+            batch,
+            len(self.cohort.world.local_ranks),
+            self.estimator.num_parts if self.estimator else 1,
+            loaders if isinstance(loaders, dict | list | tuple) else None,
+            self._warn_once,
+        )
+
+    def _warn_once(self, message: str, about: str | None = None) -> None:
+        """Tell the user, once a fit however often it happens, or however often there is more to say about it."""
+        if (about or message) not in self._told:
+            self._told.add(about or message)
+            rank_zero_warn(message)
+
+    def _leave_out(self) -> None:
+        """Do without a batch that is too short. Those that were accumulated before it still make a round."""
+        world = self.cohort.world
+        if world.size > len(world.local_ranks):
+            raise InputError("batch: fewer samples than estimator.num_steps; drop_last=True is needed, others wait")
+        # Lightning's own warning of a step that returns nothing; ours has said why.
+        Closure.warning_cache.add("`training_step` returned `None`. If this was on purpose, ignore this warning...")
+        if self._accumulation and not self.trainer.fit_loop._should_accumulate():
+            if self.scaling.scaler is None:
+                self.play(self.trainer.optimizers[0], gauged=False)
+            else:  # which steps no optimizer after a step that returned nothing
+                self._accumulation = None
+                self._warn_once("batch: too short, and those accumulated before it are left out with it")
+
+    def _choose_engine(self, step: Step, shards: Shards, noise: Sequence[Noise]) -> Engine:
+        """The engine of this fit, which is settled on its first batch."""
+        if self._asked == "auto":
+            if self.engine_name == "auto":
+                exact = self.precision.precision == "32-true"
+                trial = Trial(self.module, self.layout, self.buffers, step, shards, noise, exact)
+                self.engine_name = self.agreed(trial.choose())
+            self._plain = FallingBack(self.engine_name, self.module, self.layout, self.buffers)
+        else:
+            self._plain = make_engine(self.engine_name, self.module, self.layout, self.buffers)
+        if self.estimator is None:
+            return self._plain
+        self._estimating = self.estimator.around(self._plain)
+        self._estimating.load_state_dict(self._estimating_state)
+        return self._estimating
+
+    def _outlook(self, step: Step, noise: Sequence[Noise]) -> Outlook:
+        return Outlook(
+            algorithm=self.cohort.algorithm,
+            num_workers=self.cohort.world.size,
+            epoch=self.trainer.current_epoch,
+            learning_rate=self._learning_rate(self.trainer.optimizers[0]),
+            step=step,
+            noise=noise,
+            whole_epoch=self._whole_epoch,
+            average=partial(average, self.cohort),
+        )
+
+    def _whole_epoch(self) -> Iterator[Shards]:
+        """Every batch of the training set, moved to the device as in training, and dealt."""
+        loader = self.trainer.train_dataloader
+        batches: Any = loader.whole_epoch() if isinstance(loader, WholeEpoch) else loader
+        device = self.trainer.strategy.root_device
+        for batch in batches:
+            shards = self._deal(self.module._apply_batch_transfer_handler(batch, device, 0))
+            if shards is not None:
+                yield shards
+
+    def keep(self, optimizer: Any, gauged: bool) -> None:
+        """Add the pending batch to its round, and play that once all its batches are there."""
+        assert self.engine is not None
+        assert self.pending is not None
+        self._accumulation = self._accumulation or Accumulation(self.engine)
+        self._accumulation.add(*self.pending)
+        self.pending = None
+        if not self.trainer.fit_loop._should_accumulate():
+            self.play(optimizer, gauged)
+
+    def play(self, optimizer: Any, gauged: bool) -> None:
+        """The round of the batches that have accumulated: its direction is in `p.grad` afterwards."""
+        accumulation, self._accumulation = self._accumulation, None
+        assert accumulation is not None
+        layout, scale = self.layout, self.scaling.scale
+        gradients = accumulation.gradients(1 / scale)
+        if self.scaling.overflowed(gradients, self.cohort.world, layout.vector):
+            # The optimizer does not step, and the scale falls, in every process alike.
+            self.report = Report.of_nothing(gradients.losses)
+            layout.set_gradient(torch.full_like(layout.vector, torch.inf))
+            return
+        learning_rate = self._learning_rate(optimizer)
+        with lent_once():
+            direction, self.report = self.cohort.round(
+                layout.vector,
+                gradients,
+                lambda rows, parameters: accumulation.gradients_at(rows, parameters, 1 / scale),
+                learning_rate,
+                self.trainer.current_epoch,
+                gauged,
+                fell_back=isinstance(self._plain, FallingBack) and self._plain.name != self.engine_name,
+            )
+        self._fall_back(self.report)
+        if self.cohort.algorithm.units == "update":
+            direction = _over(direction, learning_rate)  # the optimizer multiplies by γ, which is inside already
+        if scale != 1:
+            direction = direction * scale  # which the scaler takes out again
+        layout.set_gradient(direction)
+        if isinstance(getattr(optimizer, "optimizer", optimizer), torch.optim.SparseAdam):
+            for p in layout.parameters:
+                assert p.grad is not None
+                p.grad = p.grad.to_sparse(min(1, p.ndim))  # the rows of an embedding that somebody's samples reached
+        self._warn_of_unreached()
+
+    def _fall_back(self, report: Report) -> None:
+        """Take the loop from now on, where one of the workers had to."""
+        if report.fell_back.any():
+            assert isinstance(self._plain, FallingBack)
+            self._plain.fall_back()
+            self.engine_name = self._plain.name
+
+    def _warn_of_unreached(self) -> None:
+        """Tell once of parameters that move though no loss depends on them."""
+        algorithm = self.cohort.algorithm
+        if not (unreached := self._plain.unreached) or not algorithm.moves_zeros:
+            return
+        names = ", ".join(self.layout.names[slot] for slot in sorted(unreached))
+        self._warn_once(
+            f"{algorithm.name}: no gradient reached {names}; a sign has no zero here, so these entries move by "
+            "the learning rate every round",
+            about="unreached parameters",
+        )
+
+    def _learning_rate(self, optimizer: Any) -> float | Tensor:
+        """γ: a number, or a vector (d,) where parameter groups differ."""
+        groups = optimizer.param_groups
+        rates = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
+        by_tensor = [rates.get(id(p), float(groups[0]["lr"])) for p in self.layout.parameters]
+        if len(set(by_tensor)) == 1:
+            return by_tensor[0]
+        vector = self.layout.vector
+        sizes = torch.tensor(self.layout.sizes, device=vector.device)
+        return torch.repeat_interleave(vector.new_tensor(by_tensor), sizes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What goes on besides the cohort's own state, the same in every process."""
+        state = self._estimating_state if self._estimating is None else self._estimating.state_dict()
+        return {"engine": self.engine_name, "estimator": repr(self.estimator), "estimating": state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`: before the first batch."""
+        anchor = {"anchor": state["anchor"]} if "anchor" in state else {}  # where older checkpoints have it
+        self._estimating_state = state.get("estimating", anchor)
+        if self.engine_name == "auto":  # what was the fastest goes on, whatever is now
+            self.engine_name = state.get("engine", "auto")
+
+
+def _over(direction: Tensor, learning_rate: float | Tensor) -> Tensor:
+    """(d,) over γ; 0 where γ is, in which nothing moves."""
+    if isinstance(learning_rate, Tensor):
+        return torch.where(learning_rate == 0, 0.0, direction / learning_rate)
+    return direction / learning_rate if learning_rate else torch.zeros_like(direction)

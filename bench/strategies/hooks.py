@@ -1,0 +1,217 @@
+"""What Lightning calls when: the hooks of a compressed strategy, in the order in which they are called.
+
+In automatic optimisation that is `training_step`, `zero_grad`, `backward` and the optimizer's step. `training_step`
+computes the workers' losses and gradients; `backward` plays the round and leaves the direction in `p.grad`. Clipping,
+optimizers, schedulers and callbacks go on working as ever.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from torch import Tensor
+
+from bench.adversary import Adversary
+from bench.algorithm import Algorithm
+from bench.collectives.agreement import agree, described, refused_together
+from bench.collectives.report import Report
+from bench.collectives.world import World
+from bench.estimators import Estimator
+from bench.gradients.batches import Served
+from bench.gradients.engines import EngineName
+from bench.gradients.layout import Layout
+from bench.link import LinkModel, StarLink
+from bench.recipes import changed, load_recipe
+from bench.round.cohort import Cohort
+from bench.round.ledger import Ledger
+from bench.round.state import restore, state_of
+from bench.round.written import refuse_other
+from bench.strategies.averages import Averages
+from bench.strategies.fit import Fit
+from bench.strategies.refusals import one_optimizer, refuse_fit, refuse_optimizers, refuse_options
+
+CHECKPOINT_KEY = "bitbudget"
+
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy as _Base
+else:
+    _Base = object
+
+
+class Compressed(_Base):
+    """What both worlds share, which is everything but where the workers live.
+
+    Attributes:
+        gauged: whether the next round's report shall tell how long gradients and compression errors are.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm | str,
+        link: LinkModel | None = None,
+        seed: int = 0,
+        engine: EngineName = "auto",
+        adversary: Adversary | None = None,
+        estimator: Estimator | None = None,
+        **options: Any,
+    ) -> None:
+        recipe = load_recipe(algorithm) if isinstance(algorithm, str) else algorithm
+        self.algorithm, lightnings = changed(recipe, options)
+        refuse_options(type(self), self.algorithm.name, lightnings)
+        super().__init__(**lightnings)
+        self.link = link or StarLink()
+        self.seed = seed
+        self.engine_name = engine
+        self.adversary = adversary
+        self.estimator = estimator
+        self.gauged = False
+        self._fit: Fit | None = None
+
+    @property
+    def world(self) -> World:
+        raise NotImplementedError  # each world's own strategy says
+
+    @property
+    def fitting(self) -> Fit:
+        """What there is from the start of a Trainer's `fit`."""
+        if self._fit is None:
+            raise RuntimeError("cohort, ledger: there are none before fit has started")
+        return self._fit
+
+    @property
+    def cohort(self) -> Cohort:
+        """The workers and their server; there from the start of a Trainer's `fit`."""
+        return self.fitting.cohort
+
+    @property
+    def ledger(self) -> Ledger:
+        """The account of the run so far."""
+        return self.cohort.ledger
+
+    @property
+    def last_report(self) -> Report:
+        """What all M workers said of the last round."""
+        assert self.fitting.report is not None, "no round has been played"
+        return self.fitting.report
+
+    # When a fit starts
+
+    def setup_optimizers(self, trainer: lightning.Trainer) -> None:
+        """Called once per fit, with the module on its device: adopt its parameters and gather the cohort."""
+        module, world = self.lightning_module, self.world
+        assert module is not None
+        with refused_together(world):
+            refuse_fit(trainer, module, self.precision_plugin, self.estimator)
+            layout = Layout(module.named_parameters())
+            with one_optimizer():
+                super().setup_optimizers(trainer)
+            refuse_optimizers(self.optimizers)
+            if self.estimator is not None:
+                self.estimator.refuse(self.algorithm, self.adversary, self.optimizers[0])
+        parts = {name: str(getattr(self, name)) for name in ("algorithm", "adversary", "estimator", "seed")}
+        agree(world, {**parts, "engine": self.engine_name, **described(module)})
+        self._share_initial_state(module, layout)
+        cohort = Cohort(self.algorithm, world, self.link, layout, self.seed, self.adversary)
+        self._fit = Fit(module, layout, cohort, self.engine_name, self.estimator, self.precision_plugin, self.broadcast)
+        self._averages = Averages(self._fit.buffers, world)
+
+    def _share_initial_state(self, module: lightning.LightningModule, layout: Layout) -> None:
+        """Start every worker from rank 0's parameters."""
+
+    def load_optimizer_state_dict(self, checkpoint: Any) -> None:
+        """The hook in which Lightning hands over the whole checkpoint.
+
+        Raises:
+            InputError: the checkpoint is of another number of workers, or of another recipe.
+        """
+        super().load_optimizer_state_dict(checkpoint)
+        if (state := checkpoint.get(CHECKPOINT_KEY)) is None:
+            return  # trained by another strategy: weights and optimizer go on, the cohort starts afresh
+        refuse_other("estimator", self.estimator, state.get("estimator", repr(None)))
+        restore(self.cohort, state["cohort"])
+        self.fitting.load_state_dict(state)
+        self.fitting.buffers.load_rows(state["buffers"], self.world.local_ranks)
+        if len(generators := state["generators"]) > (rank := self.world.local_ranks[0]):
+            torch.set_rng_state(generators[rank])
+
+    def on_train_start(self) -> None:
+        """Make sure that all processes will play the same rounds."""
+        trainer = self._trainer
+        agree(
+            self.world,
+            {
+                "batches an epoch": trainer.num_training_batches,
+                "accumulate_grad_batches": trainer.accumulate_grad_batches,
+            },
+        )
+
+    # For every batch
+
+    def training_step(self, batch: Any, *rest: Any, **kwargs: Any) -> Any:
+        """Losses and gradients of the local workers: see `Fit.step`."""
+        return self.fitting.step(batch, rest, kwargs)
+
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Play the round, once all its batches are there, and write the direction to `p.grad`."""
+        module = self.lightning_module
+        assert module is not None
+        self.pre_backward(closure_loss)
+        closure_loss = self.precision_plugin.pre_backward(closure_loss, module)
+        self.fitting.keep(optimizer, self.gauged)
+        closure_loss = self.precision_plugin.post_backward(closure_loss, module)
+        self.post_backward(closure_loss)
+        return closure_loss
+
+    # For every evaluation
+
+    def on_validation_start(self) -> None:
+        """While fitting, evaluate with the workers' average buffers."""
+        if self._is_fitting:
+            self._averages.put()
+
+    def validation_step(self, batch: Any, *rest: Any, **kwargs: Any) -> Any:
+        """Of a batch that some workers serve, with the average of their buffers."""
+        tree, ranks = batch if isinstance(batch, Served) else (batch, slice(None))
+        if self._is_fitting:
+            self._averages.serve(ranks)
+        return super().validation_step(tree, *rest, **kwargs)
+
+    def on_validation_end(self) -> None:
+        """Train on with the workers' own."""
+        if self._is_fitting:
+            self.fitting.buffers.put_back()
+
+    # For every checkpoint
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """The module's, with the workers' average buffers while fitting. All processes take part."""
+        state = super().lightning_module_state_dict()
+        return self._averages.in_place_of(state) if self._is_fitting else state
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
+        """Add the cohort's state and the processes' random number generators. All ranks take part."""
+        if "optimizer_states" in checkpoint:  # not in one that holds weights only
+            checkpoint[CHECKPOINT_KEY] = {
+                "buffers": self._averages.state_dict(),
+                "cohort": state_of(self.cohort),
+                **self.fitting.state_dict(),
+                "generators": self.world.gather(torch.get_rng_state()),
+            }
+        super().save_checkpoint(checkpoint, filepath, storage_options)
+
+    # When a fit ends
+
+    def on_train_end(self) -> None:
+        """Leave the module with the workers' average buffers."""
+        self._averages.put()
+
+    @property
+    def _trainer(self) -> lightning.Trainer:
+        assert self.lightning_module is not None
+        return self.lightning_module.trainer
+
+    @property
+    def _is_fitting(self) -> bool:
+        state = self._trainer.state
+        return self._fit is not None and state.fn is TrainerFn.FITTING and state.status is not TrainerStatus.FINISHED

@@ -1,0 +1,90 @@
+"""A process a worker.
+
+Trainer(strategy="sasg_ddp", accelerator="cpu", devices=4)      # four processes, or launched by torchrun
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import lightning
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+
+from bench.adversary import Adversary
+from bench.algorithm import Algorithm
+from bench.collectives.processes import ProcessWorld
+from bench.collectives.world import World
+from bench.estimators import Estimator
+from bench.gradients.engines import EngineName
+from bench.gradients.layout import Layout
+from bench.link import LinkModel
+from bench.strategies.hooks import Compressed
+from bench.strategies.refusals import refuse_hooks
+
+
+class CompressedDDPStrategy(Compressed, DDPStrategy):
+    """M workers in M processes, one each, started by Lightning's launcher or torchrun.
+
+    Args:
+        algorithm: a recipe or the name of one.
+        link: the network whose seconds the ledger models; the real one's are measured beside it.
+        seed: of the workers' noise, together with round and rank.
+        engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
+        adversary: what Byzantine workers do, if there are any.
+        estimator: SVRG or local SGD, if workers send other than the gradient of a batch.
+        timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
+        options: settings of the recipe to be changed, such as `aggregator` or `density` (`bench.recipes.changed`), and
+            arguments of Lightning's `DDPStrategy`, such as `start_method`.
+
+    Raises:
+        InputError: an unknown recipe; an option that nothing has, or that a recipe takes the place of.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm | str,
+        link: LinkModel | None = None,
+        seed: int = 0,
+        engine: EngineName = "auto",
+        adversary: Adversary | None = None,
+        estimator: Estimator | None = None,
+        timeout: timedelta = timedelta(minutes=5),
+        **options: Any,
+    ) -> None:
+        refuse_hooks(options)
+        super().__init__(algorithm, link, seed, engine, adversary, estimator, timeout=timeout, **options)
+        self.timeout = timeout
+
+    @property
+    def world(self) -> World:
+        return ProcessWorld(self.global_rank, self.world_size, self.root_device, self.timeout)
+
+    def configure_ddp(self) -> None:
+        """No wrapper: gradients travel as messages."""
+
+    def _share_initial_state(self, module: lightning.LightningModule, layout: Layout) -> None:
+        frozen = [p.data for p in module.parameters() if not p.requires_grad]
+        with self.world.noticing_loss():
+            for tensor in (layout.vector, *frozen, *module.buffers()):
+                if tensor.layout is torch.strided:
+                    dist.broadcast(tensor, src=0)
+                else:
+                    tensor.copy_(super().broadcast(tensor))
+
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        with self.world.noticing_loss():
+            super().barrier(*args, **kwargs)
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        with self.world.noticing_loss():
+            return super().broadcast(obj, src)
+
+    def reduce(self, *args: Any, **kwargs: Any) -> Any:
+        with self.world.noticing_loss():
+            return super().reduce(*args, **kwargs)
+
+    def all_gather(self, *args: Any, **kwargs: Any) -> Tensor:
+        with self.world.noticing_loss():
+            return super().all_gather(*args, **kwargs)

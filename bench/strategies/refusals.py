@@ -1,0 +1,165 @@
+"""What a compressed strategy cannot do with a Trainer or a module, told before training starts."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from inspect import signature
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
+from lightning.pytorch.core.optimizer import _MockOptimizer
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from bench.errors import InputError
+from bench.estimators import Estimator
+from bench.gradients.layout import Layout
+
+# Arguments of Lightning's DDP strategy about a wrapper that there is not, and so of no consequence.
+HARMLESS = ("find_unused_parameters", "static_graph", "gradient_as_bucket_view", "bucket_cap_mb")
+
+
+def refuse_options(strategy: type, recipe: str, options: Mapping[str, Any]) -> None:
+    """Make sure that somebody reads the keywords that a strategy was given.
+
+    Args:
+        strategy: its class.
+        recipe: its name, for error messages.
+        options: those that are no setting of the recipe.
+
+    Raises:
+        InputError: neither the strategy nor the class of Lightning's that it derives from has such an argument.
+    """
+    parameters = [p for owner in strategy.__mro__ for p in signature(owner.__init__).parameters.values()]
+    known = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for name, value in options.items():
+        if name not in known and not (issubclass(strategy, DDPStrategy) and name in HARMLESS):
+            raise InputError(f"{name}: {value!r}; neither {recipe}, its parts nor Lightning have it")
+
+
+def refuse_hooks(options: Mapping[str, Any]) -> None:
+    """Make sure that nothing else than the recipe is asked to compress or average.
+
+    Raises:
+        InputError: a communication hook, or model averaging.
+    """
+    for name in ("ddp_comm_hook", "ddp_comm_state", "ddp_comm_wrapper", "model_averaging_period"):
+        if options.get(name) is not None:
+            raise InputError(f"{name}: {options[name]!r}; recipes compress and average themselves, None is needed")
+
+
+class Trained:
+    """What a module trains, which is settled when a fit starts.
+
+    Args:
+        module: that is trained.
+        layout: of its parameters.
+    """
+
+    def __init__(self, module: nn.Module, layout: Layout) -> None:
+        self._module = module
+        self._known = set(map(id, layout.parameters))
+        self._flags = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
+
+    def refuse_changes(self) -> None:
+        """Raise InputError where a parameter was frozen or unfrozen since."""
+        for name, parameter, was in self._flags:
+            if parameter.requires_grad != was:
+                became = f"{parameter.requires_grad} during fit; what is trained is settled when it starts"
+                raise InputError(f"requires_grad: {name} became {became}")
+
+    def refuse_newcomers(self) -> None:
+        """Raise InputError where a parameter came since."""
+        for name, p in self._module.named_parameters():
+            if p.requires_grad and p.numel() and id(p) not in self._known:
+                raise InputError(f"parameters: {name} came during fit; what is trained is settled when it starts")
+
+
+def refuse_fit(
+    trainer: lightning.Trainer, module: lightning.LightningModule, precision: Precision, estimator: Estimator | None
+) -> None:
+    """Make sure that rounds can be played, by what can be seen before optimizers are made.
+
+    Raises:
+        InputError: manual optimisation, a backward pass of the module's own, a step that fetches its batches itself,
+            layers that are unfrozen later, lazy or complex parameters, batches that are accumulated or losses that are
+            scaled under an estimator, a half precision that is emulated.
+    """
+    if not module.automatic_optimization:
+        raise InputError("automatic_optimization: False; a compressed strategy steps the optimizer itself")
+    if is_overridden("backward", module):
+        raise InputError(
+            "backward: overridden; a gradient a worker is needed, on_before_backward and on_after_backward are allowed"
+        )
+    if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+        raise InputError("training_step: takes dataloader_iter; a batch is needed, which is dealt to the workers")
+    callbacks: list[lightning.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    for callback in callbacks:
+        if isinstance(callback, BaseFinetuning):
+            raise InputError(
+                f"callbacks: {type(callback).__name__}; what is trained is settled when fit starts, "
+                "fit the frozen module first and the unfrozen one in another fit"
+            )
+    accumulated = {trainer.accumulate_grad_batches} | {
+        number
+        for callback in callbacks
+        if isinstance(callback, GradientAccumulationScheduler)
+        for number in callback.scheduling.values()
+    }
+    if estimator is not None and getattr(precision, "scaler", None) is not None:
+        raise InputError(
+            f"precision: {precision.precision}; {type(estimator).__name__} adds up gradients of several passes, which "
+            "may differ in scale, bf16-mixed or 32-true is needed"
+        )
+    if estimator is not None and accumulated != {1}:
+        raise InputError(f"accumulate_grad_batches: {max(accumulated)}; with {type(estimator).__name__} 1 is needed")
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if is_lazy(tensor):
+            raise InputError(f"parameters: {name} has no shape yet; run a batch through the module before fit")
+        if tensor.is_complex() and tensor.requires_grad:
+            raise InputError(
+                f"parameters: {name} is of {tensor.dtype}; real numbers are needed, such as torch.view_as_real makes"
+            )
+    device, given = trainer.strategy.root_device, precision.precision
+    if "bf16" in str(given) and not _has_bfloat16(device):
+        raise InputError(f"precision: {given}; {device} does not compute in it, 32-true is needed")
+
+
+@contextlib.contextmanager
+def one_optimizer() -> Iterator[None]:
+    """Tell of several optimizers in our words: Lightning's advise manual optimisation, which is refused, too.
+
+    Raises:
+        InputError: there are several.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "multiple optimizers" not in str(error):
+            raise
+        told = "several; exactly 1 is needed, to step by the one direction that a round gives"
+        raise InputError(f"configure_optimizers: {told}") from error
+
+
+def refuse_optimizers(optimizers: list[torch.optim.Optimizer]) -> None:
+    """Make sure that there is one.
+
+    Raises:
+        InputError: there is none.
+    """
+    if isinstance(optimizers[0], _MockOptimizer):
+        raise InputError("configure_optimizers: returned None; one optimizer is needed")
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type != "cpu"

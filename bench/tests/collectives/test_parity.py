@@ -1,0 +1,162 @@
+"""Simulated and real workers run the same code and give the same bits."""
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import Callback, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from bench.adversary import Random
+from bench.aggregators import MajorityVote
+from bench.errors import NonFiniteError, WorkerLostError
+from bench.round.ledger import Report
+from bench.rules import Always
+from bench.runs.callbacks import Autosave
+from bench.tests.found import RANDOM, RECIPES, RULES
+from bench.tests.toys import Gauged, Normed, Toy, train
+from bench.tests.worlds import Hang, M, run_processes
+
+CASES = {
+    **RECIPES,
+    "random zeros and ties": RANDOM,
+    "random ties": replace(RECIPES["sparse_signsgd"], aggregator=MajorityVote("random")),  # which has ties at any M
+    **{
+        f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule)
+        for rule in RULES
+        if rule != Always() and not rule.drafts
+    },
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_simulated_equals_real(name: str, tmp_path: Path) -> None:
+    simulated = train(CASES[name], workers=M, callbacks=[Gauged()])
+    real = run_processes(tmp_path, CASES[name], callbacks=[Gauged()])
+    reported = simulated.strategy.last_report
+    for process in real:
+        assert torch.equal(process["weights"], simulated.weights)
+        ledger = {**process["ledger"], "measured_s": 0.0}
+        assert ledger == simulated.ledger
+        assert process["ledger"]["measured_s"] > 0
+        sent = Report.unpack(process["report"].numpy())._replace(
+            num_bytes=reported.num_bytes
+        )  # a simulation sends none
+        assert np.array_equal(sent.pack(), reported.pack(), equal_nan=True)
+        assert np.isfinite(sent.gradient_norm)
+
+
+def test_noise_is_the_same_in_both_worlds(tmp_path: Path) -> None:
+    """Dropout draws by (seed, round, rank), so a module that needs the loop agrees, too."""
+    noisy = run_processes(tmp_path, RECIPES["sasg"], lambda: Toy(dropout=0.3))
+    assert torch.equal(noisy[0]["weights"], train("sasg", lambda: Toy(dropout=0.3), workers=M).weights)
+    assert not torch.equal(noisy[0]["weights"], train("sasg", workers=M).weights)
+
+
+def test_byzantine_workers_lie_alike_in_both_worlds(tmp_path: Path) -> None:
+    adversary = Random(num_byzantine=1)
+    simulated = train("sparse", workers=M, adversary=adversary)
+    for process in run_processes(tmp_path, RECIPES["sparse"], adversary=adversary):
+        assert torch.equal(process["weights"], simulated.weights)
+    assert not torch.equal(simulated.weights, train("sparse", workers=M).weights)
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    """Autocast keeps casts of the weights; each worker's stale ones must not be another's."""
+    simulated = train("lasg", workers=M, precision="bf16-mixed")
+    assert simulated.ledger["num_backwards"] > 30 * M
+    for process in run_processes(tmp_path, RECIPES["lasg"], trainer_options={"precision": "bf16-mixed"}):
+        assert torch.equal(process["weights"], simulated.weights)
+
+
+def test_batch_norm_is_each_workers_own(tmp_path: Path) -> None:
+    """Running statistics are rows, untouched by stale passes, and averaged at the end: in both worlds alike."""
+    simulated = train("sasg", Normed, workers=M)
+    for process in run_processes(tmp_path, RECIPES["sasg"], Normed):
+        assert torch.equal(process["weights"], simulated.weights)
+        for name, buffer in simulated.module.named_buffers():
+            torch.testing.assert_close(process["buffers"][name], buffer)
+    assert simulated.ledger["num_backwards"] > 30 * M, "this test needs stale passes"
+    assert simulated.module.network[1].num_batches_tracked == 30
+
+
+def test_frozen_layers_are_shared(tmp_path: Path) -> None:
+    """Every worker ends with rank 0's, however it began."""
+
+    class Drifting(Toy):
+        def setup(self, stage: str) -> None:
+            frozen = self.get_submodule("network.0").requires_grad_(False)
+            frozen.get_parameter("bias").data.fill_(self.trainer.global_rank)
+
+    for process in run_processes(tmp_path, RECIPES["sgd"], Drifting, rounds=3):
+        assert torch.equal(process["frozen"], torch.zeros(16))
+
+
+def test_every_reported_bit_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes that processes broadcast are the bits in the ledger, less padding."""
+    sent = tmp_path / "sent"
+    broadcast = torch.distributed.broadcast
+
+    def counting(tensor: torch.Tensor, src: int, **kwargs: Any) -> Any:
+        if tensor.dtype == torch.uint8 and src == torch.distributed.get_rank():
+            with sent.open("a") as file:
+                file.write(f"{tensor.numel()}\n")
+        return broadcast(tensor, src=src, **kwargs)
+
+    monkeypatch.setattr(torch.distributed, "broadcast", counting)
+    ledger = run_processes(tmp_path, RECIPES["sasg"])[0]["ledger"]
+    num_bytes = np.loadtxt(sent)
+    assert len(num_bytes) == ledger["uploads"]
+    assert 0 <= 8 * num_bytes.sum() - ledger["uplink_bits"] < 16 * len(num_bytes)
+
+
+class Poison(Callback):
+    """Worker 1's batch turns to NaN in round 5."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 5 and trainer.global_rank == 1:
+            batch[0].fill_(torch.nan)
+
+
+def test_a_broken_gradient_ends_every_process(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="round 5: worker 1") as raised:
+        run_processes(tmp_path, RECIPES["sasg"], callbacks=[Poison()])
+    assert NonFiniteError.__name__ in str(raised.value)
+
+
+def test_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0 cannot save, says so, and the others do not wait for it; half a checkpoint is not left."""
+
+    class Often(Autosave):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
+            if trainer.global_step % 10 == 0:
+                self.on_validation_end(trainer, pl_module)
+
+    save_checkpoint = TorchCheckpointIO.save_checkpoint
+
+    def full(self: Any, checkpoint: Any, path: Path, **kwargs: Any) -> None:
+        if Path(path).parent != tmp_path:  # the launcher's own
+            return save_checkpoint(self, checkpoint, path, **kwargs)
+        Path(path).write_bytes(b"half")
+        (tmp_path / "tried").touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", full)
+    save, simulated = Often(tmp_path / "last.ckpt", timedelta(0)), train("sasg", workers=M)
+    for process in run_processes(tmp_path, RECIPES["sasg"], callbacks=[save], timeout=timedelta(seconds=20)):
+        assert torch.equal(process["weights"], simulated.weights)
+    assert (tmp_path / "tried").exists()
+    assert not list(tmp_path.glob("last.*"))
+
+
+def test_a_lost_worker_ends_the_run_in_time(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(Exception, match="timeout 3 s") as raised:
+        run_processes(tmp_path, RECIPES["sgd"], callbacks=[Hang()], timeout=timedelta(seconds=3))
+    assert WorkerLostError.__name__ in str(raised.value)
+    assert time.monotonic() - started < 30

@@ -1,0 +1,41 @@
+"""Tables in LaTeX compile: with TeX where it is installed, and by a parser everywhere."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from pylatexenc.latexwalker import LatexEnvironmentNode, LatexWalker
+
+TABLES = sorted((Path(__file__).parents[3] / "results").glob("*/table.tex"))
+PAGE = r"""\documentclass{article}
+\usepackage[paperwidth=150cm, paperheight=30cm]{geometry}
+\usepackage{booktabs}
+\begin{document}
+\input{%s}
+\end{document}
+"""
+
+
+@pytest.mark.parametrize("file", TABLES, ids=[file.parent.name for file in TABLES])
+def test_a_table_parses(file: Path) -> None:
+    """Braces, dollars and environments match; every line of the tabular has as many cells as it has columns."""
+    text = file.read_text("utf-8")
+    nodes, _, _ = LatexWalker(text, tolerant_parsing=False).get_latex_nodes()
+    assert [node.environmentname for node in nodes if isinstance(node, LatexEnvironmentNode)] == ["table"]
+    head, _, rest = text.partition("\\toprule")
+    lines = [line for line in rest.partition("\\bottomrule")[0].splitlines() if line.endswith(r"\\")]
+    num_columns = len(head.rpartition("{tabular}{")[2].strip(" }\n"))
+    assert lines
+    assert {line.replace(r"\&", "").count("&") + 1 for line in lines} == {num_columns}
+    assert text.isascii() or set(text) - set(map(chr, range(128))) <= set("·§")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+@pytest.mark.parametrize("file", TABLES, ids=[file.parent.name for file in TABLES])
+def test_a_table_compiles(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "page.tex").write_text(PAGE % file, "utf-8")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=60)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout

@@ -1,0 +1,46 @@
+"""Colours can be told apart, by the colour-blind, too."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from bench.findings.look import COLORS, OTHERS, TITLES, color
+from bench.recipes import recipe_names
+from bench.runs.results import COLUMNS
+
+# Linear RGB as it is seen (Machado, Oliveira, Fernandes 2009, severity 1).
+VISIONS = {
+    "trichromat": np.eye(3),
+    "deuteranope": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "protanope": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "tritanope": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+WHITE = np.array([0.95047, 1, 1.08883])
+
+
+def lab(code: str, vision: str) -> np.ndarray:
+    """CIELAB of a colour as someone sees it."""
+    rgb = np.array([int(code[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(np.maximum(TO_XYZ @ np.clip(np.array(VISIONS[vision]) @ linear, 0, 1) / WHITE, 1e-4))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_colours_are_told_apart(vision: str) -> None:
+    """By 12 units of CIELAB at least, of which about two are just noticed."""
+    seen = {name: lab(code, vision) for name, code in {**COLORS, "others": OTHERS}.items()}
+    near = {pair for pair in combinations(seen, 2) if np.linalg.norm(seen[pair[0]] - seen[pair[1]]) < 12}
+    assert near == set()
+
+
+def test_colours_are_of_recipes() -> None:
+    """A newcomer needs none at first: all that have none share one."""
+    assert set(COLORS) <= set(recipe_names())
+    assert color("newcomer") == OTHERS
+
+
+def test_every_column_has_a_title() -> None:
+    assert set(COLUMNS) - {"epoch", "skips", "downlink_bits", "control_bits", "num_backwards"} <= set(TITLES)

@@ -1,0 +1,50 @@
+"""The workspace and the report as W&B would get them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from bench.errors import InputError
+from bench.findings.look import LOGARITHMIC
+from bench.findings.workspace import METRICS, report, workspace
+from bench.runs.results import COSTS, TARGET_COLUMNS
+from scripts.dashboard import publish
+
+
+def panels(tree: Any) -> list[dict[str, Any]]:
+    """The configs of all panels somewhere in a tree."""
+    if isinstance(tree, list):
+        return [found for part in tree for found in panels(part)]
+    if not isinstance(tree, dict):
+        return []
+    own = [{"type": tree["viewType"], **tree["config"]}] if "viewType" in tree and "config" in tree else []
+    return own + [found for part in tree.values() for found in panels(part)]
+
+
+@pytest.mark.parametrize("make", [workspace, report])
+def test_every_metric_stands_against_every_cost(make: Any) -> None:
+    """A panel each, grouped by experiment and label, with the mean and a band over seeds."""
+    found = panels(json.loads(make("someone", "bitbudget")._to_model().model_dump_json(by_alias=True)))
+    lines = [panel for panel in found if panel["type"] == "Run History Line Plot"]
+    assert {(panel["xAxis"], *panel["metrics"]) for panel in lines} >= {(x, y) for x in COSTS for y in METRICS}
+    for panel in (panel for panel in lines if not panel["metricRegex"]):  # skips are by worker instead
+        assert (panel["groupBy"], panel["groupAgg"], panel["groupArea"]) == ("group", "mean", "minmax")
+        assert panel["xLogScale"] == (panel["xAxis"] in LOGARITHMIC)
+    assert [panel["type"] for panel in found].count("Weave") == 1  # the matrix's tables
+    bars = [panel for panel in found if panel["type"] == "Bar Chart"]
+    assert [panel["metrics"] for panel in bars] == [[f"summary_metrics.target/{column}"] for column in TARGET_COLUMNS]
+
+
+def test_runs_are_told_from_tables() -> None:
+    shown = json.loads(report("someone", "bitbudget")._to_model().model_dump_json(by_alias=True))
+    text = json.dumps(shown)
+    assert '"value": "train"' in text
+    assert '"value": "table"' in text
+    assert text.count('"grouping": [{"section": "run", "name": "group"}]') == len(METRICS) + 1
+
+
+def test_a_place_that_is_none_is_told() -> None:
+    for place in ("bitbudget", "a/b/c", "/b", "a/"):
+        with pytest.raises(InputError, match=f"--wandb: '{place}'; ENTITY/PROJECT is needed"):
+            publish(place)

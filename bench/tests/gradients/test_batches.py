@@ -1,0 +1,178 @@
+"""Batches of every kind are dealt whole, or refused by name; one that is too short is left out."""
+
+import collections
+import warnings
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import tv_tensors
+
+import bench
+from bench.errors import InputError
+from bench.gradients.batches import Shards, deal
+from bench.tests.toys import QUIET, Toy, flat, toy_data
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: list[str]
+
+
+@dataclass(frozen=True)
+class Sample:
+    x: Tensor
+    tags: list[int]
+    fixed: str = "all"
+
+
+def dealt(batch: Any, num_workers: int = 2, **options: Any) -> Shards:
+    shards = deal(batch, num_workers, **options)
+    assert shards is not None
+    return shards
+
+
+X, NAMES = torch.arange(12.0).view(6, 2), list("abcdef")
+
+
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_everything_is_cut_alike(num_workers: int) -> None:
+    batch = {
+        "x": X,
+        "user": collections.UserDict(x=X, names=NAMES),
+        "pair": Pair(X, NAMES),
+        "sample": Sample(X, list(range(6))),
+        "array": np.arange(6),
+        "objects": np.array(NAMES, dtype=object),
+        "tuple": tuple(NAMES),
+        "boxes": [{"box": torch.zeros(n, 4)} for n in range(6)],
+        "views": [X, -X],
+        "scale": torch.tensor(2.0),
+        "word": "train",
+        "number": 3,
+        "nothing": None,
+    }
+    shards, share = dealt(batch, num_workers), 6 // num_workers
+    for worker in range(num_workers):
+        mine, own = slice(worker * share, (worker + 1) * share), shards.of(worker)
+        assert own.keys() == batch.keys()
+        for x in (own["x"], own["user"]["x"], own["pair"].first, own["sample"].x, own["views"][0], -own["views"][1]):
+            assert torch.equal(x, X[mine])
+        for names in (own["user"]["names"], own["pair"].second, own["objects"].tolist(), list(own["tuple"])):
+            assert names == NAMES[mine]
+        assert own["array"].tolist() == own["sample"].tags == list(range(6))[mine]
+        assert [len(entry["box"]) for entry in own["boxes"]] == list(range(6))[mine]
+        assert type(own["user"]) is collections.UserDict
+        assert (own["word"], own["number"], own["nothing"], own["sample"].fixed) == ("train", 3, None, "all")
+        assert own["scale"] == 2
+
+
+def test_lists_without_a_tensor() -> None:
+    """Columns of strings side by side; lists of words a sample."""
+    own = dealt((NAMES, list(range(6)))).of(1)
+    assert own == (NAMES[3:], [3, 4, 5])
+    words = [["a"], ["b", "c"], ["d"], ["e"], ["f", "g", "h"], ["i"]]
+    assert dealt((X, words)).of(0)[1] == words[:3]
+    assert dealt((X, [{"id": n} for n in range(6)])).of(1)[1] == [{"id": n} for n in (3, 4, 5)]
+    with pytest.raises(InputError, match=r"batch\[1\]: 2 entries that hold 2 each"):
+        deal((X[:2], (["a", "b"], ["c", "d"])), 2)
+
+
+def test_one_worker_takes_what_it_gets() -> None:
+    """Whatever its type, of tensors, too."""
+
+    class Own(list):
+        pass
+
+    frozen, own, image = MappingProxyType({"x": X}), Own([X]), tv_tensors.Image(torch.zeros(3, 4, 4))
+    batch = dealt((frozen, own, image, iter("ab")), 1).of(0)
+    assert batch[0] is frozen
+    assert batch[1] is own
+    assert type(batch[2]) is tv_tensors.Image
+    assert list(batch[3]) == ["a", "b"]
+    assert dealt({"f": frozen}).of(1)["f"]["x"].tolist() == X[3:].tolist()
+
+
+def test_who_looks_gets_a_copy() -> None:
+    """A step may take its batch apart, and another pass finds it whole; what the loader gave stays as it was."""
+    for num_workers in (1, 2):
+        batch = {"x": X.clone(), "names": list(NAMES)}
+        shards = dealt(batch, num_workers)
+        own = shards.of(0)
+        own.pop("x").zero_()
+        own["names"].clear()
+        again = shards.of(0)
+        assert torch.equal(again["x"], X[: 6 // num_workers])
+        assert again["names"] == NAMES[: 6 // num_workers]
+        assert torch.equal(batch["x"], X)
+
+
+class Opaque:
+    def __init__(self) -> None:
+        self.x = X
+
+
+@pytest.mark.parametrize(
+    ("batch", "told"),
+    [
+        ({"x": X, "names": NAMES[:4]}, r"batch\['names'\]: a list of 4 entries; 6 are needed"),
+        ({"x": X, "size": (224, 224)}, r"batch\['size'\]: a tuple of 2 entries; 6 are needed"),
+        ((X, np.zeros(5)), r"batch\[1\]: a ndarray of 5 entries; 6 are needed"),
+        ((X, X[:3]), r"batch\[1\]: a Tensor of 3 entries; 6 are needed"),
+        (Sample(X, [1]), r"batch\.tags: a list of 1 entries; 6 are needed"),
+        ((X, X.to_sparse()), r"batch\[1\]: a tensor of layout torch\.sparse_coo"),
+        ((X, iter("ab")), r"batch\[1\]: a str_.*iterator; it cannot be cut"),
+        ((X, [{"id": 1}, {"id": 2}]), r"batch\[1\]: a list of 2 entries; 6 are needed"),
+        ((X, {1, 2}), r"batch\[1\]: a set; it cannot be cut"),
+        ((X, Opaque()), r"batch\[1\]: a Opaque; it cannot be cut"),
+        (([torch.zeros(3, 8, 8)] * 4, [{"box": torch.zeros(2, 4)}] * 4), r"batch\[1\]"),  # pictures apart: N would be 3
+        ((X[:2], [{"box": X[:2]}, {"box": X[:2]}]), r"batch\[1\]: 2 entries that hold 2 each"),
+        (3, "batch: a int without samples"),
+    ],
+)
+def test_what_cannot_be_cut_is_named(batch: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        deal(batch, 2)
+    assert deal(batch, 1) is not None, "a single worker takes the batch as it is"
+
+
+def test_loaders_of_a_dict_have_lengths_of_their_own() -> None:
+    batch = {"a": (X, NAMES), "b": torch.arange(4)}
+    own = dealt(batch, loaders={"a": ..., "b": ...}).of(1)
+    assert own["a"][1] == NAMES[3:]
+    assert own["b"].tolist() == [2, 3]
+    assert dealt([X, X[:2]], loaders=[..., ...]).of(0)[1].shape == (1, 2)
+    with pytest.raises(InputError, match=r"batch\['b'\]"):
+        deal(batch, 2)
+    assert dealt({"a": X, "b": None}, loaders={"a": ..., "b": ...}).of(1)["b"] is None, "a loader may be exhausted"
+
+
+def test_local_steps_cut_by_the_same_rule() -> None:
+    """With one worker, too."""
+    for num_workers in (1, 2):
+        shards = dealt({"x": X, "names": NAMES, "word": "w"}, num_workers, num_parts=3)
+        parts = [part.of(0) for part in shards.parts(3)]
+        share = 2 // num_workers
+        assert [part["names"] for part in parts] == [NAMES[h * share : (h + 1) * share] for h in range(3)]
+        assert torch.equal(torch.cat([part["x"] for part in parts]), X[: 3 * share])
+        assert {part["word"] for part in parts} == {"w"}
+
+
+def test_a_last_batch_that_is_too_short_is_left_out() -> None:
+    """With one warning however many epochs there are; no round is played, and nothing moves."""
+    x, y = toy_data().tensors
+    data = torch.utils.data.TensorDataset(x[:18], y[:18])
+    trainer, module = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), **QUIET, max_epochs=2), Toy()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer.fit(module, DataLoader(data, batch_size=8))
+    said = [str(warning.message) for warning in told if warning.category is UserWarning]
+    assert said == ["batch of 2 samples is left out: too short for 4 workers"]
+    assert trainer.strategy.ledger.rounds == 4  # pyright: ignore[reportAttributeAccessIssue]
+    assert flat(module).isfinite().all()

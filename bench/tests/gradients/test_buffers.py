@@ -1,0 +1,217 @@
+"""What a step writes besides gradients: each worker has its own, trials and stale passes leave none of it behind."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import bench
+from bench.errors import InputError
+from bench.gradients import buffers
+from bench.tests.kills import Killed, SaveAndDie
+from bench.tests.toys import QUIET, Normed, Toy, loader, toy_data, train
+from bench.tests.worlds import M, run_processes
+
+
+class Student(Toy):
+    """Followed by a teacher; counts in a buffer that it assigns, and in one that it writes past PyTorch."""
+
+    def __init__(self, late: int = 0) -> None:
+        super().__init__()
+        self.late = late
+        self.teacher = copy.deepcopy(self.network).requires_grad_(False)
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("counted", torch.zeros(3000))
+        self.register_buffer("constant", torch.ones(4))
+
+    def training_step(self, batch: Any) -> Tensor:
+        x, _ = batch
+        if self.global_step >= self.late:
+            with torch.no_grad():
+                for old, new in zip(self.teacher.parameters(), self.network.parameters(), strict=True):
+                    old.lerp_(new, 0.1)
+            self.seen = self.seen + len(x)
+            self.get_buffer("counted").data.add_(x.mean())
+        return super().training_step(batch) + F.mse_loss(self.network(x), self.teacher(x))
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("recipe", ["sgd", "lasg"])
+@pytest.mark.parametrize("late", [0, 5])
+def test_once_a_round(recipe: str, late: int) -> None:
+    """Also from the middle of an epoch on; the means are left to the user."""
+    run = train(recipe, lambda: Student(late), rounds=14)
+    rounds = 14 - late
+    assert run.module.seen == 4 * rounds
+    rows = run.strategy.fitting.buffers.rows
+    moved = {f"teacher.{i}.{name}" for i in (0, 2) for name in ("weight", "bias")} | {"seen", "counted"}
+    assert rows.keys() == moved, "what nobody writes has no rows"
+    assert len({float(row[0]) for row in rows["counted"]}) == 4, "each worker counts its own samples"
+    expected = torch.stack(rows["counted"]).mean(dim=0)
+    assert torch.equal(run.module.counted, expected)
+    if recipe == "lasg":
+        assert run.ledger["num_backwards"] > 14 * 4
+
+
+@pytest.mark.parametrize("recipe", ["sgd", "lasg"])
+def test_one_worker_moves_them_as_plain_training_does(recipe: str) -> None:
+    """To the bit, whatever the passes beside it: here the rule's."""
+    run = train(recipe, Student, workers=1, rounds=20)
+    lightning.seed_everything(3, verbose=False)
+    module = Student()
+    trainer = Trainer(**{**QUIET, "max_steps": 20})
+    if recipe == "sgd":
+        trainer.fit(module, loader(toy_data(), 1, [0]))
+        for name, value in state(module).items():
+            torch.testing.assert_close(run.module.state_dict()[name], value)
+    assert run.module.seen == 4 * 20
+
+
+class SaveWeights(Callback):
+    """Saves the weights alone, in the middle of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == 20:
+            trainer.save_checkpoint(self.path, weights_only=True)
+
+
+def test_both_worlds(tmp_path: Path) -> None:
+    """At the end, and in a checkpoint of weights alone, which holds the means."""
+    paths = [tmp_path / "simulated.ckpt", tmp_path / "real.ckpt"]
+    simulated = train("sasg", Student, workers=M, callbacks=[SaveWeights(paths[0])])
+    real = run_processes(tmp_path, bench.load_recipe("sasg"), Student, callbacks=[SaveWeights(paths[1])])
+    saved = [torch.load(path)["state_dict"] for path in paths]
+    assert saved[0].keys() == saved[1].keys()
+    assert all(torch.equal(value, saved[1][name]) for name, value in saved[0].items())
+    assert saved[0]["seen"] == 4 * 20
+    for process in real:
+        assert torch.equal(process["weights"], simulated.weights)
+        for name, buffer in simulated.module.named_buffers():
+            assert torch.equal(process["buffers"][name], buffer), name
+
+
+def test_over_a_resume(tmp_path: Path) -> None:
+    whole, path = train("sasg", Student, rounds=44), tmp_path / "saved.ckpt"
+    with pytest.raises(Killed):
+        train("sasg", Student, callbacks=[SaveAndDie(path, 30)], max_steps=44)  # an epoch
+    resumed = train("sasg", Student, rounds=44, checkpoint=path)
+    assert all(torch.equal(resumed.module.state_dict()[name], value) for name, value in state(whole.module).items())
+    saved = torch.load(path)["state_dict"]
+    assert torch.equal(saved["counted"], torch.stack(list(torch.load(path)["bitbudget"]["buffers"]["counted"])).mean(0))
+
+
+def test_what_a_callback_writes_is_everybodys() -> None:
+    """Between rounds, by assignment or in place, of what steps move and of what they do not."""
+
+    class Resetting(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 5:
+                pl_module.seen = torch.zeros(())
+                pl_module.counted.zero_()
+                pl_module.constant.fill_(2)
+                pl_module.teacher.load_state_dict(pl_module.network.state_dict())
+
+    run = train("sgd", Student, rounds=6, callbacks=[Resetting()])
+    assert run.module.seen == 4
+    assert run.module.constant.tolist() == [2.0] * 4
+    rows = run.strategy.fitting.buffers.rows
+    assert all(float(row[0].abs()) < 1 for row in rows["counted"]), "one round's worth"
+    assert "constant" not in rows
+
+
+@pytest.mark.filterwarnings("ignore:.*Checkpoint directory", "ignore:.*number of training batches")
+def test_what_is_loaded_is_measured(tmp_path: Path) -> None:
+    """By validate as by test; checkpoints of weights alone hold the means."""
+
+    class Measured(Normed):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("loss", self.training_step(batch))
+            self.at_work = self.get_buffer("network.1.running_mean").clone()
+
+        test_step = validation_step
+
+    save = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{epoch}", save_weights_only=True)
+    options = {**QUIET, "enable_checkpointing": True, "limit_val_batches": 1, "num_sanity_val_steps": 0}
+    trainer = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), max_epochs=3, callbacks=[save], **options)
+    module, batches = Measured(), DataLoader(toy_data(), batch_size=48)
+    trainer.fit(module, batches, batches)
+    rows = torch.stack(trainer.strategy.fitting.buffers.rows["network.1.running_mean"])  # pyright: ignore[reportAttributeAccessIssue]
+    last = torch.load(tmp_path / "epoch=2.ckpt")["state_dict"]["network.1.running_mean"]
+    assert torch.equal(last, rows.mean(dim=0))
+    assert torch.equal(module.at_work, last)
+    first = torch.load(tmp_path / "epoch=0.ckpt")["state_dict"]
+    for measure in (trainer.validate, trainer.test):
+        measure(module, batches, ckpt_path=tmp_path / "epoch=0.ckpt", verbose=False)
+        assert torch.equal(module.at_work, first["network.1.running_mean"])
+    module.load_state_dict({**first, "network.1.running_mean": torch.ones(16)})
+    trainer.validate(module, batches, verbose=False)
+    assert torch.equal(module.at_work, torch.ones(16))
+
+
+def test_numbers_in_attributes() -> None:
+    """Each worker counts for itself, also in an attribute that its step makes; lists and metrics are everybody's."""
+
+    class Counting(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            self.made = getattr(self, "made", 0) + 1
+            self.best = min(getattr(self, "best", 9.0), float(batch[0].mean()))
+            return super().training_step(batch)
+
+    run = train("lasg", Counting, rounds=14)
+    assert run.module.made == 14
+    rows = {name: rows for (_, name), rows in run.strategy.fitting.buffers.attributes.rows.items()}
+    assert rows["made"] == [14] * 4
+    assert len(set(rows["best"])) == 4
+
+
+def test_trials_and_stale_passes_draw_nothing() -> None:
+    """Of PyTorch's, NumPy's and Python's generators."""
+    import random
+
+    drawn = []
+    for recipe, dropout in (("sgd", 0.0), ("sgd", 0.3), ("lasg", 0.3)):
+        lightning.seed_everything(7, verbose=False)
+        run = train(recipe, lambda dropout=dropout: Toy(dropout=dropout), rounds=14)
+        assert run.ledger["rounds"] == 14
+        drawn.append((torch.rand(()).item(), np.random.rand(), random.random()))  # noqa: NPY002
+    assert drawn[0] == drawn[1] == drawn[2]
+
+
+def test_memory_that_would_not_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "_free_bytes", lambda device: 3 * 16 * 4)
+    with pytest.raises(InputError, match=r"teacher\..*: a frozen parameter that training_step moves; 4 workers need"):
+        train("sgd", Student, rounds=1)
+
+
+def test_a_write_that_cannot_be_told_is_refused() -> None:
+    """Past PyTorch, by one of several workers only, and not where it is looked for."""
+
+    class Furtive(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("queue", torch.zeros(100_000))
+            self.calls = 0
+
+        def training_step(self, batch: Any) -> Tensor:
+            if batch[0][0, 0] == WRITER[0, 0]:
+                self.get_buffer("queue").data[1:100] = 1
+            return super().training_step(batch)
+
+    WRITER = toy_data().tensors[0][8:12]  # of worker 2 in the first round
+    with pytest.raises(InputError, match="queue: written past PyTorch"):
+        train("sgd", Furtive, rounds=1)

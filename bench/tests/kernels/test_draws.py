@@ -1,0 +1,369 @@
+"""What compressors that draw promise: on average nothing is lost, within a variance, in no more bits than papers say.
+
+Draws are fixed by their noise, so that nothing here changes from run to run. "Five deviations" means that a right
+operator would fail a check with other draws less than once in a million times.
+"""
+
+import itertools
+from dataclasses import replace
+from functools import partial
+from math import log2, sqrt
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bench.adversary import Scale
+from bench.compressors import QSGD, Compressor, GSpar, GSparClosed, Half, Natural, RandomK, TernGrad, UniSp
+from bench.compressors.gspar import COUNT_BITS, tail_of
+from bench.compressors.half import Format
+from bench.errors import NonFiniteError
+from bench.gradients.layout import MatrixSize
+from bench.kernels import draws
+from bench.kernels.noise import Noise
+from bench.kernels.norms import Norm, norms
+from bench.runs.asynchronous import _scale
+from bench.tests.found import COMPRESSORS, RECIPES
+from bench.tests.test_conformance import inputs
+from bench.tests.toys import Toy, toy_data, train
+from bench.wire import elias, trits
+from bench.wire.positions import LENGTH_BITS
+
+SEGMENTS = (MatrixSize(300, 15), 5, MatrixSize(40, 8), 1)
+NUM_DRAWS = 2000
+UNBIASED: dict[str, Compressor] = {
+    str(c): c
+    for c in (
+        *COMPRESSORS.values(),
+        *(GSpar(0.1, iterations) for iterations in (0, 1, 9)),
+        *(GSparClosed(epsilon) for epsilon in (0.1, 10.0)),
+        *(QSGD(levels, norm, bucket) for levels in (1, 17, 300) for norm in ("l2", "max") for bucket in (None, 64)),
+        UniSp(0.3),
+        RandomK(0.3),
+        TernGrad(clip=None, shared=False),
+    )
+    if c.variance(SEGMENTS) is not None
+}
+
+
+def drawn(compressor: Compressor, x: Tensor, num_draws: int = NUM_DRAWS, segments: tuple[int, ...] = ()) -> Tensor:
+    """(N, d): what N workers with the same vector (d,) send."""
+    noise = [Noise(0, 0, rank) for rank in range(num_draws)]
+    return compressor.compress(x.expand(num_draws, -1).contiguous(), segments or (len(x),), noise).dense().double()
+
+
+def deviations(compressor: Compressor, x: Tensor) -> float:
+    """How far the mean of many draws is from x along some directions, in standard errors; the largest."""
+    error = drawn(compressor, x, segments=SEGMENTS) - x.double()
+    generator = torch.Generator().manual_seed(4)
+    directions = torch.cat([x.double()[None], x.sign().double()[None], torch.randn(5, len(x), generator=generator)])
+    along = error @ directions.T
+    noise = along.std(dim=0).clamp(min=1e-6 * float(directions.norm(dim=1).max() * x.norm()) + 1e-30)
+    return float((along.mean(dim=0).abs() / noise).max() * sqrt(len(error)))
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "one-hot", "constant", "mostly zero", "zeros"])
+@pytest.mark.parametrize("name", UNBIASED)
+def test_unbiased_within_its_variance(name: str, kind: str) -> None:
+    """The mean of 2,000 draws is x, to five deviations; their variance is within what is declared."""
+    compressor, x = UNBIASED[name], inputs(SEGMENTS)[kind][1]
+    assert deviations(compressor, x) < 5
+    squares = (drawn(compressor, x, segments=SEGMENTS) - x.double()).square().sum(dim=1)
+    allowed = (compressor.variance(SEGMENTS) or 0) * float(x.double().square().sum())
+    assert float(squares.mean() - 5 * squares.std() / sqrt(NUM_DRAWS)) <= allowed + 1e-9
+
+
+def test_the_test_of_bias_finds_one() -> None:
+    assert deviations(TernGrad(clip=0.5), inputs(SEGMENTS)["normal"][1]) > 50
+
+
+def test_powers_of_two_are_sent_as_they_are() -> None:
+    """From the smallest to the largest; in between, up as often as the mantissa says."""
+    x = torch.tensor([2.0**e for e in range(-126, 128)] + [-(2.0**e) for e in range(-126, 128)] + [0.0])
+    assert torch.equal(drawn(Natural(), x, 3), x.double().expand(3, -1))
+    sent = drawn(Natural(), torch.full((20_000,), -5.5), 1)[0]
+    assert set(sent.tolist()) == {-4.0, -8.0}
+    assert float((sent == -8.0).double().mean()) == pytest.approx(0.375, abs=5 * sqrt(0.375 * 0.625 / 20_000))
+
+
+@pytest.mark.parametrize(("format", "digits", "largest"), [("bf16", 8, 3.3895e38), ("fp16", 11, 65_504.0)])
+def test_sixteen_bits_round(format: Format, digits: int, largest: float) -> None:
+    x = inputs(SEGMENTS)["normal"]
+    error = (Half(format).compress(x, SEGMENTS, []).dense() - x).abs()
+    assert (error <= x.abs() * 2.0**-digits + 2.0**-25).all()  # the last where fp16 has fewer digits
+    beyond = Half(format).compress(torch.tensor([[3.4e38, -3.4e38]]), (2,), [])
+    assert beyond.finite().all()
+    torch.testing.assert_close(beyond.dense(), torch.tensor([[largest, -largest]]), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("density", [0.003, 0.1, 1.0])
+@pytest.mark.parametrize("kind", ["normal", "zeros", "ties", "one-hot", "heavy tails", "tiny"])
+def test_compiled_passes_are_the_plain_ones(kind: str, density: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same entries and levels, bit for bit, whichever way and wherever a part begins."""
+    x = inputs((5_003,))[kind][1]
+    scale, norms = float(x.abs().mean() / density), x.abs().amax().expand(10).contiguous()
+    levels, plain = torch.zeros_like(x, dtype=torch.int16), torch.zeros_like(x, dtype=torch.int16)
+    positions = draws.chosen(x, scale, (7, 8), 1_001)
+    draws.quantized(x, norms, 512, 5, (7, 8), 1_001, levels)
+    exponents, plain_exponents = torch.zeros(2, len(x), dtype=torch.uint8)
+    draws.powers(x, (7, 8), exponents)
+    tail = tail_of(x, scale)
+    for module in ("bench.kernels.draws", "bench.compressors.gspar"):
+        monkeypatch.setattr(f"{module}.is_compiled", lambda x: False)
+    assert torch.equal(draws.chosen(x, scale, (7, 8), 1_001), positions)
+    draws.quantized(x, norms, 512, 5, (7, 8), 1_001, plain)
+    assert torch.equal(plain, levels)
+    draws.powers(x, (7, 8), plain_exponents)
+    assert torch.equal(plain_exponents, exponents)
+    assert tail_of(x, scale) == pytest.approx(tail, rel=1e-12)
+
+
+def test_numbers_are_uniform_and_keys_independent() -> None:
+    """Pairs fall into a thousand bins as chance has it: of neighbours, and of keys that differ in one bit."""
+    cpu, size, key = torch.device("cpu"), 1_000_000, (1, 2)
+    u = draws.uniforms(key, size, cpu)
+    near = [(key[0] ^ 1 << bit, key[1]) for bit in range(32)] + [(key[0], key[1] ^ 1 << bit) for bit in range(32)]
+    assert float(u.min()) > 0
+    assert float(u.max()) <= 1
+    others = (draws.uniforms(other, size, cpu) for other in near)
+    for a, b in itertools.chain([(u, u.roll(1)), (u, u.roll(256))], ((u, other) for other in others)):
+        bins = (a * 32).long().clamp(max=31) * 32 + (b * 32).long().clamp(max=31)
+        counts = torch.bincount(bins, minlength=1024).double()
+        expected = size / 1024
+        chi_square = float(((counts - expected) ** 2 / expected).sum())
+        assert abs(chi_square - 1023) < 5 * sqrt(2 * 1023)
+
+
+def closed_form(x: np.ndarray, epsilon: float) -> np.ndarray:
+    """Algorithm 2 as it is written, by sorting: the probabilities."""
+    order = np.argsort(-np.abs(x), kind="stable")
+    sizes, total = np.abs(x[order]), np.sum(x**2)
+    for k in range(len(x)):
+        rest, squares = sizes[k:].sum(), (sizes[k:] ** 2).sum()
+        if sizes[k] * rest <= epsilon * total + squares:
+            return np.minimum(np.abs(x) * rest / (epsilon * total + squares), 1)
+    raise AssertionError
+
+
+def greedy(x: np.ndarray, density: float, iterations: int) -> np.ndarray:
+    """Algorithm 3 as it is written: the probabilities."""
+    d = len(x)
+    p = np.minimum(density * d * np.abs(x) / np.abs(x).sum(), 1)
+    for _ in range(iterations):
+        active = p < 1
+        if not p[active].sum():
+            break
+        c = (density * d - d + active.sum()) / p[active].sum()
+        if c <= 1:
+            break
+        p = np.minimum(c * p, 1)
+    return p
+
+
+def probabilities(compressor: GSpar | GSparClosed, x: np.ndarray) -> np.ndarray:
+    row = torch.from_numpy(x)
+    scale = compressor.scale(tail_of(row, torch.inf), partial(tail_of, row), len(x))
+    return np.minimum(np.abs(x) / scale, 1) if scale else (x != 0).astype(float)
+
+
+VECTORS = {power: np.random.default_rng(3).standard_normal(2000) ** power for power in (1, 3, 9, 21)}
+
+
+@pytest.mark.parametrize("x", VECTORS.values(), ids=map(str, VECTORS))
+@pytest.mark.parametrize("epsilon", [0.01, 0.5, 1.0, 20.0])
+def test_closed_form_is_algorithm_2(x: np.ndarray, epsilon: float) -> None:
+    """And spends its variance to the last bit."""
+    p = probabilities(GSparClosed(epsilon), x)
+    np.testing.assert_allclose(p, closed_form(x, epsilon), rtol=1e-12)
+    assert np.sum(x**2 / p) == pytest.approx((1 + epsilon) * np.sum(x**2))
+
+
+@pytest.mark.parametrize("x", VECTORS.values(), ids=map(str, VECTORS))
+@pytest.mark.parametrize("density", [0.003, 0.1, 0.7])
+@pytest.mark.parametrize("iterations", [0, 1, 2, 50])
+def test_greedy_is_algorithm_3(x: np.ndarray, density: float, iterations: int) -> None:
+    """And stays within its budget."""
+    p = probabilities(GSpar(density, iterations), x)
+    np.testing.assert_allclose(p, greedy(x, density, iterations), rtol=1e-9)
+    assert p.sum() <= density * len(x) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("x", VECTORS.values(), ids=map(str, VECTORS))
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 20.0])
+def test_greedy_ends_at_the_closed_form(x: np.ndarray, epsilon: float) -> None:
+    """Given the closed form's expected density and time enough; at once where nothing is certain to be sent."""
+    closed = probabilities(GSparClosed(epsilon), x)
+    np.testing.assert_allclose(probabilities(GSpar(closed.mean(), 500), x), closed, rtol=1e-6)
+    if closed.max() < 1:
+        np.testing.assert_allclose(probabilities(GSpar(closed.mean(), 0), x), closed, rtol=1e-9)
+
+
+@pytest.mark.parametrize("power", [3, 9, 21])
+def test_few_entries_of_what_is_nearly_sparse(power: int) -> None:
+    """Where s entries hold all of ‖x‖₁ but ρ of their own, ε = ρ sends (1 + ρ)s at most in expectation (Lemma 3), in no
+    more bits than s(b + log₂ d) + min(ρ s log₂ d, d) + b (Theorem 4), but for a sign each and our headers."""
+    x = VECTORS[power].astype(np.float32)
+    sizes, d = np.sort(np.abs(x))[::-1].astype(float), len(x)
+    headers = COUNT_BITS + trits.HEADER_BITS + 2 * LENGTH_BITS
+    for s in (20, 200, 1000):
+        rho = sizes[s:].sum() / sizes[:s].sum()
+        compressor = GSparClosed(rho)
+        assert probabilities(compressor, x.astype(float)).sum() <= (1 + rho) * s
+        noise = [Noise(1, 0, rank) for rank in range(200)]
+        message = compressor.compress(torch.from_numpy(x).expand(200, -1).contiguous(), (d,), noise)
+        bound = s * (32 + log2(d)) + min(rho * s * log2(d), d) + 32
+        assert message.num_bits.double().mean() <= bound + float(message.counts.double().mean()) + headers
+
+
+@pytest.mark.parametrize("density", [0.001, 0.01, 0.1, 0.6])
+@pytest.mark.parametrize("power", [1, 9])
+def test_the_wire_takes_no_more_than_the_papers_code(density: float, power: int) -> None:
+    """Row by row, but for our headers."""
+    x = torch.randn(20, 50_000, generator=torch.Generator().manual_seed(1)) ** power
+    compressor, headers = GSpar(density), COUNT_BITS + trits.HEADER_BITS + 2 * LENGTH_BITS
+    message = compressor.compress(x, (50_000,), [Noise(1, 0, rank) for rank in range(20)])
+    assert (message.num_bits <= compressor.num_bits_paper(message) + headers).all()
+
+
+@pytest.mark.parametrize("n", [100, 2_500, 40_000])
+@pytest.mark.parametrize("levels", [1, 2, 5])
+def test_qsgd_keeps_few_entries_in_few_bits(n: int, levels: int) -> None:
+    """E‖Q‖₀ ≤ s(s + √n), and the code of gaps within Theorem 3.2's bound, its o(1) taken as 1/2."""
+    x = torch.randn(n, generator=torch.Generator().manual_seed(1))
+    message = QSGD(levels).compress(x.expand(50, -1).contiguous(), (n,), [Noise(1, 0, rank) for rank in range(50)])
+    most = levels * (levels + sqrt(n))
+    assert message.levels.count_nonzero(dim=1).double().mean() <= most
+    bound = (3 + 2 * log2(2 * (levels**2 + n) / most)) * most + 32
+    assert message.num_bits.double().mean() <= bound + elias.HEADER_BITS
+
+
+@pytest.mark.parametrize("root", [10, 50, 200])
+def test_qsgd_with_root_n_levels(root: int) -> None:
+    """2.8 n + 32 bits (Corollary 3.3)."""
+    x = torch.randn(20, root**2, generator=torch.Generator().manual_seed(1))
+    message = QSGD(root).compress(x, (root**2,), [Noise(1, 0, rank) for rank in range(20)])
+    assert message.num_bits.double().mean() <= 2.8 * root**2 + 32 + elias.HEADER_BITS
+
+
+def test_elias_code() -> None:
+    """Elias 1975, and back again."""
+    words = {1: "0", 2: "100", 3: "110", 4: "101000", 8: "1110000", 16: "10100100000", 100: "1011011001000"}
+    for n, word in words.items():
+        bits = np.zeros(len(word), np.uint8)
+        assert elias.length(n) == elias._put(n, bits, 0) == len(word)
+        assert "".join(map(str, bits)) == word
+        assert elias._take(bits, 0) == (n, len(word))
+    rng = np.random.default_rng(2)
+    for density in (0.0, 0.001, 0.1, 1.0):
+        levels = (rng.integers(-3000, 3001, 70_000) * (rng.random(70_000) < density)).astype(np.int16)
+        payload, out = elias.encode(levels), np.full_like(levels, 9)
+        elias.decode(payload, out)
+        assert np.array_equal(out, levels)
+        assert 0 <= 8 * len(payload) - elias.num_bits(levels) < 8
+
+
+@pytest.mark.parametrize("compressor", [GSpar(1.0), GSpar(1.0, 0), UniSp(1.0), RandomK(1.0)], ids=str)
+def test_full_density_is_dense(compressor: Compressor) -> None:
+    for x in inputs(SEGMENTS).values():
+        assert torch.equal(compressor.compress(x, SEGMENTS, [Noise(0, 0, rank) for rank in range(3)]).dense(), x)
+    recipe = next(r for r in RECIPES.values() if type(r.compressor) is type(compressor))
+    torch.testing.assert_close(train(replace(recipe, compressor=compressor)).weights, train("sgd").weights)
+
+
+@pytest.mark.parametrize(
+    "compressor", [GSpar(0.01), GSparClosed(0.3), QSGD(4), QSGD(1, "max"), TernGrad(clip=None)], ids=str
+)
+def test_nothing_and_one_entry_are_sent_as_they_are(compressor: Compressor) -> None:
+    noise = [Noise(0, 0, rank) for rank in range(3)]
+    x = inputs((400,))
+    assert not compressor.compress(x["zeros"], (400,), noise).dense().any()
+    one = compressor.compress(x["one-hot"], (400,), noise)
+    if not isinstance(compressor, GSparClosed):
+        torch.testing.assert_close(one.dense(), x["one-hot"])
+    else:  # which has a variance to spend: 1 + ε times the entry, with probability 1/(1 + ε)
+        assert set(one.dense().unique().tolist()) <= {-3.25, 0.0}
+
+
+def test_terngrad_agrees_on_a_scale() -> None:
+    """All take the largest; a float a tensor each way pays for it."""
+    recipe = RECIPES["terngrad"]
+    shared, own = train(recipe, rounds=10), train(replace(recipe, compressor=TernGrad(shared=False)), rounds=10)
+    assert not torch.equal(shared.weights, own.weights)
+    offer = 4 * 32  # of four tensors
+    assert shared.strategy.cohort.offer_bits == offer
+    assert own.strategy.cohort.offer_bits == 0
+    assert shared.ledger["downlink_bits"] - own.ledger["downlink_bits"] == 10 * offer
+    assert shared.ledger["uplink_bits_paper"] - own.ledger["uplink_bits_paper"] == 10 * 4 * offer
+    assert shared.ledger["modelled_s"] > own.ledger["modelled_s"]
+    x = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    scales = TernGrad().compress_agreed(x, (50,), [Noise(0, 0, 0)] * 2, torch.tensor([9.0])).scales
+    assert scales.flatten().tolist() == [9.0, 9.0]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_broken_gradient_names_its_worker(name: str) -> None:
+    data = toy_data()
+    data.tensors[0][4 * 4 * 5 + 4 * 1] = torch.nan  # round 5, worker 1
+    with pytest.raises(NonFiniteError, match="round 5: worker 1: "):
+        train(name, Toy, data)
+
+
+@pytest.mark.parametrize("largest", [1.0, 1.7, 30.0])
+def test_an_agreed_scale_loses_nothing_on_average(largest: float) -> None:
+    """To five deviations, for one's own scale and for larger ones; clipped to one's own deviations all the same."""
+    x = torch.randn(400, generator=torch.Generator().manual_seed(7))
+    for clip in (None, 1.5):
+        compressor = TernGrad(clip)
+        own = float(compressor.offer(x[None], (400,)))
+        rows, noise = x.expand(NUM_DRAWS, -1).contiguous(), [Noise(0, 0, rank) for rank in range(NUM_DRAWS)]
+        sent = compressor.compress_agreed(rows, (400,), noise, torch.tensor([largest * own])).dense().double()
+        along = (sent - x.clamp(-own, own).double()) @ x.double()
+        assert abs(float(along.mean())) < 5 * float(along.std()) / sqrt(NUM_DRAWS)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("factor", [-1.0, -8.0])  # by which floats of any number of digits scale
+def test_a_liar_sends_a_multiple_of_what_it_would_have(name: str, factor: float) -> None:
+    """Of the honest message where the compressor scales with its input; of signs, the other signs."""
+    compressor, x = RECIPES[name].compressor, torch.randn(1, 346, generator=torch.Generator().manual_seed(3))
+    lie, noise = Scale(num_byzantine=1, factor=factor), [Noise(0, 0, 0)]
+    honest = compressor.compress(x, SEGMENTS, noise).dense()
+    lied = lie.corrupt(honest if compressor.repeats else x, noise[0])
+    sent = compressor.compress(lied, SEGMENTS, noise).dense()
+    scales = float(sent.abs().max()) > 1.5 * float(honest.abs().max()) or factor == -1
+    torch.testing.assert_close(sent, honest * (factor if scales else -1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "compressor", [c for c in COMPRESSORS.values() if c.variance(SEGMENTS) or not c.repeats], ids=str
+)
+def test_other_tensors_go_the_same_way(compressor: Compressor) -> None:
+    """In double precision, on the path of accelerators: the same entries, and bytes that carry them."""
+    x, noise = inputs(SEGMENTS)["normal"], [Noise(0, 0, rank) for rank in range(3)]
+    single, double = compressor.compress(x, SEGMENTS, noise), compressor.compress(x.double(), SEGMENTS, noise)
+    torch.testing.assert_close(double.dense().float(), single.dense(), rtol=1e-5, atol=1e-6)
+    decoded = compressor.blank(1, SEGMENTS, x.double()).decode([double.encode(row) for row in range(3)])
+    assert torch.equal(decoded.dense(), double.dense())
+
+
+@pytest.mark.parametrize("kind", ["l2", "max"])
+def test_norms(kind: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled and plain are the same, broken entries show."""
+    for x in inputs((5_003,)).values():
+        compiled = norms(x[0], 512, kind)
+        with monkeypatch.context() as patched:
+            patched.setattr("bench.kernels.norms.is_compiled", lambda x: False)
+            torch.testing.assert_close(norms(x[0], 512, kind), compiled, rtol=1e-6, atol=0)
+    for bad in (torch.nan, torch.inf):
+        x = torch.ones(1000)
+        x[700] = bad
+        assert norms(x, 512, kind).isfinite().tolist() == [True, False]
+
+
+def test_threads_choose_as_gspar_does() -> None:
+    for x in inputs((256,)).values():
+        for density in (0.01, 0.1, 0.9):
+            row = x[0]
+            expected = GSpar(density).scale(tail_of(row, torch.inf), partial(tail_of, row), 256)
+            assert _scale(row.numpy(), density, 2) == pytest.approx(expected, rel=1e-5, abs=1e-45)

@@ -1,0 +1,66 @@
+"""Toy runs that are killed and go on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from lightning import Callback, Trainer
+
+from bench.strategies.simulated import CompressedStrategy
+from bench.tests.toys import QUIET, Toy, flat, toy_data
+from datamodules.sharding import RoundLoader, RoundSampler
+from datamodules.splits import IID
+
+
+class Killed(Exception):
+    """Stands for a power cut, right after a checkpoint."""
+
+
+class SaveAndDie(Callback):
+    def __init__(self, path: Path, after: int) -> None:
+        self.path = path
+        self.after = after
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == self.after:
+            trainer.save_checkpoint(self.path)
+            raise Killed
+
+
+class RoundData(lightning.LightningDataModule):
+    """The suite's own loader over toy data."""
+
+    def train_dataloader(self) -> RoundLoader:
+        return RoundLoader(_Indexed(), RoundSampler(np.zeros(480), IID(), 4, range(4), 4, seed=1))
+
+
+class _Indexed(torch.utils.data.Dataset):
+    def __init__(self) -> None:
+        self.tensors = toy_data().tensors
+
+    def __getitem__(self, indices: torch.Tensor) -> Any:
+        return tuple(t[indices] for t in self.tensors)
+
+
+def fit(algorithm: Any, data: Any, callbacks: list[Callback], checkpoint: Path | None = None, **options: Any) -> Any:
+    lightning.seed_everything(3, verbose=False)
+    module, estimator = options.pop("module", Toy)(), options.pop("estimator", None)
+    strategy = CompressedStrategy(algorithm, workers=4, estimator=estimator)
+    trainer = Trainer(strategy=strategy, callbacks=callbacks, **{**QUIET, **options})
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    return flat(module), strategy.ledger.state_dict()
+
+
+def assert_goes_on(algorithm: Any, after: Sequence[int], path: Path, **options: Any) -> None:
+    """Killed after so many rounds and resumed, from a checkpoint at this path, it ends as if it never had been."""
+    weights, ledger = fit(algorithm, RoundData(), [], **options)
+    for num_rounds in after:
+        with pytest.raises(Killed):
+            fit(algorithm, RoundData(), [SaveAndDie(path, num_rounds)], **options)
+        resumed_weights, resumed_ledger = fit(algorithm, RoundData(), [], path, **options)
+        assert torch.equal(resumed_weights, weights)
+        assert resumed_ledger == ledger

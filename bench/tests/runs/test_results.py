@@ -1,0 +1,341 @@
+"""What a run leaves behind: whole files, honest tables, and the same tables that are committed."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.errors import InputError
+from bench.findings.experiments import Arm, Experiment, read_experiments, specified
+from bench.findings.figures import digest, figure, save
+from bench.findings.look import COLORS
+from bench.findings.sample import Sample, Theirs
+from bench.findings.table import Column, Table
+from bench.findings.tables import table
+from bench.runs.results import COLUMNS, RunFolder, target_reached, write_whole
+from bench.tests.configs import composed
+from scripts.tables import into_page
+from scripts.train import train
+
+ROOT = Path(__file__).parents[3]
+COMMITTED = sorted({path.parts[-4] for path in (ROOT / "results").glob("*/*/*/summary.json")})
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {**dict.fromkeys(COLUMNS, 1), "measured_s": None, "skips": [0, 3], "test_accuracy": 0.5, **changes}
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk leaves what was there."""
+    file = tmp_path / "history.csv"
+    write_whole(file, "first")
+
+    def full(self: Path, content: bytes) -> int:
+        self.open("w").close()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(file, "second")
+    assert file.read_text() == "first"
+
+
+def test_a_history_reads_back(tmp_path: Path) -> None:
+    rows = [row(round=100, uplink_bits=10**15, modelled_s=0.1 + 0.2), row(round=200, train_loss=1e-9)]
+    folder = RunFolder(tmp_path)
+    folder.write_history(rows)
+    assert folder.history() == rows
+
+
+def test_the_target_is_reached_first_once() -> None:
+    accuracies = {100: 0.97, 200: 0.98, 300: 0.981, 400: 0.99}
+    rows = [row(round=round, test_accuracy=accuracy) for round, accuracy in accuracies.items()]
+    assert target_reached(rows, "test_accuracy", 0.98)["round"] == 300  # above, not at
+    missed = target_reached(rows, "test_accuracy", 0.999)
+    assert (missed["round"], missed["uplink_bits"], missed["value"]) == (None, None, 0.999)
+
+
+def test_differing_configs_are_told_by_key(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.check({"lr": 0.1})
+    folder.write_config({"lr": 0.1, "data": {"batch": 10, "name": "x"}})
+    folder.check({"data": {"name": "x", "batch": 10}, "lr": 0.1})
+    with pytest.raises(InputError, match=r"data\.batch \(10 there, 20 now\), extra \(None there, 1 now\)"):
+        folder.check({"lr": 0.1, "data": {"batch": 20, "name": "x"}, "extra": 1})
+
+
+def make_run(path: Path, reached: int | None) -> None:
+    rows = []
+    for r in (100, 200, 300):
+        bits = {"uplink_bits": 3000 * r, "uplink_bits_paper": 2000 * r, "downlink_bits": 1000 * r}
+        bits |= {"control_bits": 0, "total_bits": 4000 * r}
+        accuracy = 0.99 if reached is not None and r >= reached else 0.9
+        rows.append(row(round=r, uploads=10 * r, **bits, test_accuracy=accuracy))
+    folder = RunFolder(path)
+    folder.write_config({})
+    folder.write_history(rows)
+    folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.98}, "python", downlink="dense")
+
+
+def experiment(folder: Path, **spec: Any) -> Experiment:
+    """The runs there, as an experiment whose file says this."""
+    return replace(Experiment.read(folder.name, folder.parent), spec=spec)
+
+
+def test_tables(tmp_path: Path) -> None:
+    """Means over those that reached the target, misses said, half-written runs left out, ratios to sgd."""
+    toy = tmp_path / "toy"
+    for recipe, rounds in {"sgd": (300, 300, 300), "sparse": (100, 200, None), "lasg": (None, None, None)}.items():
+        for seed, reached in enumerate(rounds):
+            make_run(toy / recipe / f"seed={seed}", reached)
+    RunFolder(toy / "sasg" / "seed=1").write_config({})
+    target = {"metric": "test_accuracy", "value": 0.98}
+    paper = {"source": "a paper", "uploads": {"sgd": 3600, "sparse": 5, "lasg": 7}}
+    made = table(experiment(toy, paper=paper, target=target))
+    lasg, sgd, sparse = made.rows
+    assert [r["recipe"] for r in made.rows] == ["lasg", "sgd", "sparse"]
+    assert sparse["round"] == Sample((100, 200), 3)
+    assert sgd["uploads_theirs"] == Theirs(3600, Sample((3000, 3000, 3000), 3))
+    assert sparse["uplink_bits_saving"] == sparse["total_bits_saving"] == 2
+    assert lasg["uplink_bits_saving"] is None
+    text = made.markdown()
+    assert "150 ± 71 (1 of 3 missed)" in text
+    assert "| lasg | 90.00 ± 0.00 | missed | missed | 7 |" in text
+    assert "3,600 (−16.7 %, outside)" in text
+    assert "sasg" not in text
+    assert "(4.50 $\\pm$ 2.12)$\\cdot 10^{5}$" in made.latex()
+    assert made.latex().count("&") == 4 * (len(made.columns) - 1)
+    lines = list(csv.DictReader(made.csv().splitlines()))
+    assert float(lines[2]["uplink_bits_mean"]) == 450_000
+    assert (lines[2]["round_n"], lines[2]["round_missed"]) == ("2", "1")
+    assert lines[0]["round_mean"] == ""
+    assert (lines[1]["uploads_theirs"], lines[1]["uploads_theirs_outside"]) == ("3600", "True")
+    at_end = table(experiment(toy, table={"kind": "costs", "at": "end"}))
+    assert at_end.rows[0]["uploads"] == Sample((3000, 3000, 3000), 3, "diverged")
+    with pytest.raises(InputError, match=r"table\.kind: 'pivot'; one of costs, sweep is needed"):
+        table(experiment(toy, table={"kind": "pivot"}))
+    other = table(experiment(toy, paper=paper, target=target | {"value": 0.97}))
+    assert not any(key.endswith("_theirs") for line in other.rows for key in line), "the paper's are of its own target"
+    for seed in range(3):
+        RunFolder(toy / "sgd" / f"seed={seed}").retarget({"metric": "test_accuracy", "value": 0.95})
+    with pytest.raises(InputError, match=r"target: .*0\.98.* and .*0\.95.*; scripts/matrix.py"):
+        table(experiment(toy, paper=paper, target=target))
+
+
+def test_bad_wishes_are_told(tmp_path: Path) -> None:
+    """An option that there is not, one that is lacking, one that the runs do not have."""
+    make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
+    RunFolder(tmp_path / "toy" / "sgd" / "seed=1").write_config({"algorithm": {"name": "sgd"}})
+    for make, spec, said in (
+        (table, {"table": {"kind": "sweep"}}, r"table\.across: not given; sweep needs it"),
+        (table, {"table": {"kind": "costs", "when": 1}}, r"table\.when: 1; costs takes at"),
+        (table, {"table": {"kind": "costs", "at": "ende"}}, r"table\.at: 'ende'; target or end is needed"),
+        (table, {"table": {"kind": "sweep", "across": "lr"}}, r"table: 'lr'; a column or a setting"),
+        (figure, {"figure": {"kind": "curves", "x": ["round"], "rows": "lr"}}, r"figure: 'lr'; a column or a setting"),
+        (figure, {"figure": {"kind": "curves", "x": ["joules"]}}, r"figure: 'joules'; a column or a setting"),
+    ):
+        with pytest.raises(InputError, match=said):
+            make(experiment(tmp_path / "toy", **spec))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("history.csv", b"round,train_loss\n1,abc\n"),
+        ("history.csv", b"\xff\xfe\x00"),
+        ("history.csv", b""),
+        ("history.csv", b"round,train_loss\n100,1\n"),
+        ("summary.json", b'{"round": 1'),
+        ("config.yaml", b"a: ["),
+        ("config.yaml", b""),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> None:
+    """Also one that ends before its run did."""
+    make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
+    (tmp_path / "toy" / "sgd" / "seed=1" / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: (damaged|ends at round|unknown column)"):
+        table(read_experiments([], tmp_path)[0])
+
+
+def test_labels() -> None:
+    """A setting's value may hold commas and signs of its own."""
+    arm = Arm("sgd,x,milestones=[1, 2],f=a=b", [])
+    assert (arm.name, arm.settings) == ("sgd,x", {"milestones": "[1, 2]", "f": "a=b"})
+
+
+def test_numbers_as_they_are_rounded() -> None:
+    column = Column("x", "x", "power")
+    shown = [Table("", [column], []).text({"x": x}, column) for x in (9.999e9, -1e-11, 0.0, 1234.0)]
+    assert shown == ["1.00e10", "-1.00e-11", "0.00e0", "1.23e3"]
+    factor = Column("x", "x", "factor")
+    assert Table("", [factor], []).text({"x": 999.7}, factor) == "1,000×"
+
+
+def test_intervals() -> None:
+    """Mean ± t s/√n; the paper's figure is inside or outside of it."""
+    ours = Sample((1.0, 2.0, 3.0, 4.0, 5.0), 5)
+    low, high = ours.interval or (0, 0)
+    assert (low, high) == pytest.approx((3 - 1.963243, 3 + 1.963243))
+    assert (Theirs(1.04, ours).is_outside, Theirs(1.03, ours).is_outside) == (False, True)
+    assert Theirs(4.0, ours).difference == pytest.approx(-0.25)
+    assert Theirs(1.0, Sample((2.0,), 1)).is_outside is None
+
+
+def test_sweeps(tmp_path: Path) -> None:
+    """A row a recipe and other settings, a column a value in its order; what diverged is said to have."""
+    for lr, accuracy in {"1.0": None, "0.03": 0.75, "0.2": 0.5}.items():
+        folder = RunFolder(tmp_path / "toy" / f"sgd,data=x,lr={lr}" / "seed=1")
+        folder.write_config({"algorithm": {"name": "sgd"}})
+        rows = [] if accuracy is None else [row(test_accuracy=accuracy)]
+        facts = {"diverged": "round 3"} if accuracy is None else {}
+        folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.9}, "python", **facts)
+    made = table(experiment(tmp_path / "toy", table={"kind": "sweep", "across": "lr"}))
+    assert [c.title for c in made.columns] == ["recipe", "lr 0.03", "lr 0.2", "lr 1"]
+    assert "| sgd data=x | 75.00 | 50.00 | diverged |" in made.markdown()
+    assert "test_accuracy after the last round, %" in made.caption
+
+
+def test_figures(tmp_path: Path) -> None:
+    """Lines are the means of the histories, bands their extremes; the same data give the same bytes."""
+    for recipe, reached in {"sgd": (300, 200), "sparse": (100, 300)}.items():
+        for seed, first in enumerate(reached):
+            folder = tmp_path / "runs" / recipe / f"seed={seed}"
+            make_run(folder, first)
+            RunFolder(folder).write_config({"algorithm": {"name": recipe}})
+    spec = {"kind": "curves", "x": ["round", "total_bits"]}
+    shown = experiment(tmp_path / "runs", figure=spec)
+    rounds, bits = figure(shown).axes
+    (sgd, sparse) = rounds.get_lines()
+    assert sgd.get_ydata() == pytest.approx([0.9, 0.945, 0.99])
+    assert sparse.get_ydata() == pytest.approx([0.945, 0.945, 0.99])
+    assert bits.get_lines()[0].get_xdata() == pytest.approx([4e5, 8e5, 12e5])
+    assert (sgd.get_color(), sparse.get_color()) == (COLORS["sgd"], COLORS["sparse"])
+    saved = []
+    for name in ("a", "b"):
+        save(figure(shown), tmp_path / name, "data")
+        saved.append([(tmp_path / name / f"figure.{suffix}").read_bytes() for suffix in ("png", "pdf")])
+    assert saved[0] == saved[1]
+    with pytest.raises(InputError, match=r"figure\.kind: 'pie'; one of curves, sweep"):
+        figure(experiment(tmp_path / "runs", figure={"kind": "pie"}))
+
+
+def test_figures_of_sweeps(tmp_path: Path) -> None:
+    """A point a value, in order; a cross where a run diverged."""
+    for workers, loss in {"9": 0.1, "1": 0.3, "16": None}.items():
+        folder = RunFolder(tmp_path / "toy" / f"signsgd_mv,workers={workers}" / "seed=1")
+        folder.write_config({"algorithm": {"name": "signsgd_mv"}})
+        rows = [] if loss is None else [row(train_loss=loss)]
+        facts = {"diverged": "round 3"} if loss is None else {}
+        folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.9}, "python", **facts)
+    spec = {"kind": "sweep", "x": "workers", "y": ["train_loss"]}
+    (axes,) = figure(experiment(tmp_path / "toy", figure=spec)).axes
+    line, crosses = axes.get_lines()
+    assert np.asarray(line.get_xdata()).tolist() == [1, 9, 16]
+    assert np.asarray(line.get_ydata())[:2] == pytest.approx([0.3, 0.1])
+    assert np.asarray(crosses.get_xdata()).tolist() == [16]
+
+
+def test_no_results_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """None at all; none of that name; none complete, which hides those that are from nobody."""
+    with pytest.raises(InputError, match=r"results: .* holds no run"):
+        read_experiments([], tmp_path)
+    RunFolder(tmp_path / "half" / "sgd" / "seed=1").write_config({})
+    make_run(tmp_path / "whole" / "sgd" / "seed=1", 100)
+    with pytest.raises(InputError, match=r"'none' has no run in .*; there is half, whole"):
+        read_experiments(["none"], tmp_path)
+    with pytest.raises(InputError, match=r"'half'; none of its runs in .* is complete"):
+        read_experiments(["half"], tmp_path)
+    assert [found.name for found in read_experiments([], tmp_path)] == ["whole"]
+    assert "half: no run is complete yet" in capsys.readouterr().err
+
+
+def test_two_experiments_of_one_name_are_told(tmp_path: Path) -> None:
+    for folder in ("sasg", "copy"):
+        RunFolder(tmp_path / folder / "sgd" / "seed=1").write_config({"name": "sasg"})
+    with pytest.raises(InputError, match=r"name: 'sasg'; .*copy and .*sasg both hold runs of it"):
+        read_experiments([], tmp_path)
+
+
+def test_histories_of_other_versions(tmp_path: Path) -> None:
+    """An older one lacks what was not counted then; a newer one is named."""
+    (tmp_path / "history.csv").write_text("round,uplink_bits,downlink_bits,control_bits,test_accuracy\n1,5,7,2,0.5\n")
+    (old,) = RunFolder(tmp_path).history()
+    assert (old["total_bits"], old["test_accuracy"], old["skips"], old["data_passes"]) == (14, 0.5, None, None)
+    (tmp_path / "history.csv").write_text("round,joules\n1,2\n")
+    with pytest.raises(InputError, match=r"history\.csv: unknown column joules; this version has round, epoch"):
+        RunFolder(tmp_path).history()
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    file = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", file.read_text("utf-8")):
+        assert target.startswith("https://") or (file.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_tables_are_those_of_the_results(name: str, tmp_path: Path) -> None:
+    folder = ROOT / "results" / name
+    made = table(Experiment.read(name, ROOT / "results"))
+    for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
+        assert (folder / f"table.{suffix}").read_text("utf-8") == text
+    for page in (ROOT / "README.md", ROOT / "results" / "README.md"):
+        copy = tmp_path / page.name
+        copy.write_text(page.read_text("utf-8"), "utf-8")
+        into_page(copy, name, made)
+        assert copy.read_text("utf-8") == page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", [e for e in COMMITTED if specified(e)[0].get("figure")])
+def test_committed_figures_show_the_results(name: str) -> None:
+    """The hash of what was drawn is that of what is there."""
+    folder = ROOT / "results" / name
+    with Image.open(folder / "figure.png") as image:
+        assert image.info["Source"] == digest(Experiment.read(name, ROOT / "results"))
+    assert (folder / "figure.pdf").read_bytes()[:4] == b"%PDF"
+
+
+@pytest.mark.parametrize("experiment", COMMITTED)
+def test_committed_summaries_are_those_of_their_histories(experiment: str) -> None:
+    for file in (ROOT / "results" / experiment).glob("*/*/summary.json"):
+        folder, summary = RunFolder(file.parent), json.loads(file.read_text())
+        rows = folder.history()
+        last = rows[-1] if rows else dict.fromkeys(name for name in COLUMNS if name in summary)
+        assert {name: last[name] for name in COLUMNS if name in summary} == {
+            name: summary[name] for name in COLUMNS if name in summary
+        }
+        target = summary["target"]
+        assert target == target_reached(rows, target["metric"], target["value"])
+        for earlier, later in pairwise(rows):
+            rising = [c for c in COLUMNS if (c.endswith("_bits") and c != "message_bits") or c in ("round", "uploads")]
+            assert all(earlier[c] <= later[c] for c in rising if earlier[c] is not None)
+
+
+def test_a_full_disk_does_not_lose_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What could not be written at one evaluation is written at the next."""
+    written, calls = RunFolder.write_history, []
+
+    def full_at_second(self: RunFolder, rows: Any) -> None:
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        written(self, rows)
+
+    monkeypatch.setattr(RunFolder, "write_history", full_at_second)
+    options = ["algorithm=sgd", "trainer.max_epochs=2", "trainer.val_check_interval=10", "logger=csv"]
+    train(composed([*options, f"results_dir={tmp_path}"]), options)
+    folder = RunFolder(tmp_path / "local" / "sgd" / "seed=1")
+    assert calls == [1, 2, 3]
+    assert [row["round"] for row in folder.history()] == [10, 20, 30]
+    assert folder.is_complete
+    assert "history.csv: not written, the run goes on" in capsys.readouterr().err

@@ -1,0 +1,189 @@
+"""Killed and resumed = never killed, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from bench.errors import InputError
+from bench.rules import LASGWK2
+from bench.runs.results import RunFolder
+from bench.tests.found import RANDOM, RECIPES, RULES
+from bench.tests.kills import Killed, RoundData, SaveAndDie, assert_goes_on, fit
+from bench.tests.toys import Toy, toy_data, train
+from bench.tests.worlds import M, run_processes
+from datamodules.sharding import RoundLoader
+
+TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"
+
+
+class Jittered(RoundData):
+    """Inputs that are shaken anew in every round, as augmented images are."""
+
+    def train_dataloader(self) -> RoundLoader:
+        loader = super().train_dataloader()
+        plain = loader.dataset
+
+        class Shaken(torch.utils.data.Dataset):
+            def __getitem__(self, indices: torch.Tensor) -> Any:
+                x, y = plain[indices]
+                drawn = [
+                    torch.randn(x.shape[1:], generator=origin.generator("augmentation", x.device))
+                    for origin in loader.rounds.noise()
+                ]
+                return x + 0.1 * torch.stack(drawn), y
+
+        return RoundLoader(Shaken(), loader.rounds)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(toy_data(), batch_size=100)
+
+
+class Decaying(Toy):
+    """The learning rate falls at the start of the second epoch."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, [1], gamma=0.2)]
+
+
+CASES = {
+    **RECIPES,
+    **{f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule) for rule in RULES if not rule.drafts},
+    "rescaled": replace(RECIPES["sasg"], stale_scale="rescaled"),
+    "random zeros and ties": RANDOM,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exact(name: str, tmp_path: Path) -> None:
+    """30 rounds an epoch, killed after some of 60: in the first epoch, between epochs, in the second."""
+    assert_goes_on(CASES[name], [7, 30, 47], tmp_path / "saved.ckpt", max_steps=60, module=lambda: Toy(dropout=0.2))
+
+
+class SaveAtEvaluation(Callback):
+    """As `Autosave` does: saves at every evaluation, and dies after some."""
+
+    def __init__(self, path: Path, after: int) -> None:
+        self.path = path
+        self.after = after
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        trainer.save_checkpoint(self.path)
+        if trainer.global_step == self.after:
+            raise Killed
+
+
+class Evaluated(Decaying):
+    """Has something to evaluate, so that evaluations happen."""
+
+    def validation_step(self, batch: Any) -> None:
+        self.training_step(batch)
+
+
+@pytest.mark.parametrize("limit", [30, 24], ids=["whole epochs", "limited epochs"])
+@pytest.mark.parametrize("lagging", [True, False], ids=["lagging", "at once"])
+def test_schedules_and_augmentations_go_on(limit: int, lagging: bool, tmp_path: Path) -> None:
+    """Inside epochs and where an evaluation falls on their end."""
+    recipe = replace(RECIPES["sasg"], rule=LASGWK2(lagging=lagging))
+    options = {
+        "max_epochs": 3, "module": Evaluated, "limit_train_batches": limit, "limit_val_batches": 1,
+        "num_sanity_val_steps": 0, "val_check_interval": 6, "check_val_every_n_epoch": None,
+    }  # fmt: skip
+    weights, ledger = fit(recipe, Jittered(), [], **options)
+    assert ledger["rounds"] == 3 * limit
+    path = tmp_path / "saved.ckpt"
+    for after in (12, 24, 30, 48, 60):
+        with pytest.raises(Killed):
+            fit(recipe, Jittered(), [SaveAtEvaluation(path, after)], **options)
+        resumed_weights, resumed_ledger = fit(recipe, Jittered(), [], path, **options)
+        assert resumed_ledger == ledger, after
+        assert torch.equal(resumed_weights, weights), after
+
+
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
+def test_a_loader_of_the_users_own(tmp_path: Path) -> None:
+    """Between epochs, shuffling goes on where it was: the generators are in the checkpoint."""
+
+    def shuffled() -> DataLoader:
+        return DataLoader(toy_data(), batch_size=16, shuffle=True)
+
+    weights, ledger = fit("sasg", shuffled(), [], max_epochs=2)
+    save = ModelCheckpoint(tmp_path, filename="saved", save_on_train_epoch_end=True)
+    fit("sasg", shuffled(), [save], max_epochs=1, enable_checkpointing=True)
+    resumed = fit("sasg", shuffled(), [], tmp_path / "saved.ckpt", max_epochs=2)
+    assert torch.equal(resumed[0], weights)
+    assert resumed[1] == ledger
+
+
+def test_across_worlds(tmp_path: Path) -> None:
+    """A simulation's checkpoint goes on in real processes: a row finds its process."""
+    whole = train("sasg", workers=M, rounds=60)
+    path = tmp_path / "saved.ckpt"
+    with pytest.raises(Killed):
+        train("sasg", workers=M, callbacks=[SaveAndDie(path, 40)], max_steps=60)  # 40 rounds an epoch
+    for process in run_processes(tmp_path, RECIPES["sasg"], rounds=60, checkpoint=path):
+        assert torch.equal(process["weights"], whole.weights)
+        assert {**process["ledger"], "measured_s": 0.0} == whole.ledger
+
+
+def test_from_real_processes(tmp_path: Path) -> None:
+    """What three processes saved goes on in three processes, and in a simulation."""
+    whole, path = train("sasg", workers=M, rounds=60), tmp_path / "saved.ckpt"
+    with pytest.raises(Exception, match="Killed"):
+        run_processes(tmp_path, RECIPES["sasg"], callbacks=[SaveAndDie(path, 40)], rounds=60)
+    assert torch.equal(train("sasg", workers=M, rounds=60, checkpoint=path).weights, whole.weights)
+    for process in run_processes(tmp_path, RECIPES["sasg"], rounds=60, checkpoint=path):
+        assert torch.equal(process["weights"], whole.weights)
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "saved.ckpt"
+    with pytest.raises(Killed):
+        train("sparse", callbacks=[SaveAndDie(path, 15)])
+    for name in ("sgd", "sasg"):
+        with pytest.raises(InputError, match="the checkpoint holds"):
+            train(name, checkpoint=path)
+
+
+def test_another_number_of_workers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "saved.ckpt"
+    with pytest.raises(Killed):
+        train("sasg", workers=4, callbacks=[SaveAndDie(path, 15)])
+    with pytest.raises(InputError, match="workers: 3; the checkpoint holds 4"):
+        train("sasg", workers=3, checkpoint=path)
+
+
+def test_a_run_killed_outright_goes_on(tmp_path: Path) -> None:
+    """SIGKILL at some moment, the same command again: the same history to the byte, and no checkpoint left."""
+
+    def command(name: str) -> list[str]:
+        return [sys.executable, str(TRAIN), "algorithm=sasg", f"name={name}", f"results_dir={tmp_path}", "logger=csv",
+                "trainer.max_epochs=12", "trainer.val_check_interval=20", "autosave_minutes=0"]  # fmt: skip
+
+    subprocess.run(command("whole"), check=True)
+    process = subprocess.Popen(command("killed"))
+    folder = tmp_path / "killed" / "sasg" / "seed=1"
+    deadline = time.monotonic() + 120
+    while not (folder / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert RunFolder(folder).is_held
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not RunFolder(folder).is_held
+    assert not (folder / "summary.json").exists()
+    subprocess.run(command("killed"), check=True)
+    assert (folder / "history.csv").read_bytes() == (
+        tmp_path / "whole" / "sasg" / "seed=1" / "history.csv"
+    ).read_bytes()
+    assert sorted(file.name for file in folder.iterdir()) == ["config.yaml", "history.csv", "split.png", "summary.json"]

@@ -1,0 +1,292 @@
+"""Every experiment composes and runs two rounds; every recipe is a strategy by name; the scripts hold together."""
+
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning import Trainer
+from omegaconf import DictConfig, OmegaConf
+
+import bench
+from bench.errors import InputError
+from bench.findings.experiments import specified
+from bench.runs.grid import _axis, cells
+from bench.runs.overrides import composable
+from bench.runs.results import COLUMNS, RunFolder
+from bench.tests.configs import composed
+from bench.tests.toys import QUIET
+from scripts.matrix import matrix
+from scripts.train import described, main, train
+
+RESULTS = Path(__file__).parents[3] / "results"
+COMMITTED = sorted({file.parts[-4] for file in RESULTS.glob("*/*/*/config.yaml")})
+EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (files("configs") / "experiment").iterdir())
+GROUP_NAMES = (
+    "adversary", "algorithm", "data", "estimator", "link", "logger", "model", "objective", "optimizer", "schedule",
+    "split", "trainer", "world",
+)  # fmt: skip
+GROUPS = {
+    group: sorted(f.name.removesuffix(".yaml") for f in (files("configs") / group).iterdir()) for group in GROUP_NAMES
+}
+
+
+def two_rounds(tmp_path: Path, data_dir: Path, *overrides: str) -> RunFolder:
+    cfg = composed([*overrides, "++trainer.max_steps=2", "trainer.val_check_interval=2", "logger=csv",
+                    "+data.eval_batch_size=100", "+trainer.limit_val_batches=1",
+                    f"results_dir={tmp_path}", f"data_dir={data_dir}"])  # fmt: skip
+    train(cfg, list(overrides))
+    return RunFolder.of(cfg)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> None:
+    """Every algorithm of its matrix, at its first seed."""
+    given = [f"experiment={experiment}"]
+    shared, grid = cells(given)
+    assert shared.name == experiment
+    assert len({cell.folder.path for cell in grid}) == len(grid), "two cells would write to one folder"
+    # One cell of every arm or algorithm will do: other axes change numbers only.
+    for cell in {cell.folder.path.parent.name.split(",")[0]: cell for cell in grid}.values():
+        short = ["asynchronous.milliseconds=20"] if "asynchronous" in shared else []
+        if shared.model.get("_target_", "").endswith("resnet18"):
+            short = ["workers=2"]  # ten take half a minute
+        num_samples = (composed(cell.overrides).get("estimator") or {}).get("num_steps", 2)  # one a local step
+        folder = two_rounds(tmp_path, data_dir, *cell.overrides, f"data.batch_size={num_samples}", *short)
+        *_, row = folder.history()
+        assert tuple(row) == COLUMNS
+        assert row["round"] == 2 or "asynchronous" in shared
+        assert folder.is_complete
+
+
+@pytest.mark.parametrize("experiment", COMMITTED)
+def test_committed_results_are_those_of_the_grid(experiment: str) -> None:
+    """A cell of each label that has results composes to what was run, which is complete."""
+    _, grid = cells([f"experiment={experiment}"])
+    there = {file.parent for file in (RESULTS / experiment).glob("*/*/config.yaml")}
+    by_label = {cell.folder.path.parent.name: cell for cell in grid if RESULTS.parent / cell.folder.path in there}
+    assert by_label.keys() == {folder.parent.name for folder in there}
+    alike: dict[Any, DictConfig] = {}
+    for cell in by_label.values():
+        # Composing takes a tenth of a second: once for all cells that differ in values only, which are set afterwards.
+        settings = [override.lstrip("+").split("=", 1) for override in cell.overrides]
+        choices = {"experiment", *GROUPS}
+        kind = tuple((key, value if key in choices else ...) for key, value in settings)
+        if kind in alike:
+            values = OmegaConf.from_dotlist([f"{key}={value}" for key, value in settings if key not in choices])
+            alike[kind].merge_with(values)
+        else:
+            alike[kind] = composed(composable(cell.overrides))
+        folder = RunFolder(RESULTS.parent / cell.folder.path)
+        folder.check(described(alike[kind]))
+        assert folder.is_complete
+
+
+def test_the_sasg_papers_rates_are_a_sums() -> None:
+    """In a run of one of its recipes by name, too, though recipes take the mean."""
+    for experiment in (name for name in EXPERIMENTS if name.startswith("sasg_")):
+        cfg = composed([f"experiment={experiment}", "algorithm=sgd"])
+        assert cfg.algorithm.aggregator == {"_target_": "bench.aggregators.Sum"}
+        assert cfg.optimizer.lr in (0.005, 0.01)
+
+
+def test_labels_tell_the_cells_of_a_grid_apart() -> None:
+    """Algorithms and arms by name, other settings by their last part; seeds share a folder."""
+    grid = {
+        "algorithm": ["sgd"],
+        "optimizer.lr": [0.1, 0.2],
+        "seed": [1, 2],
+    }
+    axes = [_axis(key, values) for key, values in grid.items()]
+    assert [[pick.label for pick in axis] for axis in axes] == [["sgd"], ["lr=0.1", "lr=0.2"], ["", ""]]
+    _, cells_of_one = cells(["+matrix.seed=[1,2]", "algorithm=sgd"])
+    assert {cell.folder.path.parent.name for cell in cells_of_one} == {"sgd"}
+    arms = _axis("arms", {"mean": {"algorithm": "sgd"}, "thin": {"algorithm": "sparse", "optimizer.lr": [1, 2]}})
+    assert [(pick.label, pick.overrides) for pick in arms] == [
+        ("mean", ["algorithm=sgd"]),
+        ("thin,lr=1", ["algorithm=sparse", "optimizer.lr=1"]),
+        ("thin,lr=2", ["algorithm=sparse", "optimizer.lr=2"]),
+    ]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_choice_composes(group: str) -> None:
+    for choice in GROUPS[group]:
+        composed([f"{group}={choice}"])
+
+
+@pytest.mark.parametrize("choice", [f"{group}={name}" for group in ("split", "adversary") for name in GROUPS[group]])
+def test_every_split_and_adversary_runs(choice: str, tmp_path: Path, data_dir: Path) -> None:
+    data = ["data=mixed", "model=mlp", "+model.num_inputs=3072"] if choice == "split=sources" else []
+    folder = two_rounds(tmp_path, data_dir, choice, *data, "algorithm=signsgd_mv")
+    assert folder.is_complete
+    assert (folder.path / "split.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("data", GROUPS["data"])
+def test_every_data_set_runs(data: str, tmp_path: Path, data_dir: Path) -> None:
+    convex = ["model=linear", "data.num_samples=400", "target.metric=suboptimality"]
+    suits = {
+        "digits": ["model=mlp"],
+        "mnist": ["model=cnn"],
+        "cifar100": ["model=resnet20", "model.num_classes=100"],
+        "gspar_logistic": [*convex, "objective=logistic"],
+        "gspar_svm": [*convex, "objective=hinge"],
+    }
+    assert two_rounds(tmp_path, data_dir, f"data={data}", *suits.get(data, ["model=resnet20"])).is_complete
+
+
+def test_real_processes_from_the_command_line(tmp_path: Path) -> None:
+    """torchrun's three workers, and Lightning's, end with the history of three simulated ones but for measured_s."""
+    script, histories = str(Path(__file__).parents[3] / "scripts" / "train.py"), []
+    common = ["algorithm=sasg", "workers=3", "logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=10",
+              f"results_dir={tmp_path}"]  # fmt: skip
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
+    for name, launcher, world in (
+        ("simulated", [sys.executable], "simulated"),
+        ("torchrun", torchrun, "processes"),
+        ("lightning", [sys.executable], "processes"),
+    ):
+        run = [*launcher, script, *common, f"world={world}", f"name={name}"]
+        said = subprocess.run(run, check=True, timeout=120, stderr=subprocess.PIPE, text=True).stderr
+        assert name == "torchrun" or not said, "a run that goes well has nothing to say but that"
+        rows = RunFolder(tmp_path / name / "sasg" / "seed=1").history()
+        histories.append([{**row, "measured_s": None} for row in rows])
+        assert all((row["measured_s"] is None) == (world == "simulated") for row in rows)
+    assert histories[0] == histories[1] == histories[2]
+
+
+def test_photographs_in_real_processes(tmp_path: Path, data_dir: Path) -> None:
+    """Augmented, convolved and normalised, with stale passes: the same history in both worlds."""
+    script, histories = str(Path(__file__).parents[3] / "scripts" / "train.py"), []
+    common = ["algorithm=sasg", "data=cifar10", "model=resnet20", "workers=3", "data.batch_size=4", "logger=csv",
+              "+trainer.max_steps=14", "trainer.val_check_interval=7", f"results_dir={tmp_path}",
+              f"data_dir={data_dir}"]  # fmt: skip
+    for world in ("simulated", "processes"):
+        subprocess.run([sys.executable, script, *common, f"world={world}", f"name={world}"], check=True, timeout=120)
+        rows = RunFolder(tmp_path / world / "sasg" / "seed=1").history()
+        histories.append([{**row, "measured_s": None} for row in rows])
+    assert histories[0] == histories[1]
+    assert histories[0][-1]["num_backwards"] > 3 * 14, "this test needs stale passes"
+
+
+def test_the_benchmark_prints_ratios() -> None:
+    script = str(Path(__file__).parents[3] / "scripts" / "benchmark.py")
+    run = subprocess.run([sys.executable, script, "sgd", "--rounds", "100"], check=True, capture_output=True, text=True)
+    header, line = run.stdout.splitlines()
+    assert header.split()[-1] == "ratio"
+    recipe, round_ms, step_ms, ratio = line.split()
+    assert recipe == "sgd"
+    assert min(float(round_ms), float(step_ms), float(ratio)) > 0
+
+
+def test_every_recipe_is_a_strategy() -> None:
+    for name in bench.recipe_names():
+        assert Trainer(strategy=name, **QUIET).strategy.algorithm.name == name  # pyright: ignore[reportAttributeAccessIssue]
+        assert Trainer(strategy=f"{name}_ddp", **QUIET, devices=2).strategy.algorithm.name == name  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_papers_numbers_name_rows() -> None:
+    for experiment in EXPERIMENTS:
+        config, labels = specified(experiment)
+        for column, numbers in (config.get("paper") or {}).items():
+            if column != "source":
+                assert set(numbers) <= set(labels)
+
+
+def test_a_complete_run_is_left_alone(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = two_rounds(tmp_path, data_dir, "algorithm=sgd")
+    before = {file: file.stat().st_mtime_ns for file in folder.path.iterdir()}
+    two_rounds(tmp_path, data_dir, "algorithm=sgd")
+    assert "complete already" in capsys.readouterr().out
+    assert before == {file: file.stat().st_mtime_ns for file in folder.path.iterdir()}
+
+
+def test_another_target_is_read_from_the_history(tmp_path: Path, data_dir: Path) -> None:
+    """It changes what is told of a run, not the run."""
+    folder = two_rounds(tmp_path, data_dir, "algorithm=sgd")
+    before = (folder.path / "history.csv").stat().st_mtime_ns
+    assert folder.summary()["target"]["round"] is None
+    two_rounds(tmp_path, data_dir, "algorithm=sgd", "target.value=0.01")
+    assert folder.summary()["target"] | {"round": 2, "value": 0.01} == folder.summary()["target"]
+    assert folder.config()["target"]["value"] == 0.01
+    assert (folder.path / "history.csv").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match=r"target\.metric: 'suboptimality'; one of test_accuracy"):
+        two_rounds(tmp_path, data_dir, "algorithm=sgd", "target.metric=suboptimality", "target.value=0.01")
+
+
+def test_an_optional_group_may_be_null() -> None:
+    assert composable(["adversary=null", "algorithm=sgd"]) == ["~adversary", "algorithm=sgd"]
+    _, grid = cells(["+matrix={adversary: [null, invert]}", "algorithm=sgd"])
+    folders = [composed(composable(cell.overrides)).get("adversary") for cell in grid]
+    assert [folder and folder.factor for folder in folders] == [None, -1.0]
+    assert composed(composable(["experiment=gspar_sgd", "schedule=null"])).get("schedule") is None
+
+
+def test_the_matrix_refuses_what_it_cannot_mean(tmp_path: Path, data_dir: Path) -> None:
+    """Runs of another config are not its own; an axis needs values; jobs are counted."""
+    grid = ["experiment=quickstart", "logger=csv", f"results_dir={tmp_path}"]
+    folder = RunFolder(tmp_path / "quickstart" / "sgd" / "seed=1")
+    folder.write_config({"name": "quickstart", "seed": 1})
+    folder.write_summary([], {"metric": "test_accuracy", "value": 0.9}, "python")
+    for given, said in (
+        ([], "written under another config"),
+        (["matrix.seed=[]"], r"matrix\.seed: \[\]; a list"),
+        (["matrix.seed=1"], r"matrix\.seed: 1; a list"),
+        (["jobs=-1"], "jobs: -1; at least 1"),
+        (["+matrix.arms={a: {target.value: 0.5}}"], "matrix: target; runs of one grid have one"),
+        (["jobs=1.5"], r"jobs: 1\.5; at least 1"),
+        (["name="], "name: ''; results need one"),
+    ):
+        with pytest.raises(InputError, match=said):
+            matrix([*grid, *given])
+
+
+def test_a_sweep_goes_on_past_a_failed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra's own -m: two runs diverge, two want the folders of those, and all have their turn."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["-m", "optimizer.lr=1e30,0.01", "label=one,other", "logger=csv", "trainer.max_epochs=1",
+                 "trainer.val_check_interval=15"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    main()
+    said = capsys.readouterr().err
+    runs = {label: RunFolder(Path("results/local") / label / "seed=1") for label in ("one", "other")}
+    assert all("diverged" in run.summary() for run in runs.values())
+    assert said.count("not finite") == 2
+    assert said.count("another config: optimizer.lr (1e+30 there, 0.01 now); choose another name= or label=") == 2
+
+
+def test_a_sweep_over_worlds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Real processes are those of their job: the next one is run once, and both with one history but for measured_s."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["-m", "world=processes,simulated", "label=${hydra:runtime.choices.world}", "workers=2", "logger=csv",
+                 "trainer.max_epochs=1", "trainer.val_check_interval=15"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    main()
+    assert capfd.readouterr().out.count(": complete") == 2
+    runs = [RunFolder(Path("results/local") / world / "seed=1") for world in ("processes", "simulated")]
+    real, simulated = ([{**row, "measured_s": None} for row in run.history()] for run in runs)
+    assert real == simulated
+
+
+def test_the_matrix_goes_on_past_a_failed_cell(tmp_path: Path, capsys: Any) -> None:
+    """sparse cannot travel a ring; sgd can. Run again, only the failed one is tried."""
+    grid = ["experiment=quickstart", "matrix.algorithm=[sparse,sgd]", "matrix.seed=[1]", "link=ring", "logger=csv",
+            "trainer.max_epochs=1", f"results_dir={tmp_path}", "name=ring"]  # fmt: skip
+    said = ""
+    for _ in range(2):
+        with pytest.raises(SystemExit) as exit:
+            matrix(grid)
+        assert exit.value.code == 1
+        said = capsys.readouterr().out
+        assert "1 of 2 runs complete" in said
+        assert "failed: algorithm=sparse seed=1: error: link: ring; sparse does not all-reduce" in said
+    assert "algorithm=sgd" not in said
+    assert RunFolder(tmp_path / "ring" / "sgd" / "seed=1").is_complete
+    assert not (tmp_path / "ring" / "sparse").exists()

@@ -1,0 +1,1 @@
+"""Messages, and the codes that turn them into bytes."""

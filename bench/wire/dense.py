@@ -1,0 +1,111 @@
+"""Every entry as it is: written out, or still to be written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.wire.floats import as_bytes, from_bytes
+from bench.wire.message import Message
+
+
+@dataclass(frozen=True)
+class FloatMessage(Message):
+    """Floats as they lie in memory, and nothing else. `values`: (R, S)."""
+
+    values: Tensor
+
+    @property
+    def num_bits(self) -> Tensor:
+        num_rows, num_values = self.values.shape
+        return torch.full((num_rows,), num_values * 8 * self.values.element_size())
+
+    def encode(self, row: int) -> np.ndarray:
+        return as_bytes(self.values[row])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> Self:
+        return replace(self, values=torch.stack([from_bytes(p, self.values) for p in payloads]))
+
+
+@dataclass(frozen=True)
+class DenseMessage(FloatMessage):
+    """Every entry as it is. `values`: (R, d)."""
+
+    kind = "dense"
+
+    def dense(self) -> Tensor:
+        return self.values
+
+    def put(self, index: Sequence[int], arrived: Message) -> Self:
+        assert isinstance(arrived, DenseMessage | GradientMessage)
+        for row, into in enumerate(index):
+            arrived.write(row, self.values[into])
+        return self
+
+    def write(self, row: int, out: Tensor) -> None:
+        """Copy one row to `out` (d,)."""
+        out.copy_(self.values[row])
+
+
+class Rows(Protocol):
+    """What can write vectors (d,) when they are asked for, such as the gradients that an engine keeps factored."""
+
+    def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+        """(R', d): these rows, written to `out` if given."""
+        ...
+
+    def sum(self, rows: Tensor) -> Tensor:
+        """(d,): these rows, added up one after another."""
+        ...
+
+    def finite(self) -> Tensor:
+        """(R,) bool: which rows are free of NaN and infinity."""
+        ...
+
+
+@dataclass(frozen=True)
+class GradientMessage(Message):
+    """A `DenseMessage` whose rows are gradients not yet written out.
+
+    Each is written when somebody reads it: into the sum, the server's memory or the wire. The matrix (R, d) that
+    nobody needs as such is never filled, which saves half of a dense round.
+    """
+
+    gradients: Rows
+    picked: Tensor  # (R,) rows of `gradients`
+    like: Tensor  # (d,)
+    kind = "dense"
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {"values": self.dense()}
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.picked)
+
+    @property
+    def num_bits(self) -> Tensor:
+        return torch.full((self.num_rows,), self.like.numel() * 8 * self.like.element_size())
+
+    def encode(self, row: int) -> np.ndarray:
+        return as_bytes(self.gradients.dense(self.picked[row, None])[0])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> DenseMessage:
+        return DenseMessage(self.like[None]).decode(payloads)
+
+    def dense(self) -> Tensor:
+        return self.gradients.dense(self.picked)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        return self.gradients.sum(self.picked) if weights is None else super().sum(weights)
+
+    def finite(self) -> Tensor:
+        return self.gradients.finite()[self.picked]
+
+    def write(self, row: int, out: Tensor) -> None:
+        """Write one row to `out` (d,)."""
+        self.gradients.dense(self.picked[row, None], out=out[None])

@@ -1,0 +1,70 @@
+"""The entries at some positions, in every row as many as chance would have it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from bench.wire.message import Message
+from bench.wire.sparse import sum_of_entries
+
+
+@dataclass(frozen=True)
+class RaggedMessage(Message):
+    """Entries at some positions, in every row as many as chance would have it; the others are zero.
+
+    `counts`: (R,) int64. `indices`: (R, K) int64, ascending. `values`: (R, K). Both are filled up with zeros from a
+    row's count on. `intact`: (R,) bool, whether the vectors were finite. `dim` is d.
+    """
+
+    counts: Tensor
+    indices: Tensor
+    values: Tensor
+    intact: Tensor
+    dim: int
+
+    def entries(self, row: int) -> tuple[Tensor, Tensor]:
+        """The positions and values of one row, without what fills it up."""
+        count = int(self.counts[row])
+        return self.indices[row, :count], self.values[row, :count]
+
+    def widened(self, width: int) -> Self:
+        """The same with K = width."""
+        room = (0, width - self.indices.shape[1])
+        return replace(self, indices=pad(self.indices, room), values=pad(self.values, room))
+
+    def dense(self) -> Tensor:
+        return self.values.new_zeros(self.num_rows, self.dim).scatter_add_(1, self.indices, self.values)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        return sum_of_entries(self.indices, self.values, weights, self.dim)
+
+    def subtract_from(self, x: Tensor) -> Tensor:
+        return x.scatter_add_(1, self.indices, -self.values)
+
+    def finite(self) -> Tensor:
+        return self.intact
+
+    def followed_by(self, others: Sequence[Message]) -> Message:
+        messages = [self, *(m for m in others if isinstance(m, RaggedMessage))]
+        width = max(m.indices.shape[1] for m in messages)
+        first, *rest = (m.widened(width) for m in messages)
+        return Message.followed_by(first, rest)
+
+    def put(self, index: Sequence[int], arrived: Message) -> Self:
+        assert isinstance(arrived, RaggedMessage)
+        width = max(self.indices.shape[1], arrived.indices.shape[1])
+        wide = self if width == self.indices.shape[1] else self.widened(width)
+        return super(RaggedMessage, wide).put(index, arrived.widened(width))
+
+
+def ragged(rows: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, Tensor]:
+    """Positions and values of R rows -> the counts, indices and values of a `RaggedMessage`."""
+    counts = torch.tensor([len(indices) for indices, _ in rows])
+    width = int(counts.max())
+    padded = [[pad(t, (0, width - len(t))) for t in row] for row in rows]
+    indices, values = (torch.stack(column).to(device) for column in zip(*padded, strict=True))
+    return {"counts": counts, "indices": indices, "values": values}
