@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bench.errors import InputError
-from bench.runs.callbacks import going_on
+from bench.runs.results import going_on
 from datamodules.arrays import ImageArrays
 from datamodules.augmentation import Augmentation, augment
 from datamodules.sharding import ShardedData

@@ -27,8 +27,8 @@ from bench.compressors import QSGD, GSpar, PowerSGD, Sign, TernGrad, UniSp
 from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
 from bench.round.server import Server
-from bench.runs import callbacks
-from bench.runs.callbacks import History
+from bench.runs import history
+from bench.runs.history import History
 from bench.wire import signs
 from bench.wire.message import Message
 from models.resnet import resnet18
@@ -170,7 +170,7 @@ def logging(epochs: int = 3) -> None:
     """What a run of SASG on FC-MNIST spends on its history and on W&B, offline, an evaluation every 100 rounds."""
     import wandb
 
-    callbacks.History = TimedHistory
+    history.History = TimedHistory
     hooks, rounds = TimedHistory.hooks_s, TimedHistory.rounds_s
     data = "mnist" if Path("data/mnist.npz").exists() else "digits"
     with tempfile.TemporaryDirectory() as folder, initialize_config_module("configs", version_base="1.3"):

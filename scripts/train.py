@@ -16,8 +16,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +25,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scripts.cli import IN_FULL, guarded, one_line
+from scripts.cli import IN_FULL, guarded
+from scripts.loggers import logging_to
 
 # What does not change a result: where it lies, who watches, what else is run, what it is compared with.
 NOT_RESULTS = (
@@ -102,8 +102,8 @@ def refuse(cfg: DictConfig) -> None:
     import torch
 
     from bench.errors import InputError
-    from bench.runs.results import refuse_target
     from bench.runs.settings import refuse_settings
+    from bench.runs.targets import refuse_target
 
     helpers = re.findall(r"\$\{\.*(\w+)", OmegaConf.to_yaml(cfg))
     meant = [name for name in UNMEANT if cfg.trainer.get(name) not in (None, False, 0, 1)]
@@ -118,8 +118,10 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
     import lightning
     from hydra.utils import instantiate
 
-    from bench.runs.callbacks import Autosave, History, Progress
+    from bench.runs.autosave import Autosave
+    from bench.runs.history import History
     from bench.runs.module import Classifier
+    from bench.runs.progress import Progress
     from datamodules.images import SplitPicture
 
     strategy = instantiate(cfg.strategy, _partial_=True)(
@@ -186,7 +188,7 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
     from hydra.utils import instantiate
 
     from bench.errors import InputError, NonFiniteError
-    from bench.runs.results import refuse_target
+    from bench.runs.targets import refuse_target
     from datamodules.synthetic import SVMData
     from models.linear import Hinge
 
@@ -218,45 +220,6 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
     if "diverged" in facts:
         raise NonFiniteError(facts["diverged"])
     print(f"{folder.path}: complete, train_loss {rows[-1]['train_loss']:.4g}")
-
-
-@contextmanager
-def logging_to(cfg: DictConfig, folder: Any) -> Iterator[Any]:
-    """The logger of a run, which ends with the run however that does.
-
-    Raises:
-        InputError: the logger cannot be meant.
-    """
-    logger = start_logger(cfg, folder)
-    try:
-        yield logger
-    finally:
-        if hasattr(logger, "end"):
-            logger.end()
-
-
-def start_logger(cfg: DictConfig, folder: Any) -> Any:
-    """The configured logger of a run; it goes on without one that does not start.
-
-    Raises:
-        InputError: the logger cannot be meant.
-    """
-    from hydra.utils import instantiate
-
-    from bench.errors import InputError
-
-    try:
-        logger = instantiate(cfg.logger)
-        if callable(logger):  # partial: it wants to know where
-            logger: Any = logger(folder.path)
-        if logger:
-            _ = logger.experiment  # W&B starts here
-        return logger
-    except InputError:
-        raise
-    except Exception as error:
-        print(f"logger: not started, the run goes on without it: {one_line(error)}", file=sys.stderr)
-        return False
 
 
 def described(cfg: DictConfig) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any, Self
 from omegaconf import OmegaConf
 
 from bench.errors import InputError
+from bench.runs.differences import differences
 from bench.runs.grid import cells
-from bench.runs.results import RunFolder, differences
+from bench.runs.results import RunFolder
 
 _SETTING = re.compile(r",(?=\w+=)")  # where a setting begins in a label; a value may hold commas of its own
 

@@ -22,7 +22,8 @@ from bench.errors import InputError
 from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.look import LOGARITHMIC, TITLES, color
-from bench.runs.results import FALLING, Row, write_whole
+from bench.runs.columns import FALLING, Row
+from bench.runs.results import write_whole
 
 LOOK = Path(__file__).with_name("paper.mplstyle")
 DASHES: Any = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))

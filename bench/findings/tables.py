@@ -8,7 +8,8 @@ from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.sample import Sample, Theirs
 from bench.findings.table import Column, Entry, Table
-from bench.runs.results import FALLING, RunFolder
+from bench.runs.columns import FALLING
+from bench.runs.results import RunFolder
 
 FINAL = {
     "test_accuracy": "final accuracy %",

@@ -12,7 +12,8 @@ from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import Report, Runset
 
 from bench.findings.look import LOGARITHMIC, TITLES
-from bench.runs.results import COSTS, TARGET_COLUMNS
+from bench.runs.columns import COSTS
+from bench.runs.targets import TARGET_COLUMNS
 
 METRICS = ("test_accuracy", "train_loss")
 GROUP = wr.Metric("Group")

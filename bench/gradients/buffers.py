@@ -7,42 +7,15 @@ it costs nothing. They belong to their module and name, so a step may as well as
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import InputError
 from bench.gradients.attributes import WorkerAttributes
-
-Row = Tensor | None  # a buffer may be None until a step makes it
-NUM_SAMPLED = 256
-"""Entries of a tensor that are looked at, where one write in a hundred shows in no version of it."""
-
-
-class Mark(NamedTuple):
-    """What a tensor was like at the last look."""
-
-    tensor: Row
-    version: int
-    sample: Row
-
-    @classmethod
-    def of(cls, tensor: Row) -> "Mark":
-        return cls(tensor, -1 if tensor is None else tensor._version, _sample(tensor, copied=True))
-
-    def differs(self, tensor: Row, may_wait: bool = False) -> bool:
-        """Whether it has been assigned or written since, through `.data` and the like, too.
-
-        Args:
-            tensor: as it is now.
-            may_wait: whether to look at its entries on an accelerator, too.
-        """
-        if tensor is not self.tensor or (tensor is not None and tensor._version != self.version):
-            return True
-        looks = may_wait or tensor is None or tensor.device.type == "cpu"
-        return looks and not _equal(_sample(tensor), self.sample)
+from bench.gradients.marks import Mark, Row, clone, equal, mean
+from bench.kernels.memory import free_bytes
 
 
 class WorkerBuffers:
@@ -89,7 +62,7 @@ class WorkerBuffers:
         }
         for name in self.places.keys() - self.homes.keys():
             value = self._get(name)
-            self.homes[name], self.common[name], self.marks[name] = value, _clone(value), Mark.of(value)
+            self.homes[name], self.common[name], self.marks[name] = value, clone(value), Mark.of(value)
         for name in self.homes.keys() - self.places.keys():
             for known in (self.homes, self.common, self.marks, self.rows):
                 known.pop(name, None)
@@ -110,7 +83,7 @@ class WorkerBuffers:
         if home is None or value is None or (home.shape, home.dtype, home.layout) != (
             value.shape, value.dtype, value.layout
         ):  # fmt: skip
-            registry[key] = _clone(value)
+            registry[key] = clone(value)
         else:
             registry[key] = home
             if home is not value:
@@ -142,20 +115,20 @@ class WorkerBuffers:
             value = self._get(name)
             if name not in self.rows:
                 written = self.marks[name].differs(value, may_wait=True)
-                if thorough and not written and self.num_workers > 1 and not _equal(value, self.common[name]):
+                if thorough and not written and self.num_workers > 1 and not equal(value, self.common[name]):
                     self._refuse_unseen(name)
                 if written:
-                    self.homes[name], self.common[name] = value, _clone(value)
+                    self.homes[name], self.common[name] = value, clone(value)
                     self.marks[name] = Mark.of(value)
             elif self.num_workers > 1 and self._is_new(name, value):
-                self.rows[name] = [_clone(value) for _ in range(self.num_workers)]
+                self.rows[name] = [clone(value) for _ in range(self.num_workers)]
         return changed
 
     def _is_new(self, name: str, value: Row) -> bool:
         """Whether the module holds another value than was left there."""
         if value is not None and value.device.type != "cpu":  # where a look at its entries would wait for them
             return self.left.get(name) != (id(value), value._version)
-        return not _equal(value, self.rows[name][self.turn])
+        return not equal(value, self.rows[name][self.turn])
 
     def _leave(self, name: str, value: Row) -> None:
         """Note what the module holds."""
@@ -187,13 +160,13 @@ class WorkerBuffers:
         for name in self.places.keys() - self.rows.keys():
             value = self._get(name)
             written = self.marks[name].differs(value)
-            if self.thorough and not written and (is_first or is_last) and not _equal(value, self.common[name]):
+            if self.thorough and not written and (is_first or is_last) and not equal(value, self.common[name]):
                 if not is_first:
                     self._refuse_unseen(name)
                 written = True
             if written:
                 self._refuse_too_many(name)
-                self.rows[name] = [_clone(self.common[name]) for _ in range(self.num_workers)]
+                self.rows[name] = [clone(self.common[name]) for _ in range(self.num_workers)]
         self.seen = True
         if self.num_workers > 1:
             self._save()
@@ -208,14 +181,14 @@ class WorkerBuffers:
     def _save(self) -> None:
         """Keep what the module holds, in the row of the worker whose turn it is."""
         for name, rows in self.rows.items():
-            rows[self.turn] = _clone(value := self._get(name))
+            rows[self.turn] = clone(value := self._get(name))
             self._leave(name, value)
 
     def _refuse_too_many(self, name: str) -> None:
         value = self.common[name]
         if not isinstance(self.homes[name], nn.Parameter) or value is None:
             return
-        needed, free = value.numel() * value.element_size() * self.num_workers, _free_bytes(value.device)
+        needed, free = value.numel() * value.element_size() * self.num_workers, free_bytes(value.device)
         if needed > free:
             raise InputError(
                 f"{name}: a frozen parameter that training_step moves; {self.num_workers} workers need "
@@ -238,7 +211,7 @@ class WorkerBuffers:
             if name in self.rows:
                 self._put(name, self.rows[name][self.turn])
             elif self.marks[name].differs(value := self._get(name)) or (
-                thorough and not _equal(value, self.common[name])
+                thorough and not equal(value, self.common[name])
             ):
                 self._put(name, self.common[name])
                 self.marks[name] = Mark.of(self._get(name))
@@ -279,7 +252,7 @@ class WorkerBuffers:
 
     def moved(self) -> list[str]:
         """The names of those that steps have written, so far as can be seen."""
-        late = [n for n in self.places.keys() - self.rows.keys() if not _equal(self._own(n), self.common[n])]
+        late = [n for n in self.places.keys() - self.rows.keys() if not equal(self._own(n), self.common[n])]
         return sorted([*self.rows, *late])
 
     def _own(self, name: str) -> Row:
@@ -291,7 +264,7 @@ class WorkerBuffers:
         if self.set_aside is None:
             self._catch_up()
         return {
-            name: list(self.rows[name]) if name in self.rows else [_clone(self._own(name))] * self.num_workers
+            name: list(self.rows[name]) if name in self.rows else [clone(self._own(name))] * self.num_workers
             for name in names
         }
 
@@ -299,7 +272,7 @@ class WorkerBuffers:
         """Give the module the mean of these workers' rows of all M, to be evaluated; `put_back` undoes it."""
         if self.set_aside is None:
             self._catch_up()
-            self.set_aside = {name: _clone(self._get(name)) for name in everyone}
+            self.set_aside = {name: clone(self._get(name)) for name in everyone}
         for name, rows in everyone.items():
             self._put(name, mean(rows[ranks]))
 
@@ -322,54 +295,3 @@ class WorkerBuffers:
         }
         for name, rows in self.rows.items():
             self._put(name, rows[self.turn])
-
-
-def mean(rows: Sequence[Row]) -> Row:
-    """What stands for several workers' rows: their mean; of whole numbers, and of shapes that differ, the first."""
-    first = rows[0]
-    if first is None or not (first.is_floating_point() or first.is_complex()):
-        return first
-    if all(_equal(row, first) for row in rows[1:]):
-        return first
-    if any(row is None or row.shape != first.shape for row in rows):
-        return first
-    if first.layout is not torch.strided:
-        return sum(rows[1:], first) / len(rows)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    return torch.stack([row.to(first.device) for row in rows if row is not None]).mean(dim=0)
-
-
-def _clone(tensor: Row) -> Row:
-    return None if tensor is None else tensor.detach().clone()
-
-
-def _sample(tensor: Row, copied: bool = False) -> Row:
-    """Some entries, by which a write that shows in no version is found."""
-    if tensor is None or tensor.layout is not torch.strided or not tensor.numel():
-        return None
-    flat = tensor.detach()
-    if tensor.numel() > NUM_SAMPLED:
-        flat = flat.reshape(-1) if flat.is_contiguous() else flat.flatten(0)
-        flat = flat[:: tensor.numel() // NUM_SAMPLED]
-    return flat.clone() if copied else flat
-
-
-def _equal(a: Row, b: Row) -> bool:
-    """Whether two rows have the same entries; NaN equals NaN."""
-    if a is None or b is None:
-        return a is b
-    if (a.shape, a.dtype, a.layout) != (b.shape, b.dtype, b.layout):
-        return False
-    if a.layout is not torch.strided:
-        a, b = (t.coalesce() if t.layout is torch.sparse_coo else t.to_sparse_coo() for t in (a, b))
-        return torch.equal(a.indices(), b.indices()) and torch.equal(a.values(), b.values())
-    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for later
-        return torch.cuda.mem_get_info(device)[0] + kept
-    if not (table := Path("/proc/meminfo")).exists():
-        return 1 << 62  # nobody knows
-    lines = (line.split() for line in table.read_text().splitlines())
-    return next(int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:")

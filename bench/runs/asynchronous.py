@@ -26,7 +26,7 @@ from bench.errors import InputError
 from bench.kernels.draws import uniform
 from bench.kernels.noise import Noise
 from bench.rules import Always
-from bench.runs.results import Row
+from bench.runs.columns import Row
 
 DENSE, GSPAR, UNISP = range(3)
 SPINS = 100  # tries for a lock before the thread lets others run

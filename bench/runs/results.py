@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,52 +30,15 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bench.errors import InputError
-from bench.runs.renamed import RENAMED
+from bench.runs.columns import COLUMNS, Row, total_bits
+from bench.runs.differences import differences
+from bench.runs.targets import refuse_target, target_reached
 
-COLUMNS = (
-    "round",
-    "epoch",
-    "uploads",
-    "uplink_bits",
-    "uplink_bits_paper",
-    "downlink_bits",
-    "control_bits",
-    "total_bits",
-    "message_bits",
-    "skips",
-    "num_backwards",
-    "data_passes",
-    "modelled_s",
-    "measured_s",
-    "gradient_norm",
-    "compression_error",
-    "bits_over_bound",
-    "train_loss",
-    "test_accuracy",
-    "test_top5_accuracy",
-    "suboptimality",
-)
-"""Totals since the first round, and at that evaluation: `message_bits`, the mean size of an upload since the last
-evaluation; `skips`, of each worker; `gradient_norm` to `bits_over_bound` of that round (`bench.round.ledger.Report`);
-`train_loss`, the mean since the last evaluation. Empty where there is no such thing."""
-
-METRICS = COLUMNS[-3:]
-"""What an evaluation may find; None where the problem has no such thing."""
-
-FALLING = ("train_loss", "suboptimality")
-"""Metrics that are the better the smaller."""
-
-COSTS = ("round", "uploads", "uplink_bits", "total_bits", "modelled_s", "measured_s")
-"""What metrics are shown against, on W&B and on the page."""
-
-TARGET_COLUMNS = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s")
 PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
 
 LOADER = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # the same in C, where there is one: hundreds of configs are read
-
-Row = dict[str, Any]
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -86,6 +50,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def going_on(what: str, trouble: type[Exception] = OSError) -> Iterator[None]:
+    """What cannot be written, on a full disk say, is no reason to lose the run: the next may be."""
+    try:
+        yield
+    except trouble as error:
+        print(f"{what}: not written, the run goes on: {error}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -301,46 +274,6 @@ def _readable(file: Path) -> Iterator[None]:
 def versions() -> dict[str, str]:
     """What a result may depend on besides its config."""
     return {package: version(package) for package in PACKAGES}
-
-
-def total_bits(row: Row) -> int:
-    """All that crossed, both ways."""
-    return row["uplink_bits"] + row["downlink_bits"] + row["control_bits"]
-
-
-def refuse_target(metric: str, row: Row | None = None) -> None:
-    """Raise InputError where there is no such metric, or where a row of a history lacks it."""
-    known = sorted({*METRICS, *FALLING})
-    found = [name for name in known if row is None or row.get(name) is not None]
-    if metric not in found:
-        raise InputError(f"target.metric: {metric!r}; one of {', '.join(found)} is needed")
-
-
-def target_reached(rows: Sequence[Row], metric: str, value: float) -> dict[str, Any]:
-    """The target, and the figures of the first row whose metric is better; None each where it was missed."""
-    sign = -1 if metric in FALLING else 1
-    first = next((row for row in rows if row.get(metric) is not None and sign * row[metric] > sign * value), None)
-    figures = {name: None if first is None else first.get(name) for name in TARGET_COLUMNS}
-    return {"metric": metric, "value": value, **figures}
-
-
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where two configs differ: both values by dotted key, sorted. A part's old name equals the one it has now."""
-    left, right = (
-        {key: RENAMED.get(value, value) if key.endswith("_target_") else value for key, value in _leaves(tree)}
-        for tree in (a, b)
-    )
-    pairs = {key: (left.get(key), right.get(key)) for key in sorted(left.keys() | right.keys())}
-    return {key: (ours, theirs) for key, (ours, theirs) in pairs.items() if ours != theirs}
-
-
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf of a nested config."""
-    if not isinstance(tree, Mapping):
-        yield prefix, tree
-        return
-    for key, value in tree.items():
-        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _cell(name: str, text: str) -> Any:

@@ -16,7 +16,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from bench.errors import InputError
-from bench.runs.results import COSTS, FALLING, METRICS, RunFolder, versions
+from bench.runs.columns import COSTS, FALLING, METRICS
+from bench.runs.results import RunFolder, versions
 
 CHARTED = tuple(dict.fromkeys((*METRICS, *FALLING)))
 """A W&B metric has one x axis, so each of CHARTED is logged once more an axis: by_uploads/test_accuracy."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from bench.collectives.world import World
-from bench.gradients.buffers import WorkerBuffers, mean
+from bench.gradients.buffers import WorkerBuffers
+from bench.gradients.marks import mean
 
 
 class Averages:

@@ -15,8 +15,9 @@ from bench.collectives.report import Report
 from bench.errors import InputError
 from bench.estimators import Estimator
 from bench.estimators.base import EstimatingEngine, Outlook
-from bench.gradients.batches import Shards, WholeEpoch, deal
+from bench.gradients.batches import Shards, WholeEpoch
 from bench.gradients.buffers import WorkerBuffers
+from bench.gradients.dealing import deal
 from bench.gradients.engines import Engine, FallingBack, Trial, WorkerGradients, make_engine
 from bench.gradients.engines.accumulated import Accumulation, Batch
 from bench.gradients.engines.base import Step, split_output

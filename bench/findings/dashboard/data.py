@@ -9,7 +9,8 @@ from bench.errors import InputError
 from bench.findings.experiments import Experiment, experiments_in
 from bench.findings.look import LOGARITHMIC, TITLES, color
 from bench.findings.tables import table
-from bench.runs.results import COSTS, METRICS, RunFolder
+from bench.runs.columns import COSTS, METRICS
+from bench.runs.results import RunFolder
 
 AXES = (*COSTS, "uplink_bits_paper", "data_passes")
 SHOWN = (*METRICS, "train_loss", "gradient_norm", "compression_error", "bits_over_bound", "message_bits")

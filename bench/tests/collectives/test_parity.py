@@ -17,7 +17,7 @@ from bench.aggregators import MajorityVote
 from bench.errors import NonFiniteError, WorkerLostError
 from bench.round.ledger import Report
 from bench.rules import Always
-from bench.runs.callbacks import Autosave
+from bench.runs.autosave import Autosave
 from bench.tests.found import RANDOM, RECIPES, RULES
 from bench.tests.toys import Gauged, Normed, Toy, train
 from bench.tests.worlds import Hang, M, run_processes

@@ -10,7 +10,8 @@ import torch
 from torchvision import transforms
 
 from bench.errors import InputError
-from bench.gradients.batches import Dealt, as_shards, deal
+from bench.gradients.batches import Dealt, as_shards
+from bench.gradients.dealing import deal
 from bench.tests.found import subclasses
 from datamodules.cifar import CIFAR100  # noqa: F401  for the scan
 from datamodules.digits import Digits

@@ -11,7 +11,8 @@ from torch import Tensor
 from bench.aggregators import Aggregator, Mean, Sum
 from bench.errors import InputError
 from bench.estimators.local_sgd import LocalSGD
-from bench.gradients.batches import Dealt, deal
+from bench.gradients.batches import Dealt
+from bench.gradients.dealing import deal
 from bench.tests.found import RECIPES
 from bench.tests.kills import assert_goes_on
 from bench.tests.toys import Normed, Toy, toy_data, train

@@ -7,7 +7,7 @@ import pytest
 
 from bench.findings.look import COLORS, OTHERS, TITLES, color
 from bench.recipes import recipe_names
-from bench.runs.results import COLUMNS
+from bench.runs.columns import COLUMNS
 
 # Linear RGB as it is seen (Machado, Oliveira, Fernandes 2009, severity 1).
 VISIONS = {

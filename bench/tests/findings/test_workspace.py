@@ -8,7 +8,8 @@ import pytest
 from bench.errors import InputError
 from bench.findings.look import LOGARITHMIC
 from bench.findings.workspace import METRICS, report, workspace
-from bench.runs.results import COSTS, TARGET_COLUMNS
+from bench.runs.columns import COSTS
+from bench.runs.targets import TARGET_COLUMNS
 from scripts.dashboard import publish
 
 

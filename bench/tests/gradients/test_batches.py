@@ -16,7 +16,8 @@ from torchvision import tv_tensors
 
 import bench
 from bench.errors import InputError
-from bench.gradients.batches import Shards, deal
+from bench.gradients.batches import Shards
+from bench.gradients.dealing import deal
 from bench.tests.toys import QUIET, Toy, flat, toy_data
 
 

@@ -193,7 +193,7 @@ def test_trials_and_stale_passes_draw_nothing() -> None:
 
 
 def test_memory_that_would_not_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "_free_bytes", lambda device: 3 * 16 * 4)
+    monkeypatch.setattr(buffers, "free_bytes", lambda device: 3 * 16 * 4)
     with pytest.raises(InputError, match=r"teacher\..*: a frozen parameter that training_step moves; 4 workers need"):
         train("sgd", Student, rounds=1)
 

@@ -19,7 +19,9 @@ from bench.findings.look import COLORS
 from bench.findings.sample import Sample, Theirs
 from bench.findings.table import Column, Table
 from bench.findings.tables import table
-from bench.runs.results import COLUMNS, RunFolder, target_reached, write_whole
+from bench.runs.columns import COLUMNS
+from bench.runs.results import RunFolder, write_whole
+from bench.runs.targets import target_reached
 from bench.tests.configs import composed
 from scripts.tables import into_page
 from scripts.train import train

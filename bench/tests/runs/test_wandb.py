@@ -15,8 +15,9 @@ import pytest
 from bench.errors import InputError, NonFiniteError
 from bench.findings.experiments import Experiment
 from bench.findings.tables import table
-from bench.runs.callbacks import Autosave
-from bench.runs.results import COSTS, RunFolder, versions
+from bench.runs.autosave import Autosave
+from bench.runs.columns import COSTS
+from bench.runs.results import RunFolder, versions
 from bench.runs.wandb_logger import CHARTED, BudgetLogger
 from bench.tests.configs import composed
 from bench.tests.runs.wandb_server import Server, wandb_server

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 import bench
 from bench.errors import InputError
 from bench.findings.experiments import specified
+from bench.runs.columns import COLUMNS
 from bench.runs.grid import _axis, cells
 from bench.runs.overrides import composable
-from bench.runs.results import COLUMNS, RunFolder
+from bench.runs.results import RunFolder
 from bench.tests.configs import composed
 from bench.tests.toys import QUIET
 from scripts.matrix import matrix

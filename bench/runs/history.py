@@ -1,31 +1,18 @@
-"""What the suite hangs on a Trainer: the history of a run, its checkpoints, its progress bar."""
+"""The history of a run: what it had cost at every evaluation."""
 
-import contextlib
 import math
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
 from lightning import Callback, Trainer
-from tqdm.auto import tqdm
 
 from bench.errors import InputError, NonFiniteError
-from bench.runs.results import METRICS, Row, RunFolder, refuse_target, total_bits
+from bench.runs.columns import METRICS, Row, total_bits
+from bench.runs.results import RunFolder, going_on
+from bench.runs.targets import refuse_target
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
-
-
-@contextlib.contextmanager
-def going_on(what: str, trouble: type[Exception] = OSError) -> Iterator[None]:
-    """What cannot be written, on a full disk say, is no reason to lose the run: the next may be."""
-    try:
-        yield
-    except trouble as error:
-        print(f"{what}: not written, the run goes on: {error}", file=sys.stderr)
 
 
 class History(Callback):
@@ -69,17 +56,17 @@ class History(Callback):
                 self._log(trainer, row)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        strategy, interval = _strategy(trainer), trainer.val_check_batch
+        strategy, interval = compressed(trainer), trainer.val_check_batch
         assert interval is not None
         rounds = strategy.ledger.rounds if trainer.check_val_every_n_epoch is None else batch_idx
         strategy.gauged = (rounds + 1) % interval == 0  # an evaluation follows
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.loss_sum += float(_strategy(trainer).last_report.loss.mean())
+        self.loss_sum += float(compressed(trainer).last_report.loss.mean())
         self.num_losses += 1
 
     def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        strategy = _strategy(trainer)
+        strategy = compressed(trainer)
         ledger = strategy.ledger.state_dict()
         self.downlink = ledger.pop("downlink")  # a word, not a count
         row: Row = {"round": ledger.pop("rounds"), "epoch": trainer.current_epoch, **ledger}
@@ -132,68 +119,8 @@ class History(Callback):
         self.rows = list(self.rows)
 
 
-class Autosave(Callback):
-    """Saves the whole run now and then, so that a killed one loses a minute at most.
-
-    Args:
-        path: the checkpoint, replaced each time.
-        interval: the least time between two.
-    """
-
-    def __init__(self, path: Path, interval: timedelta) -> None:
-        self.path = path
-        self.interval_s = interval.total_seconds()
-
-    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        self.saved_at = time.monotonic()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        due = time.monotonic() - self.saved_at >= self.interval_s
-        # All ranks save together or not at all.
-        if trainer.strategy.broadcast(due):
-            partial = self.path.with_suffix(".partial")
-            with going_on("checkpoint"):
-                try:
-                    trainer.save_checkpoint(partial)
-                except OSError:
-                    partial.unlink(missing_ok=True)
-                    trainer.strategy.barrier()  # the one that the others wait at
-                    raise
-                if trainer.is_global_zero:
-                    partial.replace(self.path)
-            self.saved_at = time.monotonic()
-
-
-class Progress(Callback):
-    """One bar for the run: rounds done, and the last evaluation. Silent where nobody watches a terminal."""
-
-    EVERY = 20  # rounds between two looks at the clock
-
-    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        name = _strategy(trainer).algorithm.name
-        hidden = None if trainer.is_global_zero else True  # None: hidden unless on a terminal
-        self.bar = tqdm(
-            desc=name, total=int(trainer.estimated_stepping_batches), unit="round", initial=trainer.global_step,
-            disable=hidden, leave=False, dynamic_ncols=True, file=sys.stdout,
-        )  # fmt: skip
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step % self.EVERY == 0:
-            self.bar.update(trainer.global_step - self.bar.n)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        found = {name: f"{trainer.callback_metrics[name]:.4g}" for name in METRICS if name in trainer.callback_metrics}
-        self.bar.set_postfix(found, refresh=False)
-
-    def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        self.bar.close()
-
-    def on_exception(self, trainer: Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
-
-
-def _strategy(trainer: Trainer) -> CompressedStrategy | CompressedDDPStrategy:
+def compressed(trainer: Trainer) -> CompressedStrategy | CompressedDDPStrategy:
+    """The Trainer's strategy, which is one of ours."""
     strategy = trainer.strategy
     assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
     return strategy

@@ -1,0 +1,77 @@
+"""Values of tensors: whether one was written since the last look, a copy, the mean of several."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Row = Tensor | None  # a buffer may be None until a step makes it
+NUM_SAMPLED = 256
+"""Entries of a tensor that are looked at, where one write in a hundred shows in no version of it."""
+
+
+class Mark(NamedTuple):
+    """What a tensor was like at the last look."""
+
+    tensor: Row
+    version: int
+    sample: Row
+
+    @classmethod
+    def of(cls, tensor: Row) -> "Mark":
+        return cls(tensor, -1 if tensor is None else tensor._version, sample(tensor, copied=True))
+
+    def differs(self, tensor: Row, may_wait: bool = False) -> bool:
+        """Whether it has been assigned or written since, through `.data` and the like, too.
+
+        Args:
+            tensor: as it is now.
+            may_wait: whether to look at its entries on an accelerator, too.
+        """
+        if tensor is not self.tensor or (tensor is not None and tensor._version != self.version):
+            return True
+        looks = may_wait or tensor is None or tensor.device.type == "cpu"
+        return looks and not equal(sample(tensor), self.sample)
+
+
+def mean(rows: Sequence[Row]) -> Row:
+    """What stands for several workers' rows: their mean; of whole numbers, and of shapes that differ, the first."""
+    first = rows[0]
+    if first is None or not (first.is_floating_point() or first.is_complex()):
+        return first
+    if all(equal(row, first) for row in rows[1:]):
+        return first
+    if any(row is None or row.shape != first.shape for row in rows):
+        return first
+    if first.layout is not torch.strided:
+        return sum(rows[1:], first) / len(rows)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return torch.stack([row.to(first.device) for row in rows if row is not None]).mean(dim=0)
+
+
+def clone(tensor: Row) -> Row:
+    """A copy without a graph."""
+    return None if tensor is None else tensor.detach().clone()
+
+
+def sample(tensor: Row, copied: bool = False) -> Row:
+    """Some entries, by which a write that shows in no version is found."""
+    if tensor is None or tensor.layout is not torch.strided or not tensor.numel():
+        return None
+    flat = tensor.detach()
+    if tensor.numel() > NUM_SAMPLED:
+        flat = flat.reshape(-1) if flat.is_contiguous() else flat.flatten(0)
+        flat = flat[:: tensor.numel() // NUM_SAMPLED]
+    return flat.clone() if copied else flat
+
+
+def equal(a: Row, b: Row) -> bool:
+    """Whether two rows have the same entries; NaN equals NaN."""
+    if a is None or b is None:
+        return a is b
+    if (a.shape, a.dtype, a.layout) != (b.shape, b.dtype, b.layout):
+        return False
+    if a.layout is not torch.strided:
+        a, b = (t.coalesce() if t.layout is torch.sparse_coo else t.to_sparse_coo() for t in (a, b))
+        return torch.equal(a.indices(), b.indices()) and torch.equal(a.values(), b.values())
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())

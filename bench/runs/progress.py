@@ -1,0 +1,40 @@
+"""A progress bar for a whole run."""
+
+import sys
+from typing import Any
+
+import lightning
+from lightning import Callback, Trainer
+from tqdm.auto import tqdm
+
+from bench.runs.columns import METRICS
+from bench.runs.history import compressed
+
+
+class Progress(Callback):
+    """One bar for the run: rounds done, and the last evaluation. Silent where nobody watches a terminal."""
+
+    EVERY = 20  # rounds between two looks at the clock
+
+    def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        name = compressed(trainer).algorithm.name
+        hidden = None if trainer.is_global_zero else True  # None: hidden unless on a terminal
+        self.bar = tqdm(
+            desc=name, total=int(trainer.estimated_stepping_batches), unit="round", initial=trainer.global_step,
+            disable=hidden, leave=False, dynamic_ncols=True, file=sys.stdout,
+        )  # fmt: skip
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % self.EVERY == 0:
+            self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        found = {name: f"{trainer.callback_metrics[name]:.4g}" for name in METRICS if name in trainer.callback_metrics}
+        self.bar.set_postfix(found, refresh=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        self.bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
