@@ -157,7 +157,7 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["target.metric=test_loss"], ["target.metric: 'test_loss'", "suboptimality"]),
         (["world=threads"], ["world: threads", "data=gspar_svm"]),
         ([*THREADS, "optimizer=adam"], ["optimizer: torch.optim.Adam", "plain sgd"]),
-        ([*THREADS, "estimator=svrg"], ["estimator: bench.estimators.svrg.SVRG", "null"]),
+        ([*THREADS, "estimator=svrg"], ["estimator: bench.estimators.SVRG", "null"]),
         ([*CONVEX, "target.metric=test_accuracy"], ["target.metric: 'test_accuracy'", "suboptimality"]),
         (["algorithm=sgd", "target.metric=suboptimality"], ["target.metric: 'suboptimality'", "test_accuracy"]),
         ([*CONVEX, "data=digits", "model=mlp"], ["objective: ", "±1"]),
