@@ -19,6 +19,9 @@ Ties = Literal["zero", "plus", "random"]
 class Aggregator(ABC):
     """What the server makes of M messages."""
 
+    entrywise: bool = False
+    """Whether what becomes of an entry depends on no other."""
+
     def weight(self, num_workers: int) -> float:
         """What one worker's message counts for in the aggregate."""
         return 1.0
@@ -37,6 +40,8 @@ class Aggregator(ABC):
 class Sum(Aggregator):
     """Σ_m S_m, as the SASG experiments have it: its γ is a Mth of a mean's, their 0.005 is 0.05 at M = 10."""
 
+    entrywise = True
+
     def aggregate(self, messages: Message, weights: Tensor | None, noise: Noise) -> Tensor:
         return messages.sum(weights)
 
@@ -44,6 +49,8 @@ class Sum(Aggregator):
 @dataclass(frozen=True)
 class Mean(Aggregator):
     """(1/M) Σ_m S_m, as DDP has it: γ and clipping mean what they do for one worker with the joint batch."""
+
+    entrywise = True
 
     def weight(self, num_workers: int) -> float:
         return 1 / num_workers
@@ -62,6 +69,8 @@ class MajorityVote(Aggregator):
         ties: what an entry without a majority becomes: "zero", "plus" one (what bit packing gives; the authors'
             code), or a "random" sign. Only zero needs a third value, and so a ternary broadcast.
     """
+
+    entrywise = True
 
     ties: Ties = "plus"
 

@@ -105,6 +105,11 @@ class Algorithm:
         return self.downlink or self.aggregator.downlink
 
     @property
+    def entrywise(self) -> bool:
+        """Whether a server may answer slices of the vector apart."""
+        return self.aggregator.entrywise and self.broadcast.entrywise
+
+    @property
     def sends_gradients(self) -> bool:
         """Whether messages are the gradients as they are: nothing compressed, nothing kept."""
         return isinstance(self.compressor, Identity) and not self.feedback.num_vectors and self.units == "gradient"

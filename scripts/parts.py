@@ -26,6 +26,7 @@ from bench.aggregators import MajorityVote
 from bench.compressors import QSGD, GSpar, PowerSGD, Sign, TernGrad, UniSp
 from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
+from bench.round.codes import Codes
 from bench.round.server import Server
 from bench.runs import history
 from bench.runs.history import History
@@ -99,14 +100,15 @@ def lowrank(repeats: int = 10) -> None:
     def measure(rank: int) -> list[float]:
         compressor = PowerSGD(rank)
         recipe = replace(bench.load_recipe("powersgd"), compressor=compressor, downlink=compressor)
-        server, kept = Server(recipe, 1, segments, layout.vector), torch.zeros_like(gradient)
+        codes = Codes(recipe, segments, layout.vector)
+        server, kept = Server(recipe, 1, codes), torch.zeros_like(gradient)
 
         def ours() -> None:
             x = recipe.feedback.compensate(gradient, kept)
-            message = server.uplink.compress(x, segments, [noise])
+            message = codes.uplink.compress(x, segments, [noise])
             recipe.feedback.settle(kept, message)
             answer = server.broadcast(server.receive(everyone, message, 1.0), 1.0, noise)
-            server.follow(answer)
+            codes.follow(answer)
             answer.dense()
 
         alone = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]

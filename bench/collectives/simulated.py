@@ -4,23 +4,41 @@ from typing import Any
 
 from torch import Tensor
 
+from bench.collectives.collective import Codes, Collective, Exchange, Serve, refuse_overflow
 from bench.collectives.report import Report
-from bench.collectives.world import Exchange, World
+from bench.collectives.world import World
 from bench.wire.message import Message
 
 
 class SimulatedWorld(World):
-    """Nothing crosses anything, nor is it encoded: what the bytes would be is known without them."""
+    """Nothing crosses anything."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.local_ranks = range(size)
-
-    def exchange(self, report: Report, message: Message | None, schema: Message, round: int) -> Exchange:
-        return Exchange(report, message, 0.0)
 
     def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
         return offered, 0.0
 
     def gather(self, state: Any) -> list[Any]:
         return [state]
+
+
+class Simulated(Collective):
+    """Messages reach the server as they are: nothing is encoded, since what the bytes would be is known without them.
+
+    Args:
+        dim: d.
+    """
+
+    name = "simulated"
+
+    def __init__(self, dim: int) -> None:
+        self.bounds = 0, dim
+        self.slices = [self.bounds]
+
+    def exchange(self, report: Report, message: Message | None, codes: Codes, serve: Serve, round: int) -> Exchange:
+        report.refuse(round)
+        served = serve(report.uploaded, message)
+        refuse_overflow(served.finite, served.broken, round)
+        return Exchange(report, served.answer, 0.0, 0.0)

@@ -7,23 +7,10 @@ the same in every process; from there on every process computes the same bits.
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from bench.collectives.report import Report
-from bench.wire.message import Message
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """What one round brought: M workers' reports, the uploaders' messages in rank order, and the time in transit."""
-
-    report: Report
-    messages: Message | None
-    measured_s: float
 
 
 class World(ABC):
@@ -36,20 +23,6 @@ class World(ABC):
 
     size: int
     local_ranks: range
-
-    @abstractmethod
-    def exchange(self, report: Report, message: Message | None, schema: Message, round: int) -> Exchange:
-        """Swap reports and messages with all other processes.
-
-        Args:
-            report: of the local workers.
-            message: of the local uploaders; None if there are none, or if a report says broken.
-            schema: a message like those that others will send.
-            round: for error messages.
-
-        Raises:
-            WorkerLostError: another process did not answer in time.
-        """
 
     @abstractmethod
     def maximum(self, offered: Tensor) -> tuple[Tensor, float]:

@@ -33,6 +33,9 @@ class Compressor(ABC):
     all_reducible: bool = False
     """Whether messages can be added up on their way, which a ring all-reduce needs."""
 
+    entrywise: bool = False
+    """Whether what becomes of an entry depends on no other, nor on where segments end."""
+
     keeps_input: bool = False
     """Whether a message holds the vector that it was made of, and not a copy."""
 

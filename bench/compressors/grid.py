@@ -7,6 +7,7 @@ NeurIPS 2019, section 2.1. There the grid is centred at the last quantized gradi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from bench.kernels.sums import wide
 from bench.wire.bounds import entropies
 from bench.wire.floats import as_bytes, bits_of_floats, from_bytes, scale_segments
 from bench.wire.message import Message
+from bench.wire.slices import cut_segments, join_segments
 
 MOST_BITS = 8  # what the levels' uint8 holds
 
@@ -32,6 +34,19 @@ class GridMessage(Message):
     segments: Segments
     bits: int
     kind = "grid"
+    cuttable = True
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        pieces: list[Message] = []
+        for start, end in pairwise(bounds):
+            sizes, there = cut_segments(self.segments, start, end)
+            pieces.append(GridMessage(self.levels[:, start:end], self.radii[:, there], sizes, self.bits))
+        return pieces
+
+    def joined(self, pieces: Sequence[Message]) -> "GridMessage":
+        levels, radii = ([piece.tensors[name] for piece in pieces] for name in ("levels", "radii"))
+        whole = join_segments(radii, [part.shape[1] for part in levels], self.segments)
+        return GridMessage(torch.cat(levels, dim=1), whole, self.segments, self.bits)
 
     @property
     def num_bits(self) -> Tensor:

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numba
@@ -25,6 +26,7 @@ from bench.wire.floats import as_bytes, bits_of_floats, from_bytes
 from bench.wire.message import Message
 from bench.wire.positions import PositionCode
 from bench.wire.ragged import RaggedMessage, ragged
+from bench.wire.slices import cut_segments, join_segments
 
 COUNT_BITS = 32  # how many entries travel as they are
 
@@ -40,6 +42,20 @@ class HybridMessage(RaggedMessage):
     scales: Tensor
     segments: Segments
     kind = "hybrid"
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        pieces: list[Message] = []
+        for start, end in pairwise(bounds):
+            sizes, there = cut_segments(self.segments, start, end)
+            entries = self.within(start, end)
+            pieces.append(replace(self, **entries, dim=end - start, scales=self.scales[:, there], segments=sizes))
+        return pieces
+
+    def joined(self, pieces: Sequence[Message]) -> "HybridMessage":
+        whole, slices = super().joined(pieces), [piece for piece in pieces if isinstance(piece, HybridMessage)]
+        assert isinstance(whole, HybridMessage)
+        scales = join_segments([p.scales for p in slices], [p.dim for p in slices], self.segments)
+        return replace(whole, scales=scales)
 
     def parts(self, row: int) -> tuple[Tensor, Tensor, np.ndarray]:
         """Positions and values of the entries sent as they are, and the rest as (d,) of −1, 0, 1."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from bench.kernels.sums import sum_in_order
 from bench.wire.dense import FloatMessage
 from bench.wire.floats import finite_rows
 from bench.wire.message import Message
+from bench.wire.slices import all_intact
 
 Format = Literal["bf16", "fp16"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,6 +29,14 @@ class HalfMessage(FloatMessage):
     intact: Tensor
     dtype: torch.dtype
     kind = "half"
+    cuttable = True
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        return [replace(self, values=self.values[:, start:end]) for start, end in pairwise(bounds)]
+
+    def joined(self, pieces: Sequence[Message]) -> Self:
+        values, intact = ([piece.tensors[name] for piece in pieces] for name in ("values", "intact"))
+        return replace(self, values=torch.cat(values, dim=1), intact=all_intact(intact))
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
         intact = torch.ones(len(payloads), dtype=torch.bool, device=self.values.device)
@@ -54,7 +64,7 @@ class Half(Compressor):
         format: "bf16", the range of 32 bits and 8 binary digits, or "fp16", less range and 11 binary digits.
     """
 
-    all_reducible = True
+    all_reducible = entrywise = True
 
     format: Format = "bf16"
 

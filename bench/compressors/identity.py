@@ -16,7 +16,7 @@ from bench.wire.message import Message
 class Identity(Compressor):
     """C(x) = x. Also the dense downlink of the sparse methods."""
 
-    all_reducible = keeps_input = True
+    all_reducible = entrywise = keeps_input = True
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> DenseMessage:
         return DenseMessage(x)

@@ -6,6 +6,7 @@ Horváth, Ho, Horváth, Sahu, Canini, Richtárik: Natural Compression for Distri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from bench.kernels.noise import Noise
 from bench.wire import signs
 from bench.wire.bounds import entropies
 from bench.wire.message import Message
+from bench.wire.slices import all_intact
 
 MANTISSA_BITS = 23  # of a float of 32 bits
 
@@ -33,6 +35,17 @@ class NaturalMessage(Message):
     intact: Tensor
     dtype: torch.dtype
     kind = "natural"
+    cuttable = True
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        return [
+            NaturalMessage(self.exponents[:, a:b], self.bits[:, -(-a // 8) : -(-b // 8)], self.intact, self.dtype)
+            for a, b in pairwise(bounds)
+        ]
+
+    def joined(self, pieces: Sequence[Message]) -> "NaturalMessage":
+        exponents, bits, intact = ([p.tensors[name] for p in pieces] for name in ("exponents", "bits", "intact"))
+        return NaturalMessage(torch.cat(exponents, dim=1), torch.cat(bits, dim=1), all_intact(intact), self.dtype)
 
     @property
     def num_bits(self) -> Tensor:

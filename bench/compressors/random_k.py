@@ -5,6 +5,7 @@ Stich, Cordonnier, Jaggi: Sparsified SGD with Memory, NeurIPS 2018; scaled to be
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from bench.compressors.topk import kept_counts
 from bench.kernels.noise import Noise
 from bench.wire.floats import as_bytes, finite_rows, from_bytes
 from bench.wire.message import Message
-from bench.wire.positions import position_code
+from bench.wire.positions import PositionCode, position_code
+from bench.wire.ragged import RaggedMessage, ragged, within
+from bench.wire.slices import all_intact
 from bench.wire.sparse import SparseMessage
 
 SEED_BITS = 32
@@ -56,6 +59,55 @@ class SeededMessage(SparseMessage):
 
     def finite(self) -> Tensor:
         return self.intact
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        rows, device = list(zip(self.indices, self.values, strict=True)), self.values.device
+        return [
+            SeededPiece(
+                **within(rows, start, end, device),
+                intact=self.intact,
+                dim=end - start,
+                seeds=self.seeds,
+                code=self.code,
+                start=start,
+            )
+            for start, end in pairwise(bounds)
+        ]
+
+    def joined(self, pieces: Sequence[Message]) -> "SeededMessage":
+        first, intact = pieces[0].tensors, all_intact([piece.tensors["intact"] for piece in pieces])
+        return replace(super().joined(pieces), seeds=first["seeds"], intact=intact)
+
+
+@dataclass(frozen=True)
+class SeededPiece(RaggedMessage):
+    """A slice of a `SeededMessage`. `code`: of the whole. `start`: where the slice begins."""
+
+    seeds: Tensor
+    code: PositionCode
+    start: int
+    kind = "seeded"
+
+    @property
+    def num_bits(self) -> Tensor:
+        return SEED_BITS + self.counts.cpu() * 8 * self.values.element_size()
+
+    def encode(self, row: int) -> np.ndarray:
+        seed = np.array([int(self.seeds[row])], ">u4").view(np.uint8)
+        return np.concatenate([seed, as_bytes(self.entries(row)[1])])
+
+    def decode(self, payloads: Sequence[np.ndarray]) -> "SeededPiece":
+        skip, like = SEED_BITS // 8, self.values.new_empty(0, device="cpu")
+        seeds = [int(payload[:skip].copy().view(">u4")[0]) for payload in payloads]
+        drawn = _draw(seeds, self.code.segments, self.code.counts)
+        end = self.start + self.dim
+        rows = [
+            (indices[(indices >= self.start) & (indices < end)] - self.start, from_bytes(payload[skip:], like))
+            for indices, payload in zip(drawn, payloads, strict=True)
+        ]
+        device = self.values.device
+        intact = torch.ones(len(rows), dtype=torch.bool, device=device)
+        return replace(self, **ragged(rows, device), intact=intact, seeds=torch.tensor(seeds, device=device))
 
 
 @dataclass(frozen=True)

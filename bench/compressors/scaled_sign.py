@@ -4,7 +4,8 @@ Karimireddy, Rebjock, Stich, Jaggi: Error Feedback Fixes SignSGD and other Gradi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from bench.kernels.noise import Noise
 from bench.wire import signs
 from bench.wire.floats import as_bytes, bits_of_floats, from_bytes, scale_segments
 from bench.wire.message import Message
+from bench.wire.slices import cut_segments, join_segments
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,19 @@ class ScaledSignMessage(Message):
     scales: Tensor
     segments: Segments
     kind = "scaled sign"
+    cuttable = True
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        pieces: list[Message] = []
+        for start, end in pairwise(bounds):
+            sizes, there = cut_segments(self.segments, start, end)
+            pieces.append(ScaledSignMessage(self.bits[:, -(-start // 8) : -(-end // 8)], self.scales[:, there], sizes))
+        return pieces
+
+    def joined(self, pieces: Sequence[Message]) -> "ScaledSignMessage":
+        bits, scales = ([piece.tensors[name] for piece in pieces] for name in ("bits", "scales"))
+        sizes = [sum(piece.segments) for piece in pieces if isinstance(piece, ScaledSignMessage)]
+        return replace(self, bits=torch.cat(bits, dim=1), scales=join_segments(scales, sizes, self.segments))
 
     @property
     def num_bits(self) -> Tensor:

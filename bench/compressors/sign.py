@@ -4,7 +4,8 @@ Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD: Compressed Optimisation f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
+from bench.kernels.draws import hashes
 from bench.kernels.noise import Noise
 from bench.wire import signs
 from bench.wire.message import Message
+from bench.wire.slices import all_intact
 
 Zeros = Literal["plus", "random"]
 
@@ -32,6 +35,15 @@ class SignMessage(Message):
     dim: int
     dtype: torch.dtype
     kind = "sign"
+    cuttable = True
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        spans = pairwise(bounds)
+        return [replace(self, bits=self.bits[:, -(-a // 8) : -(-b // 8)], dim=b - a) for a, b in spans]
+
+    def joined(self, pieces: Sequence[Message]) -> "SignMessage":
+        bits, intact = ([piece.tensors[name] for piece in pieces] for name in ("bits", "intact"))
+        return replace(self, bits=torch.cat(bits, dim=1), intact=all_intact(intact))
 
     @property
     def num_bits(self) -> Tensor:
@@ -66,6 +78,8 @@ class Sign(Compressor):
         zeros: what an entry of zero is sent as: "plus" one, as bit packing gives it, or a "random" sign.
     """
 
+    entrywise = True
+
     zeros: Zeros = "plus"
 
     def __post_init__(self) -> None:
@@ -90,7 +104,6 @@ class Sign(Compressor):
 
 
 def random_zeros(x: Tensor, noise: Noise) -> Tensor:
-    """`x`, any shape, with its zeros replaced by ±1 at random."""
-    where = (x == 0).nonzero(as_tuple=True)
-    drawn = torch.randint(2, where[0].shape, generator=noise.generator("compression", x.device), device=x.device)
-    return x.index_put(where, (2 * drawn - 1).to(x))
+    """`x` (…, d) with its zeros replaced by ±1 at random, each by its own position's draw."""
+    drawn = hashes(noise.key("compression"), x.shape[-1], x.device, noise.start) & 1
+    return torch.where(x == 0, (2 * drawn - 1).to(x), x)

@@ -1,7 +1,8 @@
 """Ternary: −1, 0 or +1 an entry. What a majority vote returns where nobody voted, or votes tie."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from bench.kernels.noise import Noise
 from bench.wire import trits
 from bench.wire.bounds import entropies
 from bench.wire.message import Message
+from bench.wire.slices import all_intact
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,14 @@ class TernaryMessage(Message):
     intact: Tensor
     dtype: torch.dtype
     kind = "ternary"
+    cuttable = True
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        return [replace(self, values=self.values[:, start:end]) for start, end in pairwise(bounds)]
+
+    def joined(self, pieces: Sequence[Message]) -> "TernaryMessage":
+        values, intact = ([piece.tensors[name] for piece in pieces] for name in ("values", "intact"))
+        return replace(self, values=torch.cat(values, dim=1), intact=all_intact(intact))
 
     @property
     def num_bits(self) -> Tensor:
@@ -49,6 +59,8 @@ class TernaryMessage(Message):
 @dataclass(frozen=True)
 class Ternary(Compressor):
     """C(x) = sign(x), three-valued: zeros stay zero."""
+
+    entrywise = True
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> TernaryMessage:
         return TernaryMessage(x.sign().to(torch.int8), x.isfinite().all(dim=1), x.dtype)

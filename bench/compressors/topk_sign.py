@@ -18,7 +18,24 @@ from bench.wire import signs
 from bench.wire.bounds import set_bits
 from bench.wire.message import Message
 from bench.wire.positions import position_code
-from bench.wire.sparse import SparseMessage
+from bench.wire.sparse import SparseMessage, SparsePiece
+
+
+@dataclass(frozen=True)
+class SparseSignPiece(SparsePiece):
+    """A slice of a `SparseSignMessage`."""
+
+    kind = "sparse sign"
+
+    def bits_of_values(self, count: int) -> int:
+        return count
+
+    def encode_values(self, values: Tensor) -> np.ndarray:
+        return signs.pack(values[None])[0][0].cpu().numpy()
+
+    def decode_values(self, payload: np.ndarray, count: int) -> Tensor:
+        bits = torch.from_numpy(payload.copy())[None]
+        return signs.unpack(bits, self.values.new_empty((1, count), device="cpu"))[0]
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,7 @@ class SparseSignMessage(SparseMessage):
     """±1 at some positions, one bit each; the other entries are zero."""
 
     kind = "sparse sign"
+    piece = SparseSignPiece
 
     @property
     def bits_of_values(self) -> int:

@@ -5,6 +5,7 @@ Wangni, Wang, Liu, Zhang: Gradient Sparsification for Communication-Efficient Di
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import log2
 
 import numpy as np
@@ -23,11 +24,26 @@ KEY_BITS = 64
 
 @dataclass(frozen=True)
 class KeyedMessage(RaggedMessage):
-    """Entries at positions that follow from a key, so that 64 bits name them all. `keys`: (R, 2) int64."""
+    """Entries at positions that follow from a key, so that 64 bits name them all.
+
+    `keys`: (R, 2) int64. `start`: where in the vector the entries begin.
+    """
 
     keys: Tensor
     density: float
+    start: int = 0
     kind = "keyed"
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        return [
+            replace(self, **self.within(first, end), dim=end - first, start=self.start + first)
+            for first, end in pairwise(bounds)
+        ]
+
+    def joined(self, pieces: Sequence[Message]) -> "KeyedMessage":
+        whole = super().joined(pieces)
+        assert isinstance(whole, KeyedMessage)
+        return replace(whole, keys=pieces[0].tensors["keys"])
 
     @property
     def num_bits(self) -> Tensor:
@@ -41,7 +57,9 @@ class KeyedMessage(RaggedMessage):
         like, device = self.values.new_empty(0, device="cpu"), self.values.device
         keys = [payload[: KEY_BITS // 8].copy().view(">u4").astype(np.int64) for payload in payloads]
         values = [from_bytes(payload[KEY_BITS // 8 :], like) for payload in payloads]
-        indices = [_positions(self.dim, self.density, (int(key[0]), int(key[1])), like.device) for key in keys]
+        indices = [
+            _positions(self.dim, self.density, (int(key[0]), int(key[1])), like.device, self.start) for key in keys
+        ]
         rows = list(zip(indices, values, strict=True))
         intact = torch.ones(len(rows), dtype=torch.bool, device=device)
         return replace(self, **ragged(rows, device), intact=intact, keys=torch.from_numpy(np.stack(keys)).to(device))
@@ -72,6 +90,7 @@ class UniSp(Compressor):
             dim=x.shape[1],
             keys=torch.tensor(keys, device=x.device),
             density=self.density,
+            start=0,
         )
 
     def num_bits_paper(self, message: Message) -> Tensor:
@@ -87,5 +106,5 @@ class UniSp(Compressor):
         return 1 / self.density - 1
 
 
-def _positions(dim: int, density: float, key: draws.Key, device: torch.device) -> Tensor:
-    return draws.chosen(torch.ones(dim, device=device), 1 / density, key)
+def _positions(dim: int, density: float, key: draws.Key, device: torch.device, start: int = 0) -> Tensor:
+    return draws.chosen(torch.ones(dim, device=device), 1 / density, key, start)

@@ -12,13 +12,15 @@ _STREAMS: dict[Purpose, tuple[int, ...]] = {"step": (), "compression": (1,), "at
 class Noise(NamedTuple):
     """Where the random numbers of a worker in a round come from. The server draws as rank M.
 
-    `part`: which of the batches whose gradients are accumulated for the round.
+    `part`: which of the batches whose gradients are accumulated for the round. `start`: where in the vector the entries
+    begin that are drawn for, as numbers go by positions.
     """
 
     seed: int
     round: int
     rank: int
     part: int = 0
+    start: int = 0
 
     def generator(self, purpose: Purpose, device: torch.device) -> torch.Generator:
         """A fresh generator for one purpose, independent of those for others."""
@@ -30,6 +32,6 @@ class Noise(NamedTuple):
 
     def key(self, purpose: Purpose) -> tuple[int, int]:
         """Two numbers below 2³², where a generator is too slow: the key of `bench.kernels.draws`."""
-        origin = tuple(self) if self.part else tuple(self)[:-1]
+        origin = self[:4] if self.part else self[:3]
         low, high = np.random.SeedSequence(origin, spawn_key=_STREAMS[purpose]).generate_state(2).tolist()
         return low, high

@@ -3,10 +3,11 @@
 import numpy as np
 from torch import Tensor
 
+from bench.collectives.collective import Served
 from bench.collectives.report import Report
-from bench.errors import NonFiniteError
 from bench.round.cohort import Cohort
 from bench.wire.dense import DenseMessage
+from bench.wire.message import Message
 
 
 def average(cohort: Cohort, rows: Tensor, num_backwards: int) -> Tensor:
@@ -26,11 +27,19 @@ def average(cohort: Cohort, rows: Tensor, num_backwards: int) -> Tensor:
     passes = np.full(num_rows, num_backwards)
     unknown, none = np.full(num_rows, np.nan), np.zeros(num_rows, np.int64)
     report = Report(everyone, bits, bits, none, passes, broken, none > 0, *[unknown] * 6)
-    arrived = cohort.world.exchange(report, message, message, ledger.rounds)
-    if arrived.report.broken.any():
-        ranks = ", ".join(map(str, np.flatnonzero(arrived.report.broken)))
-        raise NonFiniteError(f"round {ledger.rounds}: worker {ranks}: its full gradient is not finite")
-    assert arrived.messages is not None
-    modelled_s = cohort.link.seconds(arrived.report.num_bits.tolist(), num_bits)
-    ledger.charge(arrived.report, num_bits, 0, modelled_s, arrived.measured_s)
-    return arrived.messages.sum() / cohort.world.size
+
+    def serve(uploaded: np.ndarray, messages: Message | None) -> Served:
+        assert messages is not None
+        return Served(DenseMessage((messages.sum() / cohort.world.size)[None]), True, [])
+
+    crossed = cohort.collective.exchange(report, message, Dense(cohort.codes.like), serve, ledger.rounds)
+    modelled_s = cohort.link.seconds(crossed.report.num_bits.tolist(), num_bits)
+    ledger.charge(crossed.report, num_bits, 0, modelled_s, crossed.measured_s)
+    return crossed.answer.dense()[0]
+
+
+class Dense:
+    """Both ways as they are. `like`: (d,)."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.uploads = self.answers = DenseMessage(like[None])

@@ -3,22 +3,22 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
+from bench.collectives.choice import make_collective
 from bench.collectives.report import Report
 from bench.collectives.world import World
 from bench.gradients.engines import RowGradients, WorkerGradients
 from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
 from bench.link import LinkModel
+from bench.round.codes import Codes
 from bench.round.ledger import Ledger
 from bench.round.rates import LaggedRate, Rate
 from bench.round.server import Server
 from bench.round.workers import Workers
-from bench.rules import View
 
 
 class Cohort:
@@ -31,9 +31,11 @@ class Cohort:
         layout: of the parameters.
         seed: of what compressors and adversaries draw, together with round and rank.
         adversary: what Byzantine workers do, if there are any.
+        collective: how messages travel between processes: "auto", "sharded" or "gather".
 
     Raises:
-        InputError: the link cannot carry the recipe's messages; differences would grow; no worker would be honest.
+        InputError: the link or the collective cannot carry the recipe's messages; differences would grow; no worker
+            would be honest.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Cohort:
         layout: Layout,
         seed: int = 0,
         adversary: Adversary | None = None,
+        collective: str = "auto",
     ) -> None:
         segments, vector = layout.segments(algorithm.granularity), layout.vector
         link.refuse(algorithm)
@@ -52,7 +55,9 @@ class Cohort:
             adversary.refuse(world.size)
         self.algorithm, self.world, self.link, self.seed, self.adversary = algorithm, world, link, seed, adversary
         self.workers = Workers(algorithm, adversary, world.local_ranks, world.size, segments, vector, seed)
-        self.server = Server(algorithm, world.size, segments, vector)
+        self.codes = Codes(algorithm, segments, vector)
+        self.collective = make_collective(collective, world, algorithm, self.codes, len(vector))
+        self.server = Server(algorithm, world.size, self.codes, self.collective.bounds)
         self.lagged_rate = LaggedRate()
         self.ledger = Ledger()
 
@@ -81,36 +86,22 @@ class Cohort:
             InputError: workers have different learning rates. In every process alike.
             NonFiniteError: a worker's loss or message is NaN or infinite. In every process alike.
         """
-        workers, server, world, rule = self.workers, self.server, self.world, self.algorithm.rule
+        workers, codes, world, rule = self.workers, self.codes, self.world, self.algorithm.rule
         t, rate = self.ledger.rounds, Rate(learning_rate)
         latest, lagged = self.lagged_rate.follow(rate.largest, epoch)
-        share = self.algorithm.aggregator.weight(world.size)
-        view = View(
-            round=t,
-            num_workers=world.size,
-            learning_rate=None if latest is None else latest * share,
-            lagged_rate=None if lagged is None else lagged * share,
-            stands=workers.stand(rate) is not None,
-            parameters=parameters,
-            past=workers.past,
-            gradients=gradients,
-            gradients_at=gradients_at,
-            num_backwards=torch.full((len(workers.ranks),), gradients.num_backwards),
-            would_send=partial(workers.would_send, gradients, rate, server.uplink, t),
-        )
         # 1. Who uploads?
+        view = workers.view(parameters, gradients, gradients_at, rate, latest, lagged, codes.uplink, t)
         uploaded = rule.should_upload(view)
         # 2. What do they send? Those who skip stand still.
-        sent = workers.send(gradients, uploaded, rate, server.uplink, t, world.maximum, gauged)
+        sent = workers.send(gradients, uploaded, rate, codes.uplink, t, world.maximum, gauged)
         rule.finish_round(view, uploaded)
-        # 3. The messages of all workers, in rank order.
         report = workers.report(sent, gradients.losses, view.num_backwards, rate, fell_back)
-        arrived = world.exchange(report, sent.message, server.schema, t)
-        arrived.report.refuse(t)
-        # 4. The server's answer.
-        answer = server.answer(arrived, rate.largest, latest or 1.0, Noise(self.seed, t, world.size))
-        # 5. The account.
-        seconds = arrived.measured_s + sent.agreement_s
-        self.ledger.record(arrived.report, answer, self.link, workers.offer_bits, rule.adaptive, seconds)
-        server.follow(answer)
-        return answer.dense()[0], arrived.report
+        # 3. They travel, servers answer each its slice of the vector, and the answers travel back.
+        noise = Noise(self.seed, t, world.size, start=self.collective.bounds[0])
+        serve = partial(self.server.serve, rate=rate, latest=latest or 1.0, noise=noise)
+        crossed = self.collective.exchange(report, sent.message, codes, serve, t)
+        # 4. The account.
+        seconds = crossed.measured_s + sent.agreement_s
+        self.ledger.record(crossed.report, crossed.answer, self.link, workers.offer_bits, rule.adaptive, seconds)
+        codes.follow(crossed.answer)
+        return crossed.answer.dense()[0], crossed.report

@@ -1,15 +1,16 @@
-"""The server. Every process keeps a copy of it, fed with the same messages in the same order."""
+"""The server, of the whole vector or of a slice: each process has one, fed with messages in rank order."""
+
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bench.algorithm import Algorithm
-from bench.collectives.world import Exchange
-from bench.compressors.base import Segments
-from bench.errors import NonFiniteError
+from bench.collectives.collective import Served
 from bench.feedback import Differences
 from bench.kernels.noise import Noise
+from bench.round.codes import Codes
+from bench.round.rates import Rate
 from bench.wire.message import Message
 
 
@@ -19,52 +20,57 @@ class Server:
     Args:
         algorithm: the recipe.
         num_workers: M.
-        segments: what compressors treat apart.
-        like: a tensor of the parameters' dtype and device.
+        codes: what compresses its answers.
+        bounds: where the entries that it serves begin and end; all of them if None.
 
     Attributes:
-        uplink, downlink: what compresses uploads and answers in this round.
-        schema: a message such as workers send in this round.
-        estimate: (d,) where workers send differences, the aggregate of what it knows of them; else None.
+        last: M rows, where skippers' are used again; else None.
+        estimate: (n,) where workers send differences, the aggregate of what it knows of them; else None.
     """
 
-    def __init__(self, algorithm: Algorithm, num_workers: int, segments: Segments, like: Tensor) -> None:
+    def __init__(
+        self, algorithm: Algorithm, num_workers: int, codes: Codes, bounds: tuple[int, int] | None = None
+    ) -> None:
+        start, end = bounds or (0, len(codes.like))
+        like = codes.like[start:end]
         self.algorithm = algorithm
-        self.segments = segments
+        self.codes = codes
+        self.segments = codes.segments if len(like) == len(codes.like) else (len(like),)
         self.num_workers = num_workers
         self.like = like
-        self.uplink, self.downlink = algorithm.compressor, algorithm.broadcast
-        self.schema = self.uplink.blank(1, segments, like)
         differ = isinstance(algorithm.feedback, Differences)
         # Where everybody uploads every round, nothing old is ever used, and an old difference is in the estimate.
         keeps = algorithm.rule.adaptive and not differ
-        self.last: Message | None = algorithm.compressor.blank(num_workers, segments, like) if keeps else None
+        self.last: Message | None = codes.kept(num_workers, start, end) if keeps else None
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
         self.estimate = like.new_zeros(like.shape) if differ else None
 
-    def answer(self, arrived: Exchange, learning_rate: float, latest_rate: float, noise: Noise) -> Message:
-        """The one row that every worker receives.
+    def serve(
+        self,
+        uploaded: np.ndarray,
+        arrived: Message | None,
+        rate: Rate,
+        latest: float,
+        noise: Noise,
+    ) -> Served:
+        """The row that every worker receives.
 
         Args:
-            arrived: the reports of all M workers, and the uploaders' messages.
-            learning_rate: γ of this round.
-            latest_rate: the last γ above 0.
+            uploaded: (M,) bool.
+            arrived: the uploaders' messages, in rank order; None if nobody's.
+            rate: γ of this round.
+            latest: the last γ above 0.
             noise: the server's.
-
-        Raises:
-            NonFiniteError: a message is NaN or infinite, or their aggregate is.
         """
-        uploaded = arrived.report.uploaded
-        messages = self.receive(uploaded, arrived.messages, latest_rate)
-        answer = self.broadcast(messages, learning_rate, noise)
+        messages = self.receive(uploaded, arrived, latest)
+        answer = self.broadcast(messages, rate.largest, noise)
         if answer.finite().all():
-            return answer
+            return Served(answer, True, [])
         broken = []
         if messages is not None:  # of differences those of uploaders, otherwise everybody's
-            ranks = np.flatnonzero(uploaded) if messages is arrived.messages else range(self.num_workers)
+            ranks = np.flatnonzero(uploaded).tolist() if messages is arrived else range(self.num_workers)
             broken = [rank for rank, x in zip(ranks, messages.dense(), strict=True) if not x.isfinite().all()]
-        whose = f"the gradient of worker {', '.join(map(str, broken))}" if broken else "the workers' sum"
-        raise NonFiniteError(f"round {noise.round}: {whose} is not finite: an overflow")
+        return Served(answer, False, broken)
 
     def receive(self, uploaded: np.ndarray, arrived: Message | None, learning_rate: float) -> Message | None:
         """The last messages of all M workers, or the differences that arrived: what the answer is made of.
@@ -82,7 +88,7 @@ class Server:
         return self.last
 
     def broadcast(self, messages: Message | None, learning_rate: float, noise: Noise) -> Message:
-        """What `receive` gave -> the one row that every worker receives. `noise`: the server's."""
+        """What `receive` gave -> the one row that every worker receives."""
         algorithm = self.algorithm
         if isinstance(algorithm.feedback, Differences):
             assert self.estimate is not None
@@ -94,31 +100,16 @@ class Server:
             assert messages is not None
             weights = learning_rate / self.upload_lr if algorithm.stale_scale == "rescaled" else None
             total = algorithm.aggregator.aggregate(messages, weights, noise)
-        return self.downlink.compress(total[None], self.segments, [noise])
+        return self.codes.downlink.compress(total[None], self.segments, [noise])
 
-    def follow(self, answer: Message) -> None:
-        """Go on to the next round: its compressors may depend on the answer in this one."""
-        alike = self.downlink == self.uplink
-        self.uplink = self.uplink.after(answer, self.segments)
-        self.downlink = self.uplink if alike else self.downlink.after(answer, self.segments)
-        if self.uplink.follows:
-            self.schema = self.uplink.blank(1, self.segments, self.like)
-
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "last": {} if self.last is None else self.last.tensors,
             "upload_lr": self.upload_lr,
             "estimate": self.estimate,
-            "uplink": self.uplink.state_dict(),
-            "downlink": self.downlink.state_dict(),
         }
 
-    def load_state_dict(self, state: dict) -> None:
-        self.uplink, self.downlink = (
-            compressor.restored(kept, self.like.device) if (kept := state.get(name)) else compressor
-            for name, compressor in (("uplink", self.uplink), ("downlink", self.downlink))
-        )
-        self.schema = self.uplink.blank(1, self.segments, self.like)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.estimate is not None:
             self.estimate = state["estimate"].to(self.like.device)
         if self.last is not None:

@@ -1,5 +1,9 @@
 """What a checkpoint holds of a cohort: the same in every process and every world, tensors and numbers only."""
 
+from typing import Any
+
+import torch
+
 from bench.errors import InputError
 from bench.round.cohort import Cohort
 from bench.round.rates import LaggedRate
@@ -16,7 +20,7 @@ def state_of(cohort: Cohort) -> dict[str, object]:
         "adversary": repr(cohort.adversary),
         "num_workers": world.size,
         "workers": {**workers, "rows": rows, "snapshots": snapshots},
-        "server": cohort.server.state_dict(),
+        "server": {**_server(cohort), **cohort.codes.state_dict()},
         "lagged_rate": vars(cohort.lagged_rate),
         "ledger": cohort.ledger.state_dict(),
     }
@@ -33,6 +37,31 @@ def restore(cohort: Cohort, state: dict) -> None:
     for name in ("algorithm", "adversary"):
         refuse_other(name, getattr(cohort, name), state[name])
     cohort.workers.load_state_dict(state["workers"])
-    cohort.server.load_state_dict(state["server"])
+    cohort.server.load_state_dict(_served(cohort, state["server"]))
+    cohort.codes.load_state_dict(state["server"])
     cohort.lagged_rate = LaggedRate(**state["lagged_rate"])
     cohort.ledger.load_state_dict(state["ledger"])
+
+
+def _server(cohort: Cohort) -> dict[str, Any]:
+    """The state of the server of the whole vector, whose slices may lie in several processes."""
+    own, codes, slices = cohort.server.state_dict(), cohort.codes, cohort.collective.slices
+    if len(slices) == 1:
+        return own
+    if own["last"]:
+        everyone = cohort.world.gather({name: t.cpu() for name, t in own["last"].items()})
+        schemas = codes.uploads.cut([0, *(end for _, end in slices)])
+        pieces = [schema.with_tensors(tensors) for schema, tensors in zip(schemas, everyone, strict=True)]
+        own["last"] = codes.uploads.joined(pieces).tensors
+    if own["estimate"] is not None:
+        own["estimate"] = torch.cat(cohort.world.gather(own["estimate"].cpu()))
+    return own
+
+
+def _served(cohort: Cohort, state: dict[str, Any]) -> dict[str, Any]:
+    """Of the state of the whole server what this process's server serves."""
+    start, end = cohort.collective.bounds
+    last, estimate, dim = state["last"], state["estimate"], len(cohort.codes.like)
+    if end - start < dim and last:
+        last = cohort.codes.uploads.with_tensors(last).cut([0, start, end, dim])[1].tensors
+    return {**state, "last": last, "estimate": None if estimate is None else estimate[start:end].clone()}

@@ -14,10 +14,11 @@ from bench.algorithm import Algorithm
 from bench.collectives.report import Report
 from bench.compressors import Compressor
 from bench.compressors.base import Maximum, Segments
-from bench.gradients.engines import WorkerGradients
+from bench.gradients.engines import RowGradients, WorkerGradients
 from bench.kernels.noise import Noise
 from bench.round.gauges import Gauges, Measured
 from bench.round.rates import Rate
+from bench.rules import View
 from bench.rules.past import Past
 from bench.wire.dense import GradientMessage
 from bench.wire.message import Message, concatenate
@@ -82,6 +83,44 @@ class Workers:
     def stand(self, rate: Rate) -> Tensor | slice | None:
         """The entries that are sent as 0, and whose errors wait, since their learning rate is 0; None if none are."""
         return rate.zeros if self.algorithm.units == "update" else None
+
+    def view(
+        self,
+        parameters: Tensor,
+        gradients: WorkerGradients,
+        gradients_at: Callable[[Tensor, Sequence[Tensor]], RowGradients],
+        rate: Rate,
+        latest: float | None,
+        lagged: float | None,
+        compressor: Compressor,
+        round: int,
+    ) -> View:
+        """What the upload rule may look at.
+
+        Args:
+            parameters: (d,) w^t.
+            gradients: of all L, at w^t.
+            gradients_at: (rows, parameters) -> gradients of those rows' batches at other parameters.
+            rate: γ.
+            latest: the last γ above 0; None where there was none yet.
+            lagged: the same an epoch late.
+            compressor: of this round.
+            round: t.
+        """
+        share = self.algorithm.aggregator.weight(self.num_workers)
+        return View(
+            round=round,
+            num_workers=self.num_workers,
+            learning_rate=None if latest is None else latest * share,
+            lagged_rate=None if lagged is None else lagged * share,
+            stands=self.stand(rate) is not None,
+            parameters=parameters,
+            past=self.past,
+            gradients=gradients,
+            gradients_at=gradients_at,
+            num_backwards=torch.full((len(self.ranks),), gradients.num_backwards),
+            would_send=partial(self.would_send, gradients, rate, compressor, round),
+        )
 
     def send(
         self,

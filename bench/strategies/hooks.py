@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.collectives.agreement import agree, described, refused_together
+from bench.collectives.choice import CollectiveName
 from bench.collectives.report import Report
 from bench.collectives.world import World
 from bench.estimators import Estimator
@@ -65,6 +66,7 @@ class Compressed(_Base):
         self.engine_name = engine
         self.adversary = adversary
         self.estimator = estimator
+        self.collective: CollectiveName = "auto"
         self.gauged = False
         self._fit: Fit | None = None
 
@@ -112,7 +114,7 @@ class Compressed(_Base):
         parts = {name: str(getattr(self, name)) for name in ("algorithm", "adversary", "estimator", "seed")}
         agree(world, {**parts, "engine": self.engine_name, **described(module)})
         self._share_initial_state(module, layout)
-        cohort = Cohort(self.algorithm, world, self.link, layout, self.seed, self.adversary)
+        cohort = Cohort(self.algorithm, world, self.link, layout, self.seed, self.adversary, self.collective)
         self._fit = Fit(module, layout, cohort, self.engine_name, self.estimator, self.precision_plugin, self.broadcast)
         self._averages = Averages(self._fit.buffers, world)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
+from bench.collectives.choice import CollectiveName
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.world import World
 from bench.estimators import Estimator
@@ -35,6 +36,8 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
         adversary: what Byzantine workers do, if there are any.
         estimator: SVRG or local SGD, if workers send other than the gradient of a batch.
         timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
+        collective: how messages travel: "sharded", where every worker serves a slice of the vector, "gather", where
+            each message goes to everybody, or "auto" for what takes less time. The results are the same.
         options: settings of the recipe to be changed, such as `aggregator` or `density` (`bench.recipes.changed`), and
             arguments of Lightning's `DDPStrategy`, such as `start_method`.
 
@@ -51,11 +54,13 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
         adversary: Adversary | None = None,
         estimator: Estimator | None = None,
         timeout: timedelta = timedelta(minutes=5),
+        collective: CollectiveName = "auto",
         **options: Any,
     ) -> None:
         refuse_hooks(options)
         super().__init__(algorithm, link, seed, engine, adversary, estimator, timeout=timeout, **options)
         self.timeout = timeout
+        self.collective = collective
 
     @property
     def world(self) -> World:

@@ -1,5 +1,7 @@
 """The laws of every compressor, found by scanning."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from bench.compressors import Compressor
 from bench.compressors.grid import GridMessage
 from bench.compressors.natural import NaturalMessage
+from bench.compressors.powersgd import LowRankMessage
 from bench.gradients.layout import MatrixSize
 from bench.kernels.noise import Noise
 from bench.tests.found import COMPRESSORS, RECIPES, subclasses
@@ -58,6 +61,31 @@ def test_encoding(compressor: Compressor, segments: tuple[int, ...], x: Tensor) 
     decoded = compressor.blank(1, segments, x).decode(payloads)
     assert all(torch.equal(decoded.tensors[name], t) for name, t in message.tensors.items())
     assert torch.equal(decoded.dense(), message.dense())
+
+
+@pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
+def test_slices(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
+    """Pieces stand for slices of the vector, travel alone, and put together are the message."""
+    message, schema = compressor.compress(x, segments, NOISE), compressor.blank(1, segments, x)
+    if not message.cuttable:
+        assert isinstance(message, LowRankMessage)
+        return
+    dim = sum(segments)
+    for bounds in ([0, dim], [0, dim // 24 * 8, dim // 16 * 8, dim], [0, dim, dim]):
+        pieces, schemas = message.cut(bounds), schema.cut(bounds)
+        there = [piece for piece, (start, end) in zip(pieces, pairwise(bounds), strict=True) if end > start]
+        assert torch.equal(torch.cat([piece.dense() for piece in there], dim=1), message.dense())
+        joined = message.joined(pieces).tensors
+        assert all(torch.equal(joined[name], t) for name, t in message.tensors.items())
+        for piece, like, (start, end) in zip(pieces, schemas, pairwise(bounds), strict=True):
+            if start == end:
+                continue
+            payloads = [piece.encode(row) for row in range(3)]
+            padding = torch.tensor([8 * len(p) for p in payloads]) - piece.num_bits
+            assert ((padding >= 0) & (padding < 8 * (1 + len(piece.tensors)))).all()
+            decoded = like.decode(payloads)
+            assert torch.equal(decoded.dense(), piece.dense())
+            assert torch.equal(decoded.sum(), piece.sum())
 
 
 @pytest.mark.parametrize("compressor", COMPRESSORS.values(), ids=COMPRESSORS.keys())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol, Self
 
 import numpy as np
@@ -35,9 +36,16 @@ class DenseMessage(FloatMessage):
     """Every entry as it is. `values`: (R, d)."""
 
     kind = "dense"
+    cuttable = True
 
     def dense(self) -> Tensor:
         return self.values
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        return [DenseMessage(self.values[:, start:end]) for start, end in pairwise(bounds)]
+
+    def joined(self, pieces: Sequence[Message]) -> "DenseMessage":
+        return DenseMessage(torch.cat([piece.tensors["values"] for piece in pieces], dim=1))
 
     def put(self, index: Sequence[int], arrived: Message) -> Self:
         assert isinstance(arrived, DenseMessage | GradientMessage)
@@ -78,6 +86,7 @@ class GradientMessage(Message):
     picked: Tensor  # (R,) rows of `gradients`
     like: Tensor  # (d,)
     kind = "dense"
+    cuttable = True
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -99,6 +108,9 @@ class GradientMessage(Message):
 
     def dense(self) -> Tensor:
         return self.gradients.dense(self.picked)
+
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        return DenseMessage(self.dense()).cut(bounds)
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
         return self.gradients.sum(self.picked) if weights is None else super().sum(weights)

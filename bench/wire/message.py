@@ -28,6 +28,9 @@ class Message(ABC):
     kind: ClassVar[str]
     """How the account names this code, as a broadcast."""
 
+    cuttable: ClassVar[bool] = False
+    """Whether there are `cut` and `joined`."""
+
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors that make up the message, R rows each, by attribute name."""
@@ -88,6 +91,18 @@ class Message(ABC):
     def with_tensors(self, tensors: dict[str, Tensor]) -> Self:
         """The same schema with other data, as read from a checkpoint."""
         return replace(self, **tensors)  # pyright: ignore[reportArgumentType]: every subclass is a dataclass
+
+    def cut(self, bounds: Sequence[int]) -> "list[Message]":
+        """The same rows over the entries from each bound to the next, one message a slice.
+
+        Args:
+            bounds: ascending from 0 to d, all but d multiples of 8.
+        """
+        raise NotImplementedError(f"{self.kind} messages cannot be cut")
+
+    def joined(self, pieces: "Sequence[Message]") -> "Message":
+        """The inverse of `cut`: messages over consecutive slices, made one. `self`: of the same schema."""
+        raise NotImplementedError(f"{self.kind} messages cannot be cut")
 
     def put(self, index: Sequence[int], arrived: "Message") -> Self:
         """These rows, those at `index` replaced by those of `arrived`; in place where there is room."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Self
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bench.wire.message import Message
-from bench.wire.sparse import sum_of_entries
+from bench.wire.slices import all_intact
+from bench.wire.sums import sum_of_entries
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class RaggedMessage(Message):
     values: Tensor
     intact: Tensor
     dim: int
+    cuttable = True
 
     def entries(self, row: int) -> tuple[Tensor, Tensor]:
         """The positions and values of one row, without what fills it up."""
@@ -48,6 +51,17 @@ class RaggedMessage(Message):
     def finite(self) -> Tensor:
         return self.intact
 
+    def cut(self, bounds: Sequence[int]) -> list[Message]:
+        return [replace(self, **self.within(start, end), dim=end - start) for start, end in pairwise(bounds)]
+
+    def within(self, start: int, end: int) -> dict[str, Tensor]:
+        """The counts, indices and values of the entries between two positions, counted from the first."""
+        return within([self.entries(row) for row in range(self.num_rows)], start, end, self.values.device)
+
+    def joined(self, pieces: Sequence[Message]) -> Message:
+        intact = all_intact([piece.tensors["intact"] for piece in pieces])
+        return replace(self, **ragged(joined_rows(pieces), self.values.device), intact=intact)
+
     def followed_by(self, others: Sequence[Message]) -> Message:
         messages = [self, *(m for m in others if isinstance(m, RaggedMessage))]
         width = max(m.indices.shape[1] for m in messages)
@@ -59,6 +73,30 @@ class RaggedMessage(Message):
         width = max(self.indices.shape[1], arrived.indices.shape[1])
         wide = self if width == self.indices.shape[1] else self.widened(width)
         return super(RaggedMessage, wide).put(index, arrived.widened(width))
+
+
+def within(rows: Sequence[tuple[Tensor, Tensor]], start: int, end: int, device: torch.device) -> dict[str, Tensor]:
+    """Of the entries of R rows those between two positions, as `ragged` has them, counted from the first."""
+    kept = []
+    for indices, values in rows:
+        first, last = torch.searchsorted(indices, torch.tensor([start, end], device=indices.device)).tolist()
+        kept.append((indices[first:last] - start, values[first:last]))
+    return ragged(kept, device)
+
+
+def joined_rows(pieces: Sequence[Message]) -> list[tuple[Tensor, Tensor]]:
+    """The positions and values of R rows, from messages over consecutive slices."""
+    starts, total = [], 0
+    slices = [piece for piece in pieces if isinstance(piece, RaggedMessage)]
+    for piece in slices:
+        starts.append(total)
+        total += piece.dim
+    rows = []
+    for row in range(slices[0].num_rows):
+        entries = [piece.entries(row) for piece in slices]
+        indices = torch.cat([positions + start for (positions, _), start in zip(entries, starts, strict=True)])
+        rows.append((indices, torch.cat([values for _, values in entries])))
+    return rows
 
 
 def ragged(rows: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, Tensor]:

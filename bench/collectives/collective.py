@@ -1,0 +1,95 @@
+"""How messages become everyone's answer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from bench.collectives.report import Report
+from bench.errors import NonFiniteError
+from bench.wire.message import Message
+
+
+class Served(NamedTuple):
+    """What a server makes of messages.
+
+    `answer`: one row. `finite`: whether it is free of NaN and infinity. `broken`: the ranks whose messages are not.
+    """
+
+    answer: Message
+    finite: bool
+    broken: list[int]
+
+
+Serve = Callable[[np.ndarray, Message | None], Served]
+"""Who uploaded, (M,) bool, and their messages in rank order -> what the server makes of them."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What one round brought.
+
+    Attributes:
+        report: of all M workers.
+        answer: one row, the same in every process.
+        waited_s: seconds in the reports' exchange, which begins when the slowest worker is there.
+        measured_s: seconds that messages and answers took in transit.
+    """
+
+    report: Report
+    answer: Message
+    waited_s: float
+    measured_s: float
+
+
+class Codes(Protocol):
+    """What messages look like: one row each."""
+
+    @property
+    def uploads(self) -> Message:
+        """Such as workers send."""
+        ...
+
+    @property
+    def answers(self) -> Message:
+        """Such as servers answer."""
+        ...
+
+
+class Collective(ABC):
+    """
+    Attributes:
+        name: as it is asked for.
+        slices: (start, end) of the entries that every process's server serves; where each serves all, that alone.
+        bounds: those of this process.
+    """
+
+    name: str
+    slices: Sequence[tuple[int, int]]
+    bounds: tuple[int, int]
+
+    @abstractmethod
+    def exchange(self, report: Report, message: Message | None, codes: Codes, serve: Serve, round: int) -> Exchange:
+        """Swap reports and messages with all other processes, and have them answered.
+
+        Args:
+            report: of the local workers.
+            message: of the local uploaders; None if there are none.
+            codes: what messages and answers look like.
+            serve: this process's server, over the entries in `bounds`.
+            round: for error messages.
+
+        Raises:
+            InputError: workers have different learning rates. In every process alike, as all that follow.
+            NonFiniteError: a worker's loss or message, or the answer, is NaN or infinite.
+            WorkerLostError: another process did not answer in time.
+        """
+
+
+def refuse_overflow(finite: bool, broken: list[int], round: int) -> None:
+    """Raise NonFiniteError where an answer is not finite, naming the workers whose messages are not."""
+    if not finite:
+        whose = f"the gradient of worker {', '.join(map(str, broken))}" if broken else "the workers' sum"
+        raise NonFiniteError(f"round {round}: {whose} is not finite: an overflow")
