@@ -1,4 +1,4 @@
-"""Ternary: −1, 0 or +1 an entry. What a majority vote returns where nobody voted, or votes tie."""
+"""Ternary: −1, 0 or +1 per entry, where 0 is an entry of a majority vote without votes or with a tie."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from bench.wire.message import Message
 
 @dataclass(frozen=True)
 class TernaryMessage(Message):
-    """−1, 0 or +1 an entry. `values`: (R, d) int8. `intact`: (R,) bool, whether the vectors were finite."""
+    """Each entry is −1, 0 or +1. `values`: (R, d) int8. `intact`: (R,) bool, whether the vectors were finite."""
 
     values: Tensor
     intact: Tensor
@@ -48,7 +48,7 @@ class TernaryMessage(Message):
 
 @dataclass(frozen=True)
 class Ternary(Compressor):
-    """C(x) = sign(x), three-valued: zeros stay zero."""
+    """C(x) = sign(x), with three values: zeros stay zero."""
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> TernaryMessage:
         return TernaryMessage(x.sign().to(torch.int8), x.isfinite().all(dim=1), x.dtype)
@@ -57,4 +57,4 @@ class Ternary(Compressor):
         return message.num_bits
 
     def contraction(self, segments: Segments) -> None:
-        return None  # whatever the length of x, a sign has length √d
+        return None  # ‖sign(x)‖ = √d without zeros, however short x is

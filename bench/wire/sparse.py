@@ -1,4 +1,4 @@
-"""The entries at some positions, as many in every row."""
+"""Sparse messages with the same number of entries in each row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +16,9 @@ from bench.wire.positions import PositionCode
 
 @dataclass(frozen=True)
 class SparseMessage(Message):
-    """The entries at some positions; the others are zero.
+    """Entries at some positions; the others are zero.
 
-    `indices`: (R, k) int64, ascending, distinct. `values`: (R, k). `code` writes the positions, `dim` is d.
+    `indices`: (R, k) int64, ascending, distinct. `values`: (R, k). `code`: encodes the positions. `dim`: d.
     """
 
     indices: Tensor
@@ -33,7 +33,7 @@ class SparseMessage(Message):
 
     @property
     def bits_of_values(self) -> int:
-        """What a row takes besides its positions."""
+        """The bits of a row besides its positions."""
         return bits_of_floats(self.values)
 
     @property
@@ -64,7 +64,7 @@ class SparseMessage(Message):
 
 
 def sum_of_entries(indices: Tensor, values: Tensor, weights: Tensor | None, dim: int) -> Tensor:
-    """(d,): the sum of rows of entries (R, k), each times its weight if given."""
+    """Return the sum (d,) of sparse rows with entries (R, k), each row times its weight (R,) if given."""
     values = values if weights is None else values * weights.to(values)[:, None]
     total = values.new_zeros(dim)
     for positions, row in zip(indices, values, strict=True):  # row by row: the same order on every device
