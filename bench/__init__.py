@@ -1,7 +1,7 @@
-"""bitbudget: communication-efficient distributed training, measured honestly.
+"""bitbudget: communication-efficient distributed training, with every transmitted bit counted.
 
-Importing this registers every recipe as a Lightning strategy: `Trainer(strategy="sasg")` simulates ten workers,
-`Trainer(strategy="sasg_ddp", devices=4)` runs real ones.
+Importing this package registers every recipe as a Lightning strategy: `Trainer(strategy="sasg")` simulates ten workers
+in one process, `Trainer(strategy="sasg_ddp", devices=4)` runs one process per worker.
 """
 
 from lightning.pytorch.strategies import StrategyRegistry
@@ -25,4 +25,4 @@ __all__ = [
 
 for _name in recipe_names():
     StrategyRegistry.register(_name, CompressedStrategy, f"{_name}, simulated workers", algorithm=_name)
-    StrategyRegistry.register(f"{_name}_ddp", CompressedDDPStrategy, f"{_name}, a process a worker", algorithm=_name)
+    StrategyRegistry.register(f"{_name}_ddp", CompressedDDPStrategy, f"{_name}, a process per worker", algorithm=_name)

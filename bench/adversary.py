@@ -1,7 +1,7 @@
-"""Byzantine workers: some of the M send something other than what they computed.
+"""Byzantine workers: some of the M workers send a message other than the one they computed.
 
-They keep the recipe's form, since the server would notice any other: what travels is what the compressor makes of a
-corrupted vector, and it is counted like any message. Their own state goes on as if they had been honest.
+A Byzantine worker corrupts a vector and compresses it as the recipe does, because the server would notice a message in
+any other form. The result is counted like any message. The worker's own state evolves as if it had been honest.
 """
 
 from abc import ABC, abstractmethod
@@ -16,27 +16,28 @@ from bench.kernels.noise import Noise
 
 @dataclass(frozen=True)
 class Adversary(ABC):
-    """
+    """What Byzantine workers send instead of their honest messages.
+
     Args:
-        num_byzantine: f, the last of the M workers.
+        num_byzantine: f. The last f of the M workers are Byzantine.
     """
 
     num_byzantine: int
 
     def refuse(self, num_workers: int) -> None:
-        """Raise InputError where nobody would be left who is honest."""
+        """Raise InputError unless at least one of the workers is honest."""
         if not 0 <= self.num_byzantine < num_workers:
             raise InputError(
                 f"num_byzantine: {self.num_byzantine}; 0 to {num_workers - 1} is allowed with {num_workers} workers"
             )
 
     def controls(self, rank: int, num_workers: int) -> bool:
-        """Whether this worker is Byzantine."""
+        """Return whether the worker of this rank is Byzantine."""
         return rank >= num_workers - self.num_byzantine
 
     @abstractmethod
     def corrupt(self, message: Tensor, noise: Noise) -> Tensor:
-        """What an honest message stands for, (1, d) -> what is sent in its place, (1, d)."""
+        """Turn the honest vector (1, d) into the vector (1, d) that is compressed and sent in its place."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Scale(Adversary):
     """Sends a multiple of the honest message.
 
     Args:
-        factor: −1 inverts; a large negative one drags a mean uphill.
+        factor: −1 inverts the message; a large negative factor makes the mean ascend the loss.
     """
 
     factor: float = -1.0
@@ -55,7 +56,7 @@ class Scale(Adversary):
 
 @dataclass(frozen=True)
 class Random(Adversary):
-    """Sends what the compressor makes of normal noise, which before compression is as long as the honest message."""
+    """Sends compressed Gaussian noise, scaled before compression to the L2 norm of the honest message."""
 
     def corrupt(self, message: Tensor, noise: Noise) -> Tensor:
         generator = noise.generator("attack", message.device)

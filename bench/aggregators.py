@@ -1,4 +1,7 @@
-"""How the server turns M messages into one vector. Rows come in rank order, so every process gets the same bits."""
+"""How the server turns M messages into one vector.
+
+Rows are in rank order, so that every process computes bitwise the same result.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,28 +20,28 @@ Ties = Literal["zero", "plus", "random"]
 
 
 class Aggregator(ABC):
-    """What the server makes of M messages."""
+    """Combines M messages into one vector."""
 
     entrywise: bool = False
     """Whether what becomes of an entry depends on no other."""
 
     def weight(self, num_workers: int) -> float:
-        """What one worker's message counts for in the aggregate."""
+        """Return the factor with which one worker's message enters the aggregate."""
         return 1.0
 
     @property
     def downlink(self) -> Compressor:
-        """A code that carries every aggregate without loss."""
+        """A compressor that broadcasts every aggregate without loss."""
         return Identity()
 
     @abstractmethod
     def aggregate(self, messages: Message, weights: Tensor | None, noise: Noise) -> Tensor:
-        """M messages, each times its weight (M,) if given -> (d,). `noise`: the server's."""
+        """Aggregate M messages, each times its weight (M,) if given -> (d,). `noise`: the server's random numbers."""
 
 
 @dataclass(frozen=True)
 class Sum(Aggregator):
-    """Σ_m S_m, as the SASG experiments have it: its γ is a Mth of a mean's, their 0.005 is 0.05 at M = 10."""
+    """Σ_m S_m, as in the SASG experiments. γ of a sum is 1/M of a mean's: their 0.005 equals 0.05 at M = 10."""
 
     entrywise = True
 
@@ -48,7 +51,7 @@ class Sum(Aggregator):
 
 @dataclass(frozen=True)
 class Mean(Aggregator):
-    """(1/M) Σ_m S_m, as DDP has it: γ and clipping mean what they do for one worker with the joint batch."""
+    """(1/M) Σ_m S_m, as in DDP. γ and clipping values act as for one worker with the joint batch."""
 
     entrywise = True
 
@@ -61,13 +64,14 @@ class Mean(Aggregator):
 
 @dataclass(frozen=True)
 class MajorityVote(Aggregator):
-    """sign(Σ_m S_m), of signs one vote a worker and entry (Bernstein, Zhao, Azizzadenesheli, Anandkumar, ICLR 2019).
+    """sign(Σ_m S_m): majority vote (Bernstein, Zhao, Azizzadenesheli, Anandkumar, ICLR 2019).
 
-    Of other messages it is the sign of their sum, in which the longest counts most.
+    With sign messages each worker has one vote per entry. With other messages this is the sign of their sum, which
+    the message of largest norm dominates.
 
     Args:
-        ties: what an entry without a majority becomes: "zero", "plus" one (what bit packing gives; the authors'
-            code), or a "random" sign. Only zero needs a third value, and so a ternary broadcast.
+        ties: what an entry without a majority becomes: "zero", "plus" (+1, as bit packing gives it; the authors' code)
+            or "random" (a random sign). Only "zero" needs a third value, hence a ternary broadcast.
     """
 
     entrywise = True
@@ -86,9 +90,9 @@ class MajorityVote(Aggregator):
         total = messages.sum(weights)
         finite = total.sum().isfinite() or total.isfinite().all()
         if self.ties == "plus":
-            votes = torch.copysign(total.new_ones(()), total.add_(0), out=total)  # −0 + 0 = 0, which is plus
+            votes = torch.copysign(total.new_ones(()), total.add_(0), out=total)  # −0 + 0 = +0, which becomes +1
         elif self.ties == "random":
             votes = random_zeros(total, noise).sign_()
         else:
             votes = total.sign_()
-        return votes if finite else votes.fill_(torch.nan)  # an overflow, which a sign would hide
+        return votes if finite else votes.fill_(torch.nan)  # sign() would hide an overflow

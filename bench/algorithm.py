@@ -1,4 +1,4 @@
-"""An algorithm is a recipe: compressor × feedback × upload rule × aggregator × downlink."""
+"""An algorithm is defined by a recipe: compressor × feedback × upload rule × aggregator × downlink."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,21 +14,23 @@ from bench.rules import UploadRule
 
 @dataclass(frozen=True)
 class Algorithm:
-    """The parts of a method, all immutable: one recipe serves any number of workers and runs.
+    """The parts of a method. All are immutable, so one recipe serves any number of workers and runs.
 
     Args:
-        name: what results are filed under.
+        name: the name under which results are stored.
         compressor: what a worker sends.
-        feedback: what it keeps from one round to the next.
-        rule: when it sends.
-        aggregator: what the server makes of M messages.
-        downlink: how the server's answer is compressed; if None, as the aggregator's result travels without loss.
-        granularity: the compressor sees every tensor apart ("tensor") or the model as one vector ("model").
-        units: workers send gradients g, or updates γg with the learning rate γ inside, where the error is (SASG).
-        stale_scale: a skipper's old update carries the old γ ("faithful"), or is scaled to today's ("rescaled").
+        feedback: what a worker keeps from one round to the next.
+        rule: when a worker uploads.
+        aggregator: how the server combines M messages.
+        downlink: the compressor of the server's answer; if None, the aggregator's own, which is lossless.
+        granularity: the compressor treats every tensor separately ("tensor") or the model as one vector ("model").
+        units: workers send gradients g ("gradient"), or updates γg ("update"), so that the error includes the learning
+            rate γ (SASG).
+        stale_scale: when a worker skips, its old update keeps the old γ ("faithful") or is rescaled to the current γ
+            ("rescaled").
 
     Raises:
-        InputError: parts that do not go together.
+        InputError: the parts are incompatible.
     """
 
     name: str
@@ -51,57 +53,65 @@ class Algorithm:
                 raise InputError(f"{name}: {given!r}; one of {', '.join(allowed)} is needed")
         if self.stale_scale == "rescaled" and self.units == "gradient":
             raise InputError(
-                "stale_scale: 'rescaled'; gradients follow the learning rate anyway, units: update is needed"
+                "stale_scale: 'rescaled'; gradients are multiplied by the current learning rate anyway, "
+                "units: update is needed"
             )
         if self.stale_scale == "rescaled" and not self.rule.adaptive:
-            raise InputError("stale_scale: 'rescaled'; where everybody uploads nothing is stale, a lazy rule is needed")
+            raise InputError("stale_scale: 'rescaled'; nothing is stale if every worker uploads, a lazy rule is needed")
         feedback, compressor = type(self.feedback).__name__, type(self.compressor).__name__
         if self.feedback.keeps_error and isinstance(self.compressor, Identity):
             raise InputError(f"feedback: {feedback}; {compressor} leaves no error")
         contracts, votes = self.compressor.contraction((1,)) is not None, isinstance(self.aggregator, MajorityVote)
         if isinstance(self.feedback, ErrorFeedback) and not contracts:
-            raise InputError(f"feedback: {feedback}; {compressor} does not contract, so that its error would grow")
+            raise InputError(f"feedback: {feedback}; {compressor} does not contract, so the error would grow")
         if isinstance(self.feedback, Differences):
             if votes:
-                raise InputError(f"aggregator: MajorityVote; {feedback} add up, Sum or Mean is needed")
+                raise InputError(f"aggregator: MajorityVote; {feedback} must be summed, Sum or Mean is needed")
             if self.units == "update":
-                raise InputError(f"units: 'update'; {feedback} of them go by an old learning rate, gradient is needed")
+                raise InputError(f"units: 'update'; {feedback} would contain old learning rates, gradient is needed")
             if self.feedback.rate < 1 and self.rule.adaptive:
-                raise InputError(f"rate: {self.feedback.rate}; what {type(self.rule).__name__} uses again, 1 is needed")
+                raise InputError(
+                    f"rate: {self.feedback.rate}; {type(self.rule).__name__} reuses old uploads, 1 is needed"
+                )
             if not self.compressor.contraction((1,)) and self.compressor.variance((1,)) is None:
-                raise InputError(f"feedback: {feedback}; {compressor} neither contracts nor is right on average")
+                raise InputError(f"feedback: {feedback}; {compressor} neither contracts nor is unbiased")
         elif self.rule.drafts:
-            raise InputError(f"rule: {type(self.rule).__name__}; feedback {feedback}, Differences is needed")
+            raise InputError(f"rule: {type(self.rule).__name__}; feedback: {feedback}, Differences is needed")
         if isinstance(self.feedback, MomentumCorrection) and self.feedback.max_norm and self.units == "update":
-            raise InputError(f"max_norm: {self.feedback.max_norm}; it is of gradients, units: gradient is needed")
+            raise InputError(f"max_norm: {self.feedback.max_norm}; it clips gradients, units: gradient is needed")
         if self.units == "update" and (votes or not contracts):
-            raise InputError("units: 'update'; a sign forgets the learning rate inside it, units: gradient is needed")
+            raise InputError("units: 'update'; a sign discards the learning rate in it, units: gradient is needed")
         if self.compressor.follows and self.rule.adaptive:
-            raise InputError(f"rule: {type(self.rule).__name__}; a message of {compressor} is good for one round only")
+            raise InputError(
+                f"rule: {type(self.rule).__name__}; a message of {compressor} is valid for one round only, "
+                "Always is needed"
+            )
         if isinstance(self.compressor, PowerSGD) and self.granularity == "model":
-            raise InputError(f"granularity: 'model'; {compressor} takes matrices, tensor is needed")
+            raise InputError(f"granularity: 'model'; {compressor} compresses matrices, tensor is needed")
         if self.broadcast.follows and votes:
-            raise InputError(f"downlink: {type(self.broadcast).__name__}; it does not carry votes, null is needed")
+            raise InputError(f"downlink: {type(self.broadcast).__name__}; it cannot carry votes, null is needed")
         if self.aggregator == MajorityVote("zero") and isinstance(self.downlink, Sign):
-            raise InputError("ties: 'zero'; the downlink Sign has two values: plus or random, or the downlink Ternary")
+            raise InputError(
+                "ties: 'zero'; the downlink Sign has two values, plus or random (or the downlink Ternary) is needed"
+            )
 
     def refuse(self, segments: Segments) -> None:
-        """Make sure that differences of vectors in these segments do not grow (Mishchenko et al. 2019, Theorem 1).
+        """Check that differences of vectors in these segments do not grow (Mishchenko et al. 2019, Theorem 1).
 
         Raises:
-            InputError: the compressor does not contract, and the rate is above 1 / (1 + ω).
+            InputError: the compressor does not contract, and the feedback's rate is above 1 / (1 + ω).
         """
         if not isinstance(self.feedback, Differences) or self.compressor.contraction((1,)):
             return
         variance = self.compressor.variance(segments)
-        assert variance is not None  # or the recipe would have been refused
+        assert variance is not None  # otherwise the recipe would have been refused
         if self.feedback.rate > (most := 1 / (1 + variance)):
             name = type(self.compressor).__name__
-            raise InputError(f"rate: {self.feedback.rate}; by {name} differences grow, at most {most:.3g} is allowed")
+            raise InputError(f"rate: {self.feedback.rate}; with {name} differences grow, at most {most:.3g} is allowed")
 
     @property
     def broadcast(self) -> Compressor:
-        """What carries the server's answer."""
+        """The compressor of the server's answer."""
         return self.downlink or self.aggregator.downlink
 
     @property
@@ -111,11 +121,11 @@ class Algorithm:
 
     @property
     def sends_gradients(self) -> bool:
-        """Whether messages are the gradients as they are: nothing compressed, nothing kept."""
+        """Whether messages are plain gradients: nothing is compressed and nothing is kept."""
         return isinstance(self.compressor, Identity) and not self.feedback.num_vectors and self.units == "gradient"
 
     @property
     def moves_zeros(self) -> bool:
-        """Whether an entry without a gradient moves all the same, as one does whose sign must be plus or minus."""
+        """Whether an entry without a gradient moves nevertheless, because its sign must be plus or minus."""
         votes = isinstance(self.aggregator, MajorityVote) and self.aggregator.ties != "zero"
         return votes or isinstance(self.compressor, Sign)

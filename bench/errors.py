@@ -1,8 +1,8 @@
-"""The errors a user can meet. Each message is one line: the field, what was given, what is allowed."""
+"""The errors that a user can see. Each message is one line: the field, what was given, what is allowed."""
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be run; nothing was computed or overwritten."""
+    """The user's input cannot be run; nothing was computed or overwritten."""
 
 
 class NonFiniteError(RuntimeError):

@@ -1,6 +1,6 @@
-"""What a worker does between its gradient and the compressor, and what it keeps for the next round.
+"""How a worker combines its gradient with kept vectors before compression, and what it keeps for the next round.
 
-Holds no state itself; works in place on the vectors that a worker keeps.
+A feedback is stateless: it updates the vectors that the worker keeps, in place.
 """
 
 from abc import ABC, abstractmethod
@@ -14,33 +14,33 @@ from bench.wire.message import Message
 
 
 class Feedback(ABC):
-    """compensate before compression, settle after it."""
+    """`compensate` runs before compression, `settle` after it."""
 
     num_vectors: int = 0
     """How many vectors (d,) a worker keeps."""
 
     in_place: bool = False
-    """Whether the vector to compress is built in the place of the first of them."""
+    """Whether `compensate` builds its result in the first kept vector."""
 
     keeps_error: bool = False
-    """Whether what a lossy compressor left out is in them."""
+    """Whether the kept vectors include what a lossy compressor left out."""
 
     @abstractmethod
     def compensate(self, update: Tensor, kept: Tensor) -> Tensor:
-        """What the compressor sees, (1, d).
+        """Return the vector to compress, (1, d).
 
         Args:
-            update: (1, d) a worker's gradient, times γ where the recipe sends updates; may be overwritten.
-            kept: (num_vectors, d) what the worker keeps.
+            update: (1, d) a worker's gradient, times γ if the recipe sends updates; may be overwritten.
+            kept: (num_vectors, d) the worker's kept vectors.
         """
 
-    def settle(self, kept: Tensor, sent: Message) -> None:  # noqa: B027  what keeps no error has nothing to do
-        """Turn what is kept, after `compensate`, into what to keep for the next round, in place."""
+    def settle(self, kept: Tensor, sent: Message) -> None:  # noqa: B027  without an error there is nothing to do
+        """Update the kept vectors, as `compensate` left them, for the next round, in place."""
 
 
 @dataclass(frozen=True)
 class NoFeedback(Feedback):
-    """What is not sent is lost."""
+    """Compresses the gradient itself; what is not sent is lost."""
 
     def compensate(self, update: Tensor, kept: Tensor) -> Tensor:
         return update
@@ -64,13 +64,14 @@ class ErrorFeedback(Feedback):
 class MomentumCorrection(ErrorFeedback):
     """u ← βu + g; v ← v + u; send C(v); v ← v − C(v); u ← 0 where something was sent.
 
-    Lin, Han, Mao, Wang, Dally: Deep Gradient Compression, ICLR 2018, sections 3.1 to 3.3. What waits to be sent gathers
-    momentum as it would on the server; to send it ends its momentum (factor masking), so that where all is sent nothing
-    has any. Goes with plain SGD on the server.
+    Lin, Han, Mao, Wang, Dally: Deep Gradient Compression, ICLR 2018, sections 3.1 to 3.3. Entries that wait to be sent
+    accumulate momentum as they would on the server. Sending an entry clears its momentum (factor masking), so there is
+    no momentum if every entry is sent. Use with SGD without momentum on the server.
 
     Args:
         beta: β, in [0, 1). 0 is error feedback.
-        max_norm: what ‖g‖ is clipped to, the whole model's; if None, nothing. The paper has a joint batch's over √M.
+        max_norm: the value to which ‖g‖, over the whole model, is clipped; None does not clip. The paper takes the
+            threshold for the joint batch, divided by √M.
     """
 
     beta: float = 0.9
@@ -85,7 +86,7 @@ class MomentumCorrection(ErrorFeedback):
     def compensate(self, update: Tensor, kept: Tensor) -> Tensor:
         v, u = kept.split(1)
         if self.max_norm is not None:
-            length = torch.linalg.vector_norm(update, dtype=torch.float64)  # in which squares of floats are finite
+            length = torch.linalg.vector_norm(update, dtype=torch.float64)  # squares of float32 stay finite
             update.mul_((self.max_norm / length).clamp(max=1))
         return v.add_(u.mul_(self.beta).add_(update))
 
@@ -97,18 +98,21 @@ class MomentumCorrection(ErrorFeedback):
 
 @dataclass(frozen=True)
 class Differences(Feedback):
-    """Send C(g − h); h ← h + αC(g − h), which the server does likewise, so that it knows Σ_m h_m and answers by
-    Σ_m (h_m + C(g_m − h_m)). What is sent fades as gradients settle, however much workers differ.
+    """Send C(g − h); h ← h + αC(g − h).
 
-    EF21, with α = 1 and a compressor that contracts: Richtárik, Sokolov, Fatkhullin, NeurIPS 2021. DIANA, with one that
-    is right on average and α ≤ 1 / (1 + ω): Mishchenko, Gorbunov, Takáč, Richtárik 2019. LAQ's quantized innovations.
+    The server applies the same update, so it knows Σ_m h_m and answers with Σ_m (h_m + C(g_m − h_m)). The differences
+    vanish as gradients converge, even if the workers' gradients differ.
+
+    EF21 is the case α = 1 with a contractive compressor: Richtárik, Sokolov, Fatkhullin, NeurIPS 2021. DIANA is the
+    case α ≤ 1 / (1 + ω) with an unbiased compressor: Mishchenko, Gorbunov, Takáč, Richtárik 2019. LAQ sends its
+    quantized innovations in this way.
 
     Args:
         rate: α, in (0, 1].
     """
 
     rate: float = 1.0
-    num_vectors = 1  # −h, from which a sparse message is subtracted where it has entries
+    num_vectors = 1  # −h, so that a sparse message is subtracted only where it has entries
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
@@ -129,7 +133,7 @@ class Accumulate(Feedback):
     """a ← ρa + g; send C(a); a ← 0 where something was sent (Park, Lee: Sparse-SignSGD, arXiv 2302.07475).
 
     Args:
-        decay: ρ, in [0, 1]. 1 accumulates until an entry is sent; 0 remembers nothing.
+        decay: ρ, in [0, 1]. 1 accumulates each entry until it is sent; 0 keeps nothing.
     """
 
     decay: float = 1.0
@@ -152,7 +156,7 @@ class Momentum(Feedback):
     """v ← βv + (1 − β)g; send C(v) (Bernstein et al. 2018, Algorithm 2: Signum).
 
     Args:
-        beta: β, in [0, 1). 0 has no momentum.
+        beta: β, in [0, 1). 0 is no momentum.
     """
 
     beta: float = 0.9

@@ -1,4 +1,4 @@
-"""What a round costs in seconds on a network that is modelled, not measured."""
+"""Models of a network: how many seconds a round would take on it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from bench.errors import InputError
 
 @dataclass(frozen=True)
 class LinkModel(ABC):
-    """
+    """Computes the transfer time of a round from the sizes of its messages.
+
     Args:
-        bandwidth_bps: bits a second in each direction.
-        latency_s: seconds a message, whatever its size.
+        bandwidth_bps: bits per second in each direction.
+        latency_s: seconds per message, whatever its size.
     """
 
     bandwidth_bps: float = 1e9
@@ -22,14 +23,19 @@ class LinkModel(ABC):
     def __post_init__(self) -> None:
         if self.bandwidth_bps <= 0 or self.latency_s < 0:
             given = f"bandwidth_bps={self.bandwidth_bps}, latency_s={self.latency_s}"
-            raise InputError(f"link: {given}; above 0 and at least 0 are needed")
+            raise InputError(f"link: {given}; a bandwidth above 0 and a latency of at least 0 are needed")
 
-    def refuse(self, algorithm: Algorithm) -> None:  # noqa: B027  most links carry anything
-        """Raise InputError when the recipe's messages cannot travel this way."""
+    def refuse(self, algorithm: Algorithm) -> None:  # noqa: B027  most links carry any message
+        """Raise InputError if this link cannot carry the recipe's messages."""
 
     @abstractmethod
     def seconds(self, uplink_bits: Sequence[int], downlink_bits: int) -> float:
-        """One round. `uplink_bits`: bits by rank, 0 where no upload; `downlink_bits`: the broadcast."""
+        """Return the seconds of one round.
+
+        Args:
+            uplink_bits: bits that each worker uploads, by rank; 0 for a worker that skips.
+            downlink_bits: bits of the broadcast.
+        """
 
     def message_s(self, num_bits: float) -> float:
         return self.latency_s + num_bits / self.bandwidth_bps
@@ -37,10 +43,10 @@ class LinkModel(ABC):
 
 @dataclass(frozen=True)
 class StarLink(LinkModel):
-    """Uploads one after another, as SASG's Table III was taken.
+    """The server receives uploads one after another, as in SASG's Table III.
 
-    Worker 0 keeps the server, so its upload crosses no link (nine of ten are received), and the broadcast is not
-    charged. With 1 Gbps and 6 ms this gives the paper's 327 s for 100 rounds of dense ResNet18.
+    Worker 0 hosts the server, so its upload crosses no link (nine of ten uploads do). The broadcast is not charged.
+    With 1 Gbps and 6 ms this gives the paper's 327 s for 100 rounds of dense ResNet18.
     """
 
     def seconds(self, uplink_bits: Sequence[int], downlink_bits: int) -> float:
@@ -49,7 +55,7 @@ class StarLink(LinkModel):
 
 @dataclass(frozen=True)
 class ParallelLink(LinkModel):
-    """Every worker has a link of its own to a server apart: the longest upload, then the broadcast to all at once."""
+    """Every worker has its own link to a separate server: the longest upload, then one broadcast to all workers."""
 
     def seconds(self, uplink_bits: Sequence[int], downlink_bits: int) -> float:
         longest = max(uplink_bits)
@@ -58,11 +64,11 @@ class ParallelLink(LinkModel):
 
 @dataclass(frozen=True)
 class RingLink(LinkModel):
-    """Ring all-reduce: 2(M − 1) steps, each moving an M-th of the vector. For messages that add up on their way."""
+    """Ring all-reduce: 2(M − 1) steps, each moving 1/M of the vector. Messages must be summable in transit."""
 
     def refuse(self, algorithm: Algorithm) -> None:
         if not algorithm.compressor.all_reducible or algorithm.rule.adaptive:
-            raise InputError(f"link: ring; {algorithm.name} does not all-reduce, choose star or parallel")
+            raise InputError(f"link: ring; {algorithm.name} does not all-reduce, star or parallel is needed")
 
     def seconds(self, uplink_bits: Sequence[int], downlink_bits: int) -> float:
         num_workers = len(uplink_bits)

@@ -1,4 +1,4 @@
-"""The recipes by name: one file each under `configs/algorithm/`, which is their only home."""
+"""Recipes by name. Each is one file in `configs/algorithm/`, its only definition."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -13,17 +13,17 @@ PARTS = ("compressor", "feedback", "rule", "aggregator", "downlink")
 
 
 def recipe_names() -> list[str]:
-    """The names of all recipes, sorted."""
+    """Return the names of all recipes, sorted."""
     return sorted(f.name.removesuffix(".yaml") for f in _FOLDER.iterdir() if f.name.endswith(".yaml"))
 
 
 def load_recipe(name: str) -> Algorithm:
-    """The recipe of that name.
+    """Return the recipe of that name.
 
     Raises:
-        InputError: no such recipe; the message lists those there are.
+        InputError: there is no such recipe; the message lists all.
     """
-    from hydra.utils import instantiate  # here, so that importing bench stays light
+    from hydra.utils import instantiate  # imported here, so that importing bench stays fast
     from omegaconf import OmegaConf
 
     if name not in recipe_names():
@@ -32,15 +32,20 @@ def load_recipe(name: str) -> Algorithm:
 
 
 def changed(algorithm: Algorithm, options: Mapping[str, Any]) -> tuple[Algorithm, dict[str, Any]]:
-    """A recipe with some of its settings changed by keyword, and the options that are none of its settings.
+    """Change settings of a recipe by keyword.
+
+    A downlink that equals the compressor changes with it.
 
     Args:
         algorithm: the recipe.
-        options: each a field of `Algorithm`, such as `aggregator`, else of exactly one of its parts, such as `density`.
-            A downlink that equals the compressor follows it.
+        options: by name, fields of `Algorithm`, such as `aggregator`, or of exactly one of its parts, such as
+            `density`.
+
+    Returns:
+        The changed recipe, and the options that are not settings of it.
 
     Raises:
-        InputError: two parts have such a field; or what is given does not go together.
+        InputError: two parts have a field of that name, or the changed parts are incompatible.
     """
     whole, rest = {field.name for field in fields(Algorithm)}, {}
     given = {key: value for key, value in options.items() if key in whole}

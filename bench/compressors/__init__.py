@@ -1,4 +1,4 @@
-"""One compressor a file."""
+"""Compressors, one per file."""
 
 from bench.compressors.base import Agreeing, Compressor
 from bench.compressors.grid import Grid

@@ -1,4 +1,4 @@
-"""The contract of a compressor."""
+"""The interface of a compressor."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -18,101 +18,105 @@ Agreement = tuple[Callable[[Tensor, Segments, Sequence[Noise]], Message], float]
 
 
 def require_density(given: float) -> None:
-    """Raise InputError unless a density is a fraction in (0, 1]."""
+    """Raise InputError unless the density is in (0, 1]."""
     if not 0 < given <= 1:
         raise InputError(f"density: {given}; a fraction in (0, 1] is needed")
 
 
 class Compressor(ABC):
-    """A map from vectors to messages, applied to each row and each segment of it apart. Never changes.
+    """Maps vectors to messages, treating each row and each segment of a row separately. Immutable.
 
-    One that goes by what the server answers makes another of itself (`after`). `segments` are the sizes of the
-    consecutive parts of a row, adding up to d: its tensors, or all of it.
+    A compressor that depends on the server's answers returns its successor from `after`. `segments` are the sizes of
+    the consecutive parts of a row, adding up to d: one per tensor, or one for the whole model.
     """
 
     all_reducible: bool = False
-    """Whether messages can be added up on their way, which a ring all-reduce needs."""
+    """Whether messages can be summed in transit, as ring all-reduce requires."""
 
     entrywise: bool = False
     """Whether what becomes of an entry depends on no other, nor on where segments end."""
 
     keeps_input: bool = False
-    """Whether a message holds the vector that it was made of, and not a copy."""
+    """Whether a message holds the compressed vector itself rather than a copy."""
 
     repeats: bool = True
-    """Whether compressing what was sent sends the same again; not so where entries are drawn and scaled."""
+    """Whether compressing a sent vector again gives the same message; false if entries are drawn and scaled."""
 
     @abstractmethod
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> Message:
-        """(R, d) vectors -> R messages. A NaN or infinity must show in `Message.finite`.
+        """Compress vectors (R, d) to R messages. `Message.finite` must report a NaN or infinity.
 
-        A random compressor draws for row r from `noise[r]`, and from nothing else.
+        A random compressor draws for row r from `noise[r]` only.
         """
 
     agrees: bool = False
-    """Whether workers have to agree on something before they compress."""
+    """Whether workers must agree on numbers before they compress."""
 
     def agree(self, vectors: Iterable[Tensor], segments: Segments, like: Tensor, maximum: Maximum) -> Agreement:
-        """What workers agree on before they compress, if anything.
+        """Let the workers agree on numbers before they compress, if the compressor needs any.
 
         Args:
             vectors: (1, d) of each local uploader.
-            segments: of a row.
+            segments: the sizes of a row's segments.
             like: a vector (d,) of the parameters' dtype and device.
-            maximum: (S,) of this process -> the largest of all processes', and the seconds in transit.
+            maximum: (S,) of this process -> the largest over all processes, and the seconds in transit.
 
         Returns:
-            What to call in the place of `compress` in this round, and the seconds in transit.
+            The function to call instead of `compress` in this round, and the seconds in transit.
         """
         return self.compress, 0.0
 
     def offer_bits(self, segments: Segments, like: Tensor) -> int:
-        """What each worker tells the others for it."""
+        """Return the bits that each uploading worker sends for this agreement."""
         return 0
 
     follows: bool = False
-    """Whether what is sent depends on the rounds before and their answers, so that a message is good for one."""
+    """Whether a message depends on earlier rounds and their answers, so that it is valid for one round only."""
 
     def after(self, answer: Message, segments: Segments) -> Self:
-        """The compressor of the next round, once all workers have the server's answer, a message of one row."""
+        """Return the compressor of the next round, given the server's answer, a message of one row."""
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """What the answers have made of it."""
+        """Return the state that depends on the server's past answers."""
         return {}
 
     def restored(self, state: dict[str, Any], device: torch.device) -> Self:
-        """The compressor that had this state."""
+        """Return the compressor with this state."""
         return self
 
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> Message:
-        """Messages of any content, for vectors of `like`'s dtype and device: the schema, to decode and keep others."""
+        """Return messages of arbitrary content for vectors of `like`'s dtype and device.
+
+        They serve as the schema for decoding other messages and as storage for them.
+        """
         return self.compress(like.new_zeros(num_rows, sum(segments)), segments, [Noise(0, 0, 0)] * num_rows)
 
     @abstractmethod
     def num_bits_paper(self, message: Message) -> Tensor:
-        """(R,) int64: bits of each row as the method's own paper counts them."""
+        """Return (R,) int64: bits of each row as the method's own paper counts them."""
 
     @abstractmethod
     def contraction(self, segments: Segments) -> float | None:
-        """The largest δ with ‖x − C(x)‖² ≤ (1 − δ)‖x‖² for every x; 1 if lossless, None if there is no such δ."""
+        """Return the largest δ with ‖x − C(x)‖² ≤ (1 − δ)‖x‖² for every x; 1 if lossless, None if there is none."""
 
     def variance(self, segments: Segments) -> float | None:
-        """An ω with E C(x) = x and E‖C(x) − x‖² ≤ ω‖x‖² for every x; None if C is biased, or random without bound.
+        """Return an ω with E C(x) = x and E‖C(x) − x‖² ≤ ω‖x‖² for every x; None if C is biased or has no such ω.
 
-        Of entries that are zero or normal floats: nearer to zero, floats have fewer digits.
+        This holds for entries that are zero or normal floats; subnormal floats have fewer digits.
         """
         return None
 
 
 class Agreeing(Compressor):
-    """A compressor whose workers agree on numbers first: each offers its own, and all go by the largest.
+    """A compressor whose workers first agree on numbers: each offers its own, and all use the largest.
 
-    That is a message each way before the messages themselves: a float a segment, which the ledger adds.
+    The agreement takes one message each way before the messages themselves: one float per segment, which the ledger
+    adds.
     """
 
     shared: bool
-    """Whether they do; otherwise each goes by its own."""
+    """Whether workers agree; otherwise each uses its own numbers."""
 
     @property
     def agrees(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -131,8 +135,8 @@ class Agreeing(Compressor):
 
     @abstractmethod
     def offer(self, x: Tensor, segments: Segments) -> Tensor:
-        """(R, d) vectors -> (R, S) numbers, at least 0."""
+        """Return the numbers to offer, (R, S) and at least 0, for vectors (R, d)."""
 
     @abstractmethod
     def compress_agreed(self, x: Tensor, segments: Segments, noise: Sequence[Noise], agreed: Tensor) -> Message:
-        """`compress`, by the largest offers (S,) of all who upload."""
+        """Do as `compress` does, with the largest offers (S,) of all uploaders."""

@@ -1,8 +1,8 @@
-"""A uniform grid: of every entry the nearest of 2^b values between −‖x‖∞ and ‖x‖∞.
+"""Uniform grid: rounds every entry to the nearest of 2^b values between −‖x‖∞ and ‖x‖∞.
 
 Sun, Chen, Giannakis, Yang: Communication-Efficient Distributed Learning via Lazily Aggregated Quantized Gradients,
-NeurIPS 2019, section 2.1. There the grid is centred at the last quantized gradient: here x is the difference to it, as
-`bench.feedback.Differences` has it.
+NeurIPS 2019, section 2.1. The paper centres the grid at the last quantized gradient; here x is the difference to that
+gradient, which `bench.feedback.Differences` computes.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from bench.wire.floats import as_bytes, bits_of_floats, from_bytes, scale_segmen
 from bench.wire.message import Message
 from bench.wire.slices import cut_segments, join_segments
 
-MOST_BITS = 8  # what the levels' uint8 holds
+MOST_BITS = 8  # levels are stored as uint8
 
 
 @dataclass(frozen=True)
 class GridMessage(Message):
-    """(2q / (2^b − 1) − 1) R an entry. `levels`: (R, d) uint8, q. `radii`: (R, S), of every segment."""
+    """Each entry is (2q / (2^b − 1) − 1) R. `levels`: (R, d) uint8, q. `radii`: (R, S), R of each segment."""
 
     levels: Tensor
     radii: Tensor
@@ -71,19 +71,19 @@ class GridMessage(Message):
         return replace(self, levels=torch.from_numpy(levels).to(self.levels.device), radii=radii)
 
     def dense(self) -> Tensor:
-        radii = wide(self.radii)  # halves have fewer digits than the grid has points
+        radii = wide(self.radii)  # half precision has too few digits for the grid's points
         x = self.levels.to(radii.dtype).mul_(2 / (2**self.bits - 1)).sub_(1)
         return scale_segments(x, radii, self.segments).to(self.radii.dtype)
 
 
 @dataclass(frozen=True)
 class Grid(Compressor):
-    """The nearest point of a grid of 2^b values, −R and R among them, R = ‖x‖∞ of each segment; b bits an entry.
+    """Rounds to the nearest of 2^b values from −R to R, R = ‖x‖∞ of each segment; b bits per entry.
 
-    But for rounding no entry is off by more than R / (2^b − 1). The same for the same x: nothing is drawn.
+    No entry is off by more than R / (2^b − 1), up to floating-point rounding. Deterministic: nothing is drawn.
 
     Args:
-        bits: b, 2 to 8. With one the largest errors would be as long as x.
+        bits: b, 2 to 8. With b = 1 the error could be as long as x.
     """
 
     bits: int
@@ -103,10 +103,10 @@ class Grid(Compressor):
         return GridMessage(levels, radii, segments, self.bits)
 
     def num_bits_paper(self, message: Message) -> Tensor:
-        """32 + b d: a radius and a level an entry."""
+        """32 + b d: one radius, and one level per entry."""
         return message.num_bits
 
     def contraction(self, segments: Segments) -> float | None:
-        """1 − n / (2^b − 1)², if that is above 0; but for rounding n − 1, where one entry is R and all others 0."""
+        """1 − n / (2^b − 1)² if above 0; without rounding n − 1, as the worst x has one entry R and all others 0."""
         least = 1 - max(segments) / (2**self.bits - 1) ** 2
         return least if least > 0 else None

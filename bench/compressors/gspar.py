@@ -1,4 +1,4 @@
-"""GSpar: entries drawn at random, the large ones more often, so that the variance is least.
+"""GSpar: draws entries at random, larger ones more often, for the least variance.
 
 Wangni, Wang, Liu, Zhang: Gradient Sparsification for Communication-Efficient Distributed Optimization, NeurIPS 2018.
 """
@@ -28,15 +28,15 @@ from bench.wire.positions import PositionCode
 from bench.wire.ragged import RaggedMessage, ragged
 from bench.wire.slices import cut_segments, join_segments
 
-COUNT_BITS = 32  # how many entries travel as they are
+COUNT_BITS = 32  # the field with the number of entries sent as floats
 
 
 @dataclass(frozen=True)
 class HybridMessage(RaggedMessage):
-    """The paper's hybrid code: entries that were certain to be sent as they are, of the others ±scale.
+    """The paper's hybrid code: entries drawn with probability 1 are sent as floats, other drawn entries as ±scale.
 
-    `scales`: (R, S) of each segment, 1/λ in the paper. On the wire are the scales, the positions and values of the
-    entries of another magnitude, and a ternary vector of those that have it.
+    `scales`: (R, S) of each segment, 1/λ in the paper. The wire carries the scales, the positions and values of the
+    entries whose magnitude is not the scale, and a ternary vector of the entries that are ±scale.
     """
 
     scales: Tensor
@@ -58,7 +58,7 @@ class HybridMessage(RaggedMessage):
         return replace(whole, scales=scales)
 
     def parts(self, row: int) -> tuple[Tensor, Tensor, np.ndarray]:
-        """Positions and values of the entries sent as they are, and the rest as (d,) of −1, 0, 1."""
+        """Return positions and values of the entries sent as floats, and the ±scale entries as (d,) of −1, 0, 1."""
         indices, values = self.entries(row)
         scaled = self.is_scaled(row)
         ternary = np.zeros(self.dim, np.int8)
@@ -66,7 +66,7 @@ class HybridMessage(RaggedMessage):
         return indices[~scaled], values[~scaled], ternary
 
     def is_scaled(self, row: int) -> Tensor:
-        """(k,) bool: which entries of a row are ±scale."""
+        """Return (k,) bool: which entries of a row are ±scale."""
         indices, values = self.entries(row)
         return values.abs() == self.scales[row][segment_of(indices, self.segments)]
 
@@ -108,7 +108,7 @@ class HybridMessage(RaggedMessage):
         return replace(self, **ragged(rows, device), intact=intact, scales=torch.stack(scales).to(device))
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Bytes -> the scales (S,), and the positions and values of the entries."""
+        """Decode bytes to the scales (S,), and the positions and values of the entries."""
         size, num_scales = self.values.element_size(), self.scales.shape[1]
         like = self.values.new_empty(0, device="cpu")
         scales, rest = from_bytes(payload[: size * num_scales], like), payload[size * num_scales :]
@@ -127,25 +127,31 @@ class HybridMessage(RaggedMessage):
 
 
 class Tail(NamedTuple):
-    """What of a part (n,) lies below a threshold in magnitude; NaN and infinity do not."""
+    """Statistics of the entries of a part (n,) whose magnitude is below a threshold; NaN and infinity never are."""
 
     num_above: int
-    sum: float  # of |x| below
-    squares: float  # of x below
+    sum: float  # Σ |x| below
+    squares: float  # Σ x² below
     num_zeros: int
 
 
 class Drawn(Compressor):
-    """Entry i is sent with probability p_i = min(|x_i| / scale, 1), as x_i / p_i: itself, or ±scale.
+    """Sends entry i with probability p_i = min(|x_i| / scale, 1), as x_i / p_i: x_i itself, or ±scale.
 
-    That keeps E C(x) = x. Of all such probabilities with one sum these have the least variance, for the right scale.
+    Hence E C(x) = x. With the right scale, these probabilities have the least variance of all with the same sum.
     """
 
     repeats = False
 
     @abstractmethod
     def scale(self, every: Tail, tail: Callable[[float], Tail], num_entries: int) -> float:
-        """1/λ of a finite segment of n entries, by way of its tails: below infinity, and below thresholds."""
+        """Return 1/λ of a finite segment.
+
+        Args:
+            every: the tail below infinity, which is the whole segment.
+            tail: threshold -> the segment's tail below it.
+            num_entries: n.
+        """
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> HybridMessage:
         scales, rows = x.new_empty(len(x), len(segments)), []
@@ -164,8 +170,11 @@ class Drawn(Compressor):
         return HybridMessage(**ragged(rows, x.device), intact=intact, dim=x.shape[1], scales=scales, segments=segments)
 
     def num_bits_paper(self, message: Message) -> Tensor:
-        """Σ over segments of n entries: b + log₂ n for each sent as it is, the lesser of 1 + log₂ n for each other and
-        2n for all of them, and b for the scale (section 3.3)."""
+        """Sum of the bits of all segments, with n entries each and b bits per float (section 3.3).
+
+        Each entry sent as a float takes b + log₂ n. The ±scale entries take 1 + log₂ n each, or 2n together if that
+        is less. The scale takes b.
+        """
         assert isinstance(message, HybridMessage)
         floats = 8 * message.values.element_size()
         sizes = torch.tensor(message.segments, dtype=torch.float64)
@@ -178,19 +187,19 @@ class Drawn(Compressor):
         return torch.stack(totals).round().long()
 
     def contraction(self, segments: Segments) -> None:
-        return None  # an entry that is drawn rarely is sent the larger
+        return None  # an entry with a small probability is scaled up without bound
 
 
 @dataclass(frozen=True)
 class GSpar(Drawn):
-    """Algorithm 3, greedy: Σ p_i grows towards ρn, where the budget that certain entries leave goes to the others.
+    """Algorithm 3, greedy: raises Σ p_i towards ρn by sharing the budget that certain entries leave among the others.
 
-    With λ = 1/scale each iteration is λ ← (ρn − #{λ|x_i| ≥ 1}) / Σ_{λ|x_i| < 1} |x_i|, until it grows no more. Where ρn
-    covers every entry that is not zero, each is sent, which is what iterations without end come to.
+    With λ = 1/scale each iteration is λ ← (ρn − #{λ|x_i| ≥ 1}) / Σ_{λ|x_i| < 1} |x_i|, until λ stops growing. If ρn
+    covers all non-zero entries, all are sent, which is the limit of the iterations.
 
     Args:
         density: ρ, the expected fraction sent of each segment, in (0, 1].
-        iterations: at most so many after the first choice; the paper takes 2.
+        iterations: the most iterations after the initial λ; the paper takes 2.
     """
 
     density: float
@@ -215,19 +224,19 @@ class GSpar(Drawn):
         return scale
 
     def variance(self, segments: Segments) -> float:
-        """Σ x²/p ≤ ‖x‖₁² / (ρn) where p < 1, and ‖x‖₁² ≤ n‖x‖²."""
+        """1/ρ: Σ x²/p ≤ ‖x‖₁² / (ρn) over entries with p < 1, and ‖x‖₁² ≤ n‖x‖²."""
         return 1 / self.density
 
 
 @dataclass(frozen=True)
 class GSparClosed(Drawn):
-    """Algorithm 2, closed form: the fewest entries in expectation for which Σ x_i²/p_i ≤ (1 + ε) Σ x_i².
+    """Algorithm 2, closed form: the fewest entries in expectation such that Σ x_i²/p_i ≤ (1 + ε) Σ x_i².
 
-    λ = Σ_{i>k} |x_(i)| / (ε Σ x² + Σ_{i>k} x_(i)²) for the smallest k whose next entry has λ|x_(k+1)| ≤ 1. Each k in
-    its turn sends what lies above 1/λ, and λ only grows, so that k is found without sorting.
+    λ = Σ_{i>k} |x_(i)| / (ε Σ x² + Σ_{i>k} x_(i)²) for the smallest k whose next entry has λ|x_(k+1)| ≤ 1. Starting
+    from k = 0, the next k is the number of entries at or above 1/λ. λ never decreases, so this finds k without sorting.
 
     Args:
-        epsilon: ε, the variance allowed, as a fraction of ‖x‖²; above 0.
+        epsilon: ε, the allowed variance as a fraction of ‖x‖²; above 0.
     """
 
     epsilon: float
@@ -249,7 +258,7 @@ class GSparClosed(Drawn):
 
 
 def tail_of(x: Tensor, threshold: float) -> Tail:
-    """The tail of a part (n,) below a threshold."""
+    """Return the tail of a part (n,) below a threshold."""
     if is_compiled(x):
         return Tail(*_tail(x.detach().numpy(), np.float32(threshold)))
     magnitudes = x.abs()
@@ -259,7 +268,7 @@ def tail_of(x: Tensor, threshold: float) -> Tail:
     return Tail(len(x) - num_below, float(rest.sum()), float(rest.square().sum()), num_zeros)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # sums in any order, which a processor does several at a time
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # any order of summation, for SIMD
 def _tail(x: np.ndarray, threshold: Any) -> tuple[int, float, float, int]:
     num_above, total, squares, num_zeros = 0, 0.0, 0.0, 0
     for i in range(x.size):
@@ -274,6 +283,6 @@ def _tail(x: np.ndarray, threshold: Any) -> tuple[int, float, float, int]:
 
 
 def segment_of(indices: Tensor, segments: Segments) -> Tensor:
-    """The segment that each position lies in."""
+    """Return the index of the segment that each position lies in."""
     ends = torch.tensor(segments, device=indices.device).cumsum(0)
     return torch.bucketize(indices, ends, right=True)

@@ -1,4 +1,4 @@
-"""Half: every entry as a float of 16 bits. It costs hardly anything, and is what other compression has to beat."""
+"""Half: every entry as a 16-bit float. It costs almost no computation: the baseline for other compressors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class HalfMessage(FloatMessage):
-    """`values`: (R, d), of 16 bits. `intact`: (R,) bool, whether the vectors were finite. `dtype`: of the vectors."""
+    """`values`: (R, d), 16 bits each. `intact`: (R,) bool, whether the vectors were finite. `dtype`: of the vectors."""
 
     intact: Tensor
     dtype: torch.dtype
@@ -48,7 +48,7 @@ class HalfMessage(FloatMessage):
     def sum(self, weights: Tensor | None = None) -> Tensor:
         if weights is not None:
             return super().sum(weights)
-        return sum_in_order([self.values[0].to(self.dtype), *self.values[1:]])  # in the precision of the first
+        return sum_in_order([self.values[0].to(self.dtype), *self.values[1:]])  # summed in the vectors' precision
 
     def finite(self) -> Tensor:
         return self.intact
@@ -56,12 +56,12 @@ class HalfMessage(FloatMessage):
 
 @dataclass(frozen=True)
 class Half(Compressor):
-    """The nearest float of 16 bits; an entry beyond the largest becomes that, 65,504 in fp16.
+    """Rounds every entry to the nearest 16-bit float; clamps it to the largest finite one, 65,504 in fp16.
 
-    The server adds up in the precision of the vectors; a ring would round at every hop.
+    The server sums in the precision of the vectors; a real ring would round at every hop.
 
     Args:
-        format: "bf16", the range of 32 bits and 8 binary digits, or "fp16", less range and 11 binary digits.
+        format: "bf16" (the range of float32, 8 significant bits) or "fp16" (a smaller range, 11 significant bits).
     """
 
     all_reducible = entrywise = True
@@ -81,4 +81,4 @@ class Half(Compressor):
         return message.num_bits
 
     def contraction(self, segments: Segments) -> float:
-        return 0.0  # near the smallest float all of an entry may be lost, and never more
+        return 0.0  # an entry near the smallest float may round to zero: all of it is lost, but never more

@@ -1,4 +1,4 @@
-"""Identity: every entry as it is, 32 bits a float."""
+"""Identity: no compression, 32 bits per float."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from bench.wire.message import Message
 
 @dataclass(frozen=True)
 class Identity(Compressor):
-    """C(x) = x. Also the dense downlink of the sparse methods."""
+    """C(x) = x. Also the dense downlink of sparse methods."""
 
     all_reducible = entrywise = keeps_input = True
 

@@ -1,4 +1,4 @@
-"""Natural compression: a sign and a power of two an entry, nine bits that floats have anyway.
+"""Natural compression: each entry becomes ± a power of two, the nine sign and exponent bits of a float32.
 
 Horváth, Ho, Horváth, Sahu, Canini, Richtárik: Natural Compression for Distributed Deep Learning, 2019 (arXiv
 1905.10988), Definition 1.
@@ -20,12 +20,12 @@ from bench.wire.bounds import entropies
 from bench.wire.message import Message
 from bench.wire.slices import all_intact
 
-MANTISSA_BITS = 23  # of a float of 32 bits
+MANTISSA_BITS = 23  # of a float32
 
 
 @dataclass(frozen=True)
 class NaturalMessage(Message):
-    """±2^(e − 127) an entry, or zero where e = 0. `exponents`: (R, d) uint8, e. `bits`: (R, ⌈d/8⌉) uint8, the signs.
+    """Each entry is ±2^(e − 127), or 0 if e = 0. `exponents`: (R, d) uint8, e. `bits`: (R, ⌈d/8⌉) uint8, the signs.
 
     `intact`: (R,) bool, whether the vectors were finite. `dtype`: of the vectors.
     """
@@ -70,7 +70,7 @@ class NaturalMessage(Message):
     def sum(self, weights: Tensor | None = None) -> Tensor:
         if weights is not None:
             return super().sum(weights)
-        total, *others = zip(self.exponents.split(1), self.bits.split(1), strict=True)  # which stay in the cache
+        total, *others = zip(self.exponents.split(1), self.bits.split(1), strict=True)  # single rows fit in the cache
         return sum((self._unpacked(*row)[0] for row in others), self._unpacked(*total)[0])
 
     def _unpacked(self, exponents: Tensor, bits: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class NaturalMessage(Message):
 
 @dataclass(frozen=True)
 class Natural(Compressor):
-    """One of the two powers of two around an entry, at random, so that it is right on average."""
+    """Rounds each entry at random to the next smaller or larger power of two, without bias."""
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> NaturalMessage:
         exponents = torch.empty(x.shape, dtype=torch.uint8, device=x.device)
@@ -96,8 +96,8 @@ class Natural(Compressor):
         return message.num_bits
 
     def contraction(self, segments: Segments) -> None:
-        return None  # an entry below 2^−126, the smallest power, may be sent the larger
+        return None  # an entry below 2^−126, the smallest power, may be rounded up to it
 
     def variance(self, segments: Segments) -> float:
-        """An eighth (Theorem 1)."""
+        """1/8 (Theorem 1)."""
         return 1 / 8

@@ -1,11 +1,11 @@
-"""PowerSGD: of every matrix its product with a few directions, which follow what the server answers.
+"""PowerSGD: sends the product of every matrix with a few directions, which are updated from the server's answers.
 
 Vogels, Karimireddy, Jaggi: PowerSGD: Practical Low-Rank Gradient Compression for Distributed Optimization,
-NeurIPS 2019. As in the authors' later code the left and the right half of a power iteration take turns, a round each,
-so that a round is one exchange; the paper's Algorithm 1 has both halves, and two exchanges, in every round. A worker's
-error is what its own projection leaves out, as in Algorithm 2; in that code it is what all workers' mean leaves out,
-which comes to the same on average. Nothing is sent dense at first, and every matrix of more than r rows and columns is
-projected.
+NeurIPS 2019. As in the authors' later code, rounds alternate between the left and the right half of a power iteration,
+so that each round needs one exchange; the paper's Algorithm 1 does both halves, with two exchanges, in every round. A
+worker's error is what its own projection leaves out, as in Algorithm 2; in that code it is what the mean over workers
+leaves out, which is the same on average. There is no dense start-up phase, and every matrix with more than r rows and
+columns is projected.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +26,13 @@ from bench.wire.message import Message
 
 
 class Part(NamedTuple):
-    """A segment as it is sent.
+    """How a segment is sent.
 
-    `size`: of the segment. `num_rows`: of its matrix. `transposed`: whether the matrix is taken as its transpose.
-    `basis`: (m, r) orthonormal, m the columns of that matrix; None where the entries travel as they are.
+    Attributes:
+        size: entries of the segment.
+        num_rows: rows of its matrix.
+        transposed: whether the transpose of the matrix is projected.
+        basis: (m, r) orthonormal, m the columns of the projected matrix; None if the entries are sent uncompressed.
     """
 
     size: int
@@ -39,32 +42,32 @@ class Part(NamedTuple):
 
     @property
     def num_values(self) -> int:
-        """How many floats are sent."""
+        """The number of floats sent."""
         return self.size if self.basis is None else self.size // len(self.basis) * self.basis.shape[1]
 
     def values(self, entries: Tensor) -> Tensor:
-        """(size,) -> (num_values,): the matrix times the basis, row by row, or the entries as they are."""
+        """(size,) -> (num_values,): the matrix times the basis, row by row, or the entries themselves."""
         if self.basis is None:
             return entries
         matrix = aligned(entries).view(self.num_rows, -1)
         return ((matrix.T if self.transposed else matrix) @ self.basis).flatten()
 
     def write(self, values: Tensor, out: Tensor) -> None:
-        """Write to `out` (size,) the segment that these values (num_values,) stand for."""
+        """Write the segment that these values (num_values,) represent to `out` (size,)."""
         if self.basis is None:
             out.copy_(values)
         else:
             torch.mm(*self._factors(values), out=out.view(self.num_rows, -1))
 
     def subtract(self, values: Tensor, out: Tensor) -> None:
-        """Subtract it from `out`."""
+        """Subtract the segment that these values (num_values,) represent from `out` (size,)."""
         if self.basis is None:
             out.sub_(values)
         else:
             out.view(self.num_rows, -1).addmm_(*self._factors(values), alpha=-1)
 
     def _factors(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Two matrices whose product is the segment's."""
+        """Return two matrices whose product is the segment's matrix."""
         assert self.basis is not None
         product = aligned(values).view(-1, self.basis.shape[1])
         return (self.basis, product.T) if self.transposed else (product, self.basis.T)
@@ -72,7 +75,10 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class LowRankMessage(FloatMessage):
-    """Products of matrices with bases that everybody knows. `values`: (R, S), part after part. `rank`: of the bases."""
+    """Products of matrices with bases that all workers know.
+
+    `values`: (R, S), one part after another. `rank`: columns of each basis.
+    """
 
     parts: tuple[Part, ...]
     rank: int
@@ -88,16 +94,16 @@ class LowRankMessage(FloatMessage):
         return x
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
-        """Added up as they are sent: what makes them all-reducible."""
+        """Sum the products before expanding them, which makes these messages all-reducible."""
         rows = self.values if weights is None else self.values * weights.to(self.values)[:, None]
         return replace(self, values=sum_in_order(list(rows))[None]).dense()[0]
 
     def by_part(self, row: int) -> list[tuple[Part, Tensor]]:
-        """The parts and their values in one row."""
+        """Return the parts and their values in one row."""
         return list(zip(self.parts, self.values[row].split([part.num_values for part in self.parts]), strict=True))
 
     def _each(self, work: Callable[[Part, Tensor, Tensor], None], x: Tensor) -> None:
-        """Do this with every part of every row: the part, its values, and its entries in x (R, d)."""
+        """Call `work` for every part of every row with the part, its values and its entries in x (R, d)."""
         for row, entries in enumerate(x):
             parts = zip(self.by_part(row), entries.split([part.size for part in self.parts]), strict=True)
             for (part, values), out in parts:
@@ -106,14 +112,14 @@ class LowRankMessage(FloatMessage):
 
 @dataclass(frozen=True)
 class PowerSGD(Compressor):
-    """The part of every matrix that lies in the span of `rank` directions; vectors, and smaller matrices, as they are.
+    """Projects every matrix on the span of `rank` directions; vectors and smaller matrices are sent uncompressed.
 
-    After every answer D of the server the directions are those of D times the last ones, on the other side.
+    After each answer D of the server, the next directions span D times the last ones, on the other side of the matrix.
 
     Args:
-        rank: r; lower is shorter.
-        bases: the directions of this round, a matrix each; drawn at first, by all alike.
-        turn: how many answers there have been.
+        rank: r; a lower rank makes messages shorter.
+        bases: the directions of this round, one matrix each; in the first round all workers draw the same.
+        turn: the number of answers so far.
     """
 
     all_reducible = True
@@ -140,7 +146,7 @@ class PowerSGD(Compressor):
         return LowRankMessage(like.new_zeros(num_rows, sum(part.num_values for part in parts)), parts, self.rank)
 
     def after(self, answer: Message, segments: Segments) -> Self:
-        if not (isinstance(answer, LowRankMessage) and answer.rank == self.rank):  # which is made of these products
+        if not (isinstance(answer, LowRankMessage) and answer.rank == self.rank):  # it holds no such products
             answer = self.compress(answer.dense(), segments, [])
         products = [values.view(-1, self.rank) for part, values in answer.by_part(0) if part.basis is not None]
         seeds = range(self.turn * len(products), (self.turn + 1) * len(products))
@@ -153,11 +159,11 @@ class PowerSGD(Compressor):
         return replace(self, bases=tuple(basis.to(device) for basis in state["bases"]), turn=state["turn"])
 
     def num_bits_paper(self, message: Message) -> Tensor:
-        """A float for each number sent, as the paper counts, in one exchange."""
+        """One float per number sent, as the paper counts, for one exchange."""
         return message.num_bits
 
     def contraction(self, segments: Segments) -> float:
-        return 0.0  # a matrix may lie across all directions, and a projection never makes it longer
+        return 0.0  # a matrix may be orthogonal to all directions; a projection never lengthens it
 
     def _parts(self, segments: Segments, like: Tensor) -> tuple[Part, ...]:
         transposed, bases, parts = self.turn % 2 == 1, iter(self.bases), []
@@ -175,16 +181,16 @@ class PowerSGD(Compressor):
 
 
 def _drawn(seed: int, num_rows: int, rank: int, like: Tensor) -> Tensor:
-    """(n, r) normal, the same for all workers."""
+    """Draw (n, r) normal numbers, the same for all workers."""
     drawn = torch.randn(num_rows, rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return drawn.to(like)
 
 
 def _orthonormal(columns: Tensor, seed: int) -> Tensor:
-    """(n, r) -> (n, r), an orthonormal basis of what they span.
+    """Return an orthonormal basis (n, r) of the span of the columns (n, r).
 
-    Where that is of less than r dimensions others are drawn. Otherwise a matrix of zeros would leave unit vectors,
-    along which a network with dead units may have nothing ever after.
+    If the span has fewer than r dimensions, the missing directions are drawn at random. Otherwise a matrix of zeros
+    would yield unit vectors, along which the gradients of a network with dead units may stay zero for ever.
     """
     spanning = wide(columns)
     length = float(spanning.norm()) or 1.0

@@ -1,4 +1,4 @@
-"""QSGD: the norm of a vector, and of each entry a level and a sign.
+"""QSGD: sends the norm of a vector, and a level and a sign per entry.
 
 Alistarh, Grubic, Li, Tomioka, Vojnovic: QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding,
 NeurIPS 2017.
@@ -26,14 +26,14 @@ from bench.wire.floats import as_bytes, bits_of_floats, from_bytes
 from bench.wire.message import Message
 from bench.wire.slices import cut_segments, join_segments
 
-MOST_LEVELS = 2**15 - 1  # what the levels' int16 holds
+MOST_LEVELS = 2**15 - 1  # levels are stored as int16 at most
 
 
 @dataclass(frozen=True)
 class LevelMessage(Message):
-    """‖x‖ sign(x_i) l_i / s an entry. `levels`: (R, d) signed integers ±l_i. `norms`: (R, B), of every bucket.
+    """Each entry is ‖x‖ sign(x_i) l_i / s. `levels`: (R, d) signed integers ±l_i. `norms`: (R, B), of each bucket.
 
-    `sizes`: of the buckets. Levels travel in Elias' code, norms as floats before them.
+    `sizes`: of the buckets. On the wire the norms come first, as floats, then the levels in an Elias code.
     """
 
     levels: Tensor
@@ -61,7 +61,7 @@ class LevelMessage(Message):
 
     @cached_property
     def num_bits_of_code(self) -> Tensor:
-        """(R,) bits of norms and levels, without the header that tells one code from the other."""
+        """(R,) bits of norms and levels, without the header that says which Elias code follows."""
         coded = [elias.num_bits(row) for row in self.levels.cpu().numpy()]
         return torch.tensor(coded) + bits_of_floats(self.norms) - elias.HEADER_BITS
 
@@ -87,12 +87,12 @@ class LevelMessage(Message):
 
 @dataclass(frozen=True)
 class QSGD(Compressor):
-    """‖x‖ sign(x_i) l_i / s, l_i being s|x_i| / ‖x‖ rounded up or down at random, so that it is right on average.
+    """‖x‖ sign(x_i) l_i / s, where l_i is s|x_i| / ‖x‖ rounded up or down at random, without bias.
 
     Args:
-        levels: s, from 1.
+        levels: s, at least 1.
         norm: "l2" as in the paper's theory, or "max" as in its experiments.
-        bucket: entries that share a norm, from 1; if None, those of a segment do.
+        bucket: the number of consecutive entries that share a norm, at least 1; None means a whole segment.
     """
 
     repeats = False
@@ -127,12 +127,12 @@ class QSGD(Compressor):
         return message.num_bits_of_code
 
     def contraction(self, segments: Segments) -> None:
-        return None  # a small entry that is rounded up may double the length
+        return None  # rounding small entries up may make the error longer than x
 
     def variance(self, segments: Segments) -> float:
-        """Lemma 3.1 for the L2 norm, min(n/s², √n/s); a norm of the maximum is no larger.
+        """min(n/s², √n/s), Lemma 3.1 for the L2 norm; it also holds for the max norm, which is no larger.
 
-        Of one level it is exact: ‖x‖‖x‖₁ − ‖x‖₂² at most √n − 1 times ‖x‖₂², and half of that for the maximum.
+        For s = 1 the exact bound is returned: ‖x‖‖x‖₁ − ‖x‖₂² ≤ (√n − 1)‖x‖₂², and half of that for the max norm.
         """
         n, s = max(_bucket_sizes(segments, self.bucket)), self.levels
         if s == 1:

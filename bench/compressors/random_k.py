@@ -1,4 +1,4 @@
-"""Random-k: k entries of every tensor, drawn at random.
+"""Random-k: sends k entries of every tensor, drawn uniformly at random.
 
 Stich, Cordonnier, Jaggi: Sparsified SGD with Memory, NeurIPS 2018; scaled to be unbiased as in Wangni et al. 2018.
 """
@@ -26,7 +26,7 @@ SEED_BITS = 32
 
 @dataclass(frozen=True)
 class SeededMessage(SparseMessage):
-    """Entries at positions that follow from a seed, so that 32 bits name them all.
+    """Entries at positions that follow from a seed, so 32 bits encode all positions.
 
     `seeds`: (R,) int64. `intact`: (R,) bool, whether the vectors were finite.
     """
@@ -112,7 +112,7 @@ class SeededPiece(RaggedMessage):
 
 @dataclass(frozen=True)
 class RandomK(Compressor):
-    """k = max(1, ⌊density · n⌋) entries of each segment of n, all alike to be drawn, times n/k.
+    """Draws k = max(1, ⌊density · n⌋) entries of each segment of n with equal probability and scales them by n/k.
 
     Args:
         density: the fraction kept, in (0, 1].
@@ -140,19 +140,19 @@ class RandomK(Compressor):
         )
 
     def num_bits_paper(self, message: Message) -> Tensor:
-        """32 bits a kept value: who shares a seed sends no positions."""
+        """32 bits per kept value; no positions, as they follow from a shared seed."""
         values = message.tensors["values"]
         return torch.full((len(values),), values.shape[1] * 8 * values.element_size())
 
     def contraction(self, segments: Segments) -> float | None:
-        return 1.0 if self.density == 1 else None  # an entry that is drawn is sent the larger
+        return 1.0 if self.density == 1 else None  # a drawn entry is scaled up
 
     def variance(self, segments: Segments) -> float:
         return max(n / k for n, k in zip(segments, kept_counts(self.density, segments), strict=True)) - 1
 
 
 def _draw(seeds: Sequence[int], segments: Segments, counts: tuple[int, ...]) -> Tensor:
-    """(R, k): for each seed the ascending positions drawn, counts[s] of each segment."""
+    """Draw positions (R, k): for each seed counts[s] of each segment, in ascending order."""
     rows = []
     for seed in seeds:
         rng, start, parts = np.random.default_rng(seed), 0, []

@@ -1,4 +1,4 @@
-"""Scaled sign: one bit an entry and the mean magnitude of each segment.
+"""Scaled sign: one bit per entry and the mean magnitude of each segment.
 
 Karimireddy, Rebjock, Stich, Jaggi: Error Feedback Fixes SignSGD and other Gradient Compression Schemes, ICML 2019.
 """
@@ -21,7 +21,7 @@ from bench.wire.slices import cut_segments, join_segments
 
 @dataclass(frozen=True)
 class ScaledSignMessage(Message):
-    """±scale an entry. `bits`: (R, ⌈d/8⌉), as `signs.pack` writes them. `scales`: (R, S), of each segment."""
+    """Each entry is ±scale. `bits`: (R, ⌈d/8⌉), as `signs.pack` writes them. `scales`: (R, S), of each segment."""
 
     bits: Tensor
     scales: Tensor
@@ -61,10 +61,10 @@ class ScaledSignMessage(Message):
 
 @dataclass(frozen=True)
 class ScaledSign(Compressor):
-    """C(x) = (‖x‖₁ / n) sign(x) for each segment of n entries; n + 32 bits. A zero has the sign plus."""
+    """C(x) = (‖x‖₁ / n) sign(x) for each segment of n entries; n + 32 bits. A zero counts as positive."""
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledSignMessage:
-        parts = [row.split(segments) for row in x]  # row by row, so that a sum is the same among other rows and alone
+        parts = [row.split(segments) for row in x]  # row by row, so sums do not depend on other rows
         scales = torch.stack([torch.stack([part.abs().mean() for part in row]) for row in parts])
         return ScaledSignMessage(signs.pack(x)[0], scales, segments)
 
@@ -72,5 +72,8 @@ class ScaledSign(Compressor):
         return message.num_bits
 
     def contraction(self, segments: Segments) -> float:
-        """‖C(x) − x‖² = (1 − ‖x‖₁² / (n‖x‖²)) ‖x‖², worst where x has one entry (Karimireddy et al., Lemma 8)."""
+        """1/n: ‖C(x) − x‖² = (1 − ‖x‖₁² / (n‖x‖²)) ‖x‖², worst if x has one non-zero entry.
+
+        Karimireddy et al., Lemma 8.
+        """
         return 1 / max(segments)

@@ -1,4 +1,4 @@
-"""Sign: one bit an entry.
+"""Sign: one bit per entry.
 
 Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD: Compressed Optimisation for Non-Convex Problems, ICML 2018.
 """
@@ -25,9 +25,9 @@ Zeros = Literal["plus", "random"]
 
 @dataclass(frozen=True)
 class SignMessage(Message):
-    """±1 an entry. `bits`: (R, ⌈d/8⌉) uint8, as `signs.pack` writes them. `dim`: d. `dtype`: of the vectors.
+    """Each entry is ±1. `bits`: (R, ⌈d/8⌉) uint8, as `signs.pack` writes them. `dim`: d. `dtype`: of the vectors.
 
-    `intact`: (R,) bool, whether the vectors were finite; those that are not never travel.
+    `intact`: (R,) bool, whether the vectors were finite; messages of others are never sent.
     """
 
     bits: Tensor
@@ -72,10 +72,10 @@ class SignMessage(Message):
 
 @dataclass(frozen=True)
 class Sign(Compressor):
-    """C(x) = sign(x), two-valued. Also the broadcast of a majority vote.
+    """C(x) = sign(x), with two values. Also the broadcast of a majority vote.
 
     Args:
-        zeros: what an entry of zero is sent as: "plus" one, as bit packing gives it, or a "random" sign.
+        zeros: how a zero entry is sent: "plus" (+1, as bit packing gives it) or "random" (a random sign).
     """
 
     entrywise = True
@@ -84,7 +84,7 @@ class Sign(Compressor):
 
     def __post_init__(self) -> None:
         if self.zeros not in get_args(Zeros):
-            raise InputError(f"zeros: {self.zeros!r}; one bit is plus or random, Ternary sends zeros")
+            raise InputError(f"zeros: {self.zeros!r}; plus or random is needed (the compressor Ternary sends zeros)")
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SignMessage:
         if self.zeros == "random":
@@ -100,10 +100,10 @@ class Sign(Compressor):
         return message.num_bits
 
     def contraction(self, segments: Segments) -> None:
-        return None  # whatever the length of x, a sign has length √d
+        return None  # ‖sign(x)‖ = √d, however short x is
 
 
 def random_zeros(x: Tensor, noise: Noise) -> Tensor:
-    """`x` (…, d) with its zeros replaced by ±1 at random, each by its own position's draw."""
+    """Return `x` (…, d) with its zeros replaced by ±1 at random, drawn by position."""
     drawn = hashes(noise.key("compression"), x.shape[-1], x.device, noise.start) & 1
     return torch.where(x == 0, (2 * drawn - 1).to(x), x)

@@ -1,4 +1,4 @@
-"""Ternary: −1, 0 or +1 an entry. What a majority vote returns where nobody voted, or votes tie."""
+"""Ternary: −1, 0 or +1 per entry, where 0 is an entry of a majority vote without votes or with a tie."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from bench.wire.slices import all_intact
 
 @dataclass(frozen=True)
 class TernaryMessage(Message):
-    """−1, 0 or +1 an entry. `values`: (R, d) int8. `intact`: (R,) bool, whether the vectors were finite."""
+    """Each entry is −1, 0 or +1. `values`: (R, d) int8. `intact`: (R,) bool, whether the vectors were finite."""
 
     values: Tensor
     intact: Tensor
@@ -58,7 +58,7 @@ class TernaryMessage(Message):
 
 @dataclass(frozen=True)
 class Ternary(Compressor):
-    """C(x) = sign(x), three-valued: zeros stay zero."""
+    """C(x) = sign(x), with three values: zeros stay zero."""
 
     entrywise = True
 
@@ -69,4 +69,4 @@ class Ternary(Compressor):
         return message.num_bits
 
     def contraction(self, segments: Segments) -> None:
-        return None  # whatever the length of x, a sign has length √d
+        return None  # ‖sign(x)‖ = √d without zeros, however short x is

@@ -1,4 +1,4 @@
-"""TernGrad: the largest magnitude of every tensor, and of each entry −1, 0 or +1.
+"""TernGrad: sends the largest magnitude of every tensor, and −1, 0 or +1 per entry.
 
 Wen, Xu, Yan, Wu, Wang, Chen, Li: TernGrad: Ternary Gradients to Reduce Communication in Distributed Deep Learning,
 NeurIPS 2017.
@@ -27,7 +27,7 @@ from bench.wire.slices import all_intact, cut_segments, join_segments
 
 @dataclass(frozen=True)
 class ScaledTernaryMessage(Message):
-    """−scale, 0 or +scale an entry. `values`: (R, d) int8. `scales`: (R, S), of each segment.
+    """Each entry is −scale, 0 or +scale. `values`: (R, d) int8. `scales`: (R, S), of each segment.
 
     `intact`: (R,) bool, whether the vectors were finite.
     """
@@ -83,9 +83,9 @@ class TernGrad(Agreeing):
     """s sign(x_i) with probability |x_i| / s, else 0, where s = max |x| of each segment.
 
     Args:
-        clip: entries are brought within so many standard deviations of their segment (about zero) first, which makes s
-            smaller and the result biased; the paper takes 2.5. None leaves them alone.
-        shared: workers tell each other their s before they compress, and all take the largest.
+        clip: entries are first clipped to this many standard deviations of their segment (about zero), which makes s
+            smaller and the result biased; the paper takes 2.5. None does not clip.
+        shared: workers exchange their s before they compress, and all use the largest.
     """
 
     repeats = False
@@ -98,7 +98,7 @@ class TernGrad(Agreeing):
             raise InputError(f"clip: {self.clip}; a number of standard deviations above 0 is needed, or null")
 
     def offer(self, x: Tensor, segments: Segments) -> Tensor:
-        """s of each segment: its largest magnitude, once clipped."""
+        """Return s of each segment: its largest magnitude after clipping."""
         return torch.stack([torch.cat([self._largest(part) for part in row.split(segments)]) for row in x])
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledTernaryMessage:
@@ -114,20 +114,23 @@ class TernGrad(Agreeing):
         return _ternary(x, segments, noise, agreed.expand(len(x), -1))
 
     def num_bits_paper(self, message: Message) -> Tensor:
-        """Two bits an entry and a float a segment."""
+        """Two bits per entry and one float per segment."""
         assert isinstance(message, ScaledTernaryMessage)
         floats = 8 * message.scales.element_size()
         return torch.full((message.num_rows,), 2 * message.values.shape[1] + floats * message.scales.shape[1])
 
     def contraction(self, segments: Segments) -> None:
-        return None  # a small entry that is drawn is sent the larger
+        return None  # a small entry, if drawn, is scaled up to s
 
     def variance(self, segments: Segments) -> float | None:
-        """E‖C(x)‖² = s‖x‖₁ ≤ √n‖x‖² for one's own s; clipping is biased, and another's s may be of any size."""
+        """√n − 1: E‖C(x)‖² = s‖x‖₁ ≤ √n‖x‖² with a worker's own s, unclipped.
+
+        None otherwise: clipping is biased, and a shared s may be arbitrarily large.
+        """
         return sqrt(max(segments)) - 1 if self.clip is None and not self.shared else None
 
     def _largest(self, x: Tensor) -> Tensor:
-        """(n,) -> (1,)."""
+        """Return s (1,) of a segment (n,)."""
         largest = norms(x, len(x), "max")
         if self.clip is None:
             return largest
@@ -135,7 +138,10 @@ class TernGrad(Agreeing):
 
 
 def _ternary(x: Tensor, segments: Segments, noise: Sequence[Noise], scales: Tensor) -> ScaledTernaryMessage:
-    """What is above its scale counts as the scale: by clipping, or because a liar offered less."""
+    """Draw the ternary entries. Magnitudes above the scale count as the scale.
+
+    They occur by clipping, or if a Byzantine worker offers too small a scale.
+    """
     values = torch.empty_like(x, dtype=torch.int8)
     for row, own, out, origin in zip(x, scales, values, noise, strict=True):
         key, start = origin.key("compression"), 0

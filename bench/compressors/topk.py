@@ -1,4 +1,4 @@
-"""Top-k: the entries of largest magnitude.
+"""Top-k: sends the entries of largest magnitude.
 
 Aji, Heafield: Sparse Communication for Distributed Gradient Descent, EMNLP 2017.
 Stich, Cordonnier, Jaggi: Sparsified SGD with Memory, NeurIPS 2018.
@@ -23,9 +23,9 @@ from bench.wire.sparse import SparseMessage
 
 @dataclass(frozen=True)
 class TopK(Compressor):
-    """T_k: keep the k = max(1, ⌊density · n⌋) largest |x| of each segment of n entries, exactly.
+    """T_k: keeps exactly the k = max(1, ⌊density · n⌋) largest |x| of each segment of n entries.
 
-    Of entries equal in magnitude the first is kept, so that the choice is the same everywhere.
+    Among entries of equal magnitude the first is kept, so that the choice is the same on every device.
 
     Args:
         density: the fraction kept, in (0, 1].
@@ -37,7 +37,7 @@ class TopK(Compressor):
         require_density(self.density)
 
     def counts(self, segments: Segments) -> tuple[int, ...]:
-        """k of each segment."""
+        """Return k of each segment."""
         return kept_counts(self.density, segments)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseMessage:
@@ -49,7 +49,7 @@ class TopK(Compressor):
         return self._message(indices, like.new_zeros(indices.shape), segments)
 
     def num_bits_paper(self, message: Message) -> Tensor:
-        """SASG's tables count 32 bits a kept value and no positions."""
+        """32 bits per kept value and no positions, as SASG's tables count."""
         values = message.tensors["values"]
         return torch.full((len(values),), values.shape[1] * 8 * values.element_size())
 
@@ -61,17 +61,17 @@ class TopK(Compressor):
 
 
 def kept_counts(density: float, segments: Segments) -> tuple[int, ...]:
-    """max(1, ⌊density · n⌋) of each segment; 0.29 · 100 = 28.999999999999996 means 29."""
+    """Return max(1, ⌊density · n⌋) of each segment; 0.29 · 100 = 28.999999999999996 counts as 29."""
     return tuple(max(1, int(round(density * n, 6))) for n in segments)
 
 
 def top_k(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
-    """Ascending positions of the counts[s] largest |x| in each segment; of equals, the first. (R, d) -> (R, k)."""
+    """Return ascending positions of the counts[s] largest |x| in each segment, first ones at ties: (R, d) -> (R, k)."""
     return (top_k_compiled if kernels.is_compiled(x) else selection.top_k)(x, segments, counts)
 
 
 def first_positions(num_rows: int, segments: Segments, counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """(R, k): some positions that a message may hold, the first of each segment."""
+    """Return valid positions (R, k) for a message: the first ones of each segment."""
     first = [torch.arange(k) + start for k, start in zip(counts, _starts(segments), strict=True)]
     return torch.cat(first).to(device).expand(num_rows, -1).clone()
 

@@ -1,4 +1,4 @@
-"""Top-k signs: where the largest entries are, and their signs.
+"""Top-k signs: sends the positions of the largest entries, and their signs.
 
 Park, Lee: Sparse-SignSGD with Majority Vote for Communication-Efficient Distributed Learning, arXiv 2302.07475.
 """
@@ -63,7 +63,7 @@ class SparseSignMessage(SparseMessage):
 
 @dataclass(frozen=True)
 class TopKSign(Compressor):
-    """Signs of the K = ⌈density · n⌉ largest |x| of each segment of n entries; a zero among them has the sign plus.
+    """Sends the signs of the K = ⌈density · n⌉ largest |x| of each segment of n entries; a zero counts as positive.
 
     Args:
         density: the fraction sent, in (0, 1].
@@ -75,7 +75,7 @@ class TopKSign(Compressor):
         require_density(self.density)
 
     def counts(self, segments: Segments) -> tuple[int, ...]:
-        """K of each segment; 0.07 · 100 = 7.000000000000001 means 7."""
+        """Return K of each segment; 0.07 · 100 = 7.000000000000001 counts as 7."""
         return tuple(max(1, ceil(round(self.density * n, 6))) for n in segments)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseSignMessage:
@@ -91,10 +91,10 @@ class TopKSign(Compressor):
         return SparseSignMessage(indices, like.new_ones(indices.shape), position_code(segments, counts), sum(segments))
 
     def num_bits_paper(self, message: Message) -> Tensor:
-        """Σ over segments of log₂ C(n, K) + K, the bound that the paper's savings stand on."""
+        """Sum of log₂ C(n, K) + K over segments, the bound from which the paper computes its savings."""
         assert isinstance(message, SparseSignMessage)
         code = message.code
         return torch.full((message.num_rows,), ceil(set_bits(code.segments, code.counts)) + code.num_positions)
 
     def contraction(self, segments: Segments) -> None:
-        return None  # whatever the length of x, K signs have length √K
+        return None  # K signs have norm √K, however short x is

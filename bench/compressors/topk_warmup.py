@@ -1,4 +1,4 @@
-"""Top-k whose density falls to its own: training begins with most of the gradient.
+"""Top-k with warm-up: the density starts high and falls in stages to its final value.
 
 Lin, Han, Mao, Wang, Dally: Deep Gradient Compression, ICLR 2018, section 3.4.
 """
@@ -16,12 +16,12 @@ from bench.wire.message import Message
 
 @dataclass(frozen=True)
 class TopKWarmUp(TopK):
-    """T_k with a density of 1/4, 1/16, 1/64 and so on, each for some rounds, until it is `density`.
+    """T_k with a density of 1/4, 1/16, 1/64 and so on, each for `interval` rounds, down to `density`.
 
     Args:
-        density: the fraction kept in the end, in (0, 1].
-        interval: rounds that each of the densities before it lasts; the paper has an epoch's.
-        turn: how many rounds there have been.
+        density: the final fraction kept, in (0, 1].
+        interval: rounds of each earlier density; the paper takes those of one epoch.
+        turn: the number of rounds so far.
     """
 
     follows = True
@@ -39,7 +39,7 @@ class TopKWarmUp(TopK):
 
     @property
     def today(self) -> TopK:
-        """Top-k of this round's density."""
+        """Top-k with this round's density."""
         return TopK(max(self.density, 0.25 ** (1 + self.turn // self.interval)))
 
     def after(self, answer: Message, segments: Segments) -> Self:

@@ -1,4 +1,4 @@
-"""UniSp: entries drawn at random, all alike. What GSpar is compared with.
+"""UniSp: draws all entries with equal probability, the baseline of the GSpar paper.
 
 Wangni, Wang, Liu, Zhang: Gradient Sparsification for Communication-Efficient Distributed Optimization, NeurIPS 2018.
 """
@@ -24,7 +24,7 @@ KEY_BITS = 64
 
 @dataclass(frozen=True)
 class KeyedMessage(RaggedMessage):
-    """Entries at positions that follow from a key, so that 64 bits name them all.
+    """Entries at positions that follow from a key, so 64 bits encode all positions.
 
     `keys`: (R, 2) int64. `start`: where in the vector the entries begin.
     """
@@ -67,7 +67,7 @@ class KeyedMessage(RaggedMessage):
 
 @dataclass(frozen=True)
 class UniSp(Compressor):
-    """Every entry is sent with probability ρ, as x_i / ρ.
+    """Sends every entry with probability ρ, as x_i / ρ.
 
     Args:
         density: ρ, in (0, 1].
@@ -94,13 +94,13 @@ class UniSp(Compressor):
         )
 
     def num_bits_paper(self, message: Message) -> Tensor:
-        """b + log₂ d for each entry, as the GSpar paper counts those it sends as they are."""
+        """b + log₂ d per entry, as the GSpar paper counts entries sent as floats of b bits."""
         assert isinstance(message, KeyedMessage)
         one = 8 * message.values.element_size() + log2(message.dim)
         return (message.counts.cpu() * one).round().long()
 
     def contraction(self, segments: Segments) -> float | None:
-        return 1.0 if self.density == 1 else None  # an entry that is drawn is sent the larger
+        return 1.0 if self.density == 1 else None  # a drawn entry is scaled up
 
     def variance(self, segments: Segments) -> float:
         return 1 / self.density - 1

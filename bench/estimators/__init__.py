@@ -1,4 +1,4 @@
-"""What workers take for their gradient, if it is not that of a batch."""
+"""Gradient estimators: what workers compress in place of the gradient of one batch."""
 
 from bench.estimators.base import Estimator
 from bench.estimators.local_sgd import LocalSGD

@@ -1,4 +1,7 @@
-"""What workers take for their gradient, if it is not that of a batch: an engine around another one."""
+"""The interface of a gradient estimator: an engine that wraps another one.
+
+Workers compress its gradients in place of the gradients of one batch.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -18,17 +21,17 @@ from bench.kernels.noise import Noise
 
 @dataclass(frozen=True)
 class Outlook:
-    """What an estimator may know of the round that begins.
+    """What an estimator may use at the start of a round.
 
     Attributes:
         algorithm: the recipe.
         num_workers: M.
         epoch: from 0.
-        learning_rate: γ, one or a vector (d,).
+        learning_rate: γ, a number or a vector (d,).
         step: what a worker does with its batch.
-        noise: of the L workers of this process.
-        whole_epoch: every batch of the training set, dealt.
-        average: vectors (L, d) of this process and the passes they took -> the mean (d,) of all M, sent dense.
+        noise: random numbers of the L workers of this process.
+        whole_epoch: gives every batch of the training set, dealt to the workers.
+        average: vectors (L, d) of this process and the backward passes for each -> the mean (d,) of all M, sent dense.
     """
 
     algorithm: Algorithm
@@ -42,7 +45,7 @@ class Outlook:
 
 
 class EstimatingEngine(Engine):
-    """An engine of an estimator's gradients.
+    """An engine that computes an estimator's gradients.
 
     Args:
         plain: the engine that computes gradients of batches.
@@ -54,30 +57,32 @@ class EstimatingEngine(Engine):
 
     @abstractmethod
     def prepare(self, outlook: Outlook) -> None:
-        """Make ready for a round. All processes take part."""
+        """Prepare for a round. All processes must call this."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What goes on from round to round, the same in every process."""
+        """Return the state kept between rounds, the same in every process."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore the state that `state_dict` returned."""
 
 
 class Estimator(ABC):
+    """The settings of a gradient estimator."""
+
     @property
     def num_parts(self) -> int:
-        """How many parts a worker's batch is cut into, with backward passes of their own."""
+        """The number of parts into which a worker's batch is cut, each with its own backward pass."""
         return 1
 
     @abstractmethod
     def around(self, plain: Engine) -> EstimatingEngine:
-        """An engine of such gradients, out of one of batches' gradients."""
+        """Wrap an engine that computes gradients of batches."""
 
     @abstractmethod
     def refuse(self, algorithm: Algorithm, adversary: Adversary | None, optimizer: torch.optim.Optimizer) -> None:
-        """Make sure that it goes with the rest of a run.
+        """Check that the estimator is compatible with the rest of a run.
 
         Raises:
-            InputError: it does not.
+            InputError: it is not.
         """

@@ -1,11 +1,11 @@
-"""Local SGD: workers take several steps on their own between two rounds, and send how far they came.
+"""Local SGD: workers take several local steps between two rounds, and send the sum of their gradients.
 
 Stich: Local SGD Converges Fast and Communicates Little, ICLR 2019. McMahan, Moore, Ramage, Hampson, Agüera y Arcas:
-Communication-Efficient Learning of Deep Networks from Decentralized Data (FedAvg), AISTATS 2017. With a compressor that
-keeps its error it is Qsparse-local-SGD: Basu, Data, Karakus, Diggavi, NeurIPS 2019.
+Communication-Efficient Learning of Deep Networks from Decentralized Data (FedAvg), AISTATS 2017. With a compressor and
+error feedback it is Qsparse-local-SGD: Basu, Data, Karakus, Diggavi, NeurIPS 2019.
 
-As an engine around another one it goes with every recipe: what workers compress, or compare with the past, is the sum
-of the gradients along their own way, Σ_h ∇f_m(w_{m,h}; ξ_h), w_{m,h+1} = w_{m,h} − γ' ∇f_m(w_{m,h}; ξ_h).
+It wraps another engine, so it works with every recipe: workers compress, and lazy rules compare with the past, the sum
+of the gradients along a worker's local path, Σ_h ∇f_m(w_{m,h}; ξ_h), w_{m,h+1} = w_{m,h} − γ' ∇f_m(w_{m,h}; ξ_h).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,12 +30,12 @@ from bench.kernels.noise import Noise
 
 @dataclass(frozen=True)
 class LocalSGD(Estimator):
-    """How far workers go alone. A worker's batch of a round is cut into equal parts, one a step.
+    """The local steps of a round. A worker's batch of a round is cut into equal parts, one per step.
 
     Args:
-        num_steps: H, from 1, which is SGD.
-        lr: γ', of these steps, without momentum. If None, that with which the server's step γ, uncompressed, goes to
-            the mean of where the workers ended: γ where it takes their mean, Mγ where it takes their sum.
+        num_steps: H, at least 1. H = 1 is SGD.
+        lr: γ' of the local steps, which have no momentum. None takes the γ' with which the server's uncompressed step
+            of γ leads to the mean of the workers' final parameters: γ if the server averages, Mγ if it sums.
     """
 
     num_steps: int = 5
@@ -62,15 +62,15 @@ class LocalSGD(Estimator):
             ("momentum", momentum),
         ):
             if self.lr is None and refused:
-                raise InputError(f"lr: None; with {given} the server steps to no mean of models, a number is needed")
+                raise InputError(f"lr: None; with {given} the server's step is no mean of models, a number is needed")
 
     def learning_rate(self, servers: float | Tensor, aggregator: Aggregator, num_workers: int) -> float | Tensor:
-        """γ', a number or (d,), of the server's γ."""
+        """Return γ', a number or a vector (d,), given the server's γ."""
         return servers * (num_workers * aggregator.weight(num_workers)) if self.lr is None else self.lr
 
 
 class LocalGradients(DenseGradients):
-    """The sums (R, d) along the workers' ways."""
+    """The sums (R, d) of gradients along the workers' local paths."""
 
     def __init__(
         self, losses: Tensor, matrix: Tensor, num_steps: int, extras: Sequence[Mapping[str, Any]] = ()
@@ -80,11 +80,11 @@ class LocalGradients(DenseGradients):
 
 
 class LocalEngine(EstimatingEngine):
-    """An engine that takes several steps of another.
+    """An engine that takes several local steps with the gradients of another engine.
 
     Args:
         plain: the engine that computes gradients of batches.
-        estimator: how many steps, and of which length.
+        estimator: the number of steps and their learning rate.
 
     Attributes:
         learning_rate: γ' in this round.
@@ -112,7 +112,7 @@ class LocalEngine(EstimatingEngine):
             extras.append(gradients.extras)
             return gradients
 
-        with logging_once(self.module):  # of all steps
+        with logging_once(self.module):  # for all steps together
             total = self._walk(take, shards, noise, parameters)
         returned = [merged(of_worker) for of_worker in zip(*extras, strict=True)]
         return LocalGradients(torch.stack(losses).mean(dim=0), total, self.num_steps, returned)
@@ -134,7 +134,7 @@ class LocalEngine(EstimatingEngine):
         noise: Sequence[Noise],
         starts: Sequence[Tensor] | None,
     ) -> Tensor:
-        """(R, d): what the gradients of the workers' steps add up to."""
+        """Take the local steps and return the sums (R, d) of their gradients."""
         vector, num_steps = self.layout.vector, self.num_steps
         total, scratch = vector.new_zeros(len(noise), len(vector)), torch.empty_like(vector)[None]
         at, froms = starts, starts or [vector] * len(noise)

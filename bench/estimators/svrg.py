@@ -1,9 +1,9 @@
-"""SVRG: gradients of less variance, by way of an anchor whose full gradient is known.
+"""SVRG: reduces the variance of gradients with an anchor w̃ whose full gradient is known.
 
     g_m = ∇f_m(w; ξ) − ∇f_m(w̃; ξ) + ∇f(w̃)
 
-Johnson, Zhang: Accelerating Stochastic Gradient Descent using Predictive Variance Reduction, NeurIPS 2013. As an
-engine around another one it goes with every recipe: what workers compress, or compare with the past, is g_m.
+Johnson, Zhang: Accelerating Stochastic Gradient Descent using Predictive Variance Reduction, NeurIPS 2013. It wraps
+another engine, so it works with every recipe: workers compress g_m, and lazy rules compare it with the past.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ from bench.kernels.sums import sum_in_order
 
 @dataclass(frozen=True)
 class SVRG(Estimator):
-    """How often the anchor moves.
+    """Settings of SVRG.
 
     Args:
         interval: epochs from one anchor to the next.
@@ -44,12 +44,12 @@ class SVRG(Estimator):
 
     def refuse(self, algorithm: Algorithm, adversary: Adversary | None, optimizer: torch.optim.Optimizer) -> None:
         if adversary is not None:
-            raise InputError(f"adversary: {adversary}; not with SVRG, about whose full gradients nobody lies")
+            raise InputError(f"adversary: {adversary}; SVRG's full gradients cannot be corrupted, null is needed")
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """`parameters`: (d,) w̃. `gradient`: (d,) ∇f(w̃), the mean of all workers'. `epoch`: when it was taken."""
+    """`parameters`: (d,) w̃. `gradient`: (d,) ∇f(w̃), the mean over all workers. `epoch`: the epoch of the anchor."""
 
     parameters: Tensor
     gradient: Tensor
@@ -57,7 +57,7 @@ class Anchor:
 
 
 class CorrectedRows(RowGradients):
-    """Gradients plus a correction (R, d), ∇f(w̃) − ∇f_m(w̃; ξ)."""
+    """Gradients plus a correction (R, d): ∇f(w̃) − ∇f_m(w̃; ξ)."""
 
     def __init__(self, plain: RowGradients, correction: Tensor) -> None:
         self.plain = plain
@@ -83,12 +83,12 @@ class CorrectedGradients(CorrectedRows, WorkerGradients):
         return self.worker_gradients.finite() & self.correction.isfinite().all(dim=1).cpu()
 
     def squared_distance(self, rows: Tensor, other: RowGradients) -> Tensor:
-        assert isinstance(other, CorrectedRows)  # by the same correction, which cancels
+        assert isinstance(other, CorrectedRows)  # both have the same correction, which cancels
         return self.worker_gradients.squared_distance(rows, other.plain)
 
 
 class SVRGEngine(EstimatingEngine):
-    """An engine whose gradients are corrected by the anchor's.
+    """An engine that corrects the gradients of another engine with those at the anchor.
 
     Args:
         plain: the engine that computes gradients of batches.
@@ -101,7 +101,7 @@ class SVRGEngine(EstimatingEngine):
         self.anchor: Anchor | None = None
 
     def prepare(self, outlook: Outlook) -> None:
-        """Move the anchor here, if it is time: all workers pay for its full gradient."""
+        """Move the anchor to the current parameters if it is due. All workers are charged for its full gradient."""
         if self.anchor is not None and outlook.epoch < self.anchor.epoch + self.interval:
             return
         with lent_once():
@@ -117,7 +117,10 @@ class SVRGEngine(EstimatingEngine):
             self.anchor = Anchor(**vectors, epoch=anchor["epoch"])
 
     def full_gradients(self, step: Step, batches: Iterable[Shards], noise: Sequence[Noise]) -> tuple[Tensor, int]:
-        """(L, d) the mean gradient of every local worker over dealt batches, without side effects; and how many."""
+        """Return every local worker's mean gradient over dealt batches, (L, d), and the number of batches.
+
+        Has no side effects on the module.
+        """
         num_rows, num_batches = len(noise), 0
         parameters, every_row = [self.layout.vector] * num_rows, range(num_rows)
         total = self.layout.vector.new_zeros(num_rows, self.layout.num_parameters)
@@ -125,7 +128,7 @@ class SVRGEngine(EstimatingEngine):
             total += self.plain.gradients_at(parameters, every_row, step, shards, noise).dense(torch.arange(num_rows))
             num_batches += 1
         if not num_batches:
-            raise InputError("batch: every one is too short to deal; an anchor needs one")
+            raise InputError("batch: each has fewer samples than workers; SVRG needs a longer one for its anchor")
         return total / num_batches, num_batches
 
     def gradients(

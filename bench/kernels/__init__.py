@@ -1,1 +1,4 @@
-"""Compiled passes over long vectors, what they are on accelerators, and random numbers that every world draws alike."""
+"""Compiled passes over long vectors, their accelerator versions, and random numbers that are the same in every world.
+
+A world is where the workers run: simulated in one process, or one process each.
+"""

@@ -1,10 +1,10 @@
 """A random number for every entry of a vector: a hash of a key and the entry's position.
 
-Nothing is drawn one after another, so any order, block or device gives the same numbers, and a pass over a vector
+The numbers do not depend on each other, so any order, block or device gives the same ones, and a pass over a vector
 draws while it reads (the idea of Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011). The
-hash has the shape of MurmurHash3's finisher, half of the key let in before its first round, half after it.
+hash has the form of MurmurHash3's finaliser; half of the key enters before its first round, the other half after it.
 
-Compiled for float32 on the CPU; other tensors go through torch operations that give the same.
+Compiled for float32 on the CPU; other tensors use torch operations with the same results.
 """
 
 from typing import Any
@@ -17,18 +17,18 @@ from torch import Tensor
 from bench.kernels.passes import is_compiled
 
 Key = tuple[int, int]
-"""Two numbers below 2³², as `Noise.key` gives them."""
+"""Two numbers below 2³², from `Noise.key`."""
 
 FIRST, SECOND, THIRD = 0x7FEB352D, 0x846CA68B, 0x9E3779B1
 STEP = 2.0**-31
-BLOCK = 256  # entries decided on before the chosen among them are written
+BLOCK = 256  # entries that are decided before the positions of the chosen ones are written
 
 _32 = np.uint32
 
 
 @numba.njit(inline="always")
 def hashed(position: Any, low: Any, high: Any) -> Any:
-    """32 random bits of an entry."""
+    """Return 32 random bits for an entry."""
     x = _32(_32(position) ^ low)
     x = _32(x ^ _32(x >> _32(16)))
     x = _32(x * _32(FIRST))
@@ -43,12 +43,12 @@ def hashed(position: Any, low: Any, high: Any) -> Any:
 
 @numba.njit(inline="always")
 def uniform(position: Any, low: Any, high: Any) -> Any:
-    """The number of an entry, float32 in (0, 1], in steps of 2⁻³¹ where they are that fine."""
+    """Return the number of an entry, float32 in (0, 1], in steps of 2⁻³¹ where float32 resolves them."""
     return (np.float32(np.int32(hashed(position, low, high) >> _32(1))) + np.float32(0.5)) * np.float32(STEP)
 
 
 def hashes(key: Key, num_entries: int, device: torch.device, start: int = 0) -> Tensor:
-    """(n,) int64: `hashed` of n entries from `start` on, in torch operations."""
+    """Return `hashed` of n entries from `start` on, (n,) int64, in torch operations."""
     low, high = key
     x = torch.arange(start, start + num_entries, device=device) ^ low
     x = _times(x ^ (x >> 16), FIRST)
@@ -59,38 +59,38 @@ def hashes(key: Key, num_entries: int, device: torch.device, start: int = 0) -> 
 
 
 def uniforms(key: Key, num_entries: int, device: torch.device, start: int = 0) -> Tensor:
-    """(n,) float32: `uniform` of n entries from `start` on, in torch operations."""
+    """Return `uniform` of n entries from `start` on, (n,) float32, in torch operations."""
     return ((hashes(key, num_entries, device, start) >> 1).float() + 0.5) * STEP
 
 
 def chosen(x: Tensor, scale: float, key: Key, start: int = 0) -> Tensor:
-    """Positions of the entries that are drawn, each with probability min(|x_i| / scale, 1): (n,) -> (k,), ascending.
+    """Draw entries, each with probability min(|x_i| / scale, 1), and return their ascending positions: (n,) -> (k,).
 
     Args:
-        x: a part of a vector. A zero is never drawn, an entry of at least `scale` always.
+        x: a part of a vector. A zero is never drawn; an entry of magnitude at least `scale` always is.
         scale: at least 0.
         key: of the draws.
-        start: where in the vector the part begins; positions count from the part's own beginning.
+        start: where the part begins in the vector; the returned positions count from the beginning of the part.
     """
     if not is_compiled(x):
         magnitudes = x.abs()
         numbers = uniforms(key, len(x), x.device, start)
         return ((magnitudes >= numbers * scale) & (magnitudes > 0)).nonzero()[:, 0]
-    positions = np.empty(len(x) + 1, np.int64)  # of which only the pages that are written come to exist
+    positions = np.empty(len(x) + 1, np.int64)  # only written pages are allocated
     count = _choose(x.numpy(), np.float32(scale), *_as_arguments(key), start, positions)
     return torch.from_numpy(positions[:count].copy())
 
 
 def quantized(x: Tensor, norms: Tensor, bucket: int, num_levels: int, key: Key, start: int, out: Tensor) -> None:
-    """Write sign(x_i) l_i to `out`, l_i being s|x_i| / ‖x‖ rounded up or down at random, right on average.
+    """Write sign(x_i) l_i to `out`, where l_i is s|x_i| / ‖x‖ rounded up or down at random, without bias.
 
     Args:
         x: (n,) a part of a vector.
-        norms: (⌈n / bucket⌉,) of the buckets of this part; an entry of larger magnitude counts as of this.
-        bucket: entries in each, but for the last.
+        norms: (⌈n / bucket⌉,) of the buckets of this part; larger magnitudes are clipped to their bucket's norm.
+        bucket: entries in each bucket; the last may have fewer.
         num_levels: s.
         key: of the draws.
-        start: where in the vector the part begins.
+        start: where the part begins in the vector.
         out: (n,) integers.
     """
     if is_compiled(x):
@@ -105,12 +105,12 @@ def quantized(x: Tensor, norms: Tensor, bucket: int, num_levels: int, key: Key, 
 
 
 def powers(x: Tensor, key: Key, out: Tensor) -> None:
-    """Write e to `out`, 2^(e − 127) being one of the powers of two around |x_i|, right on average; 0 where x_i is 0.
+    """Round |x_i| at random and without bias to an adjacent power of two 2^(e − 127); write e to `out`, 0 for x_i = 0.
 
-    A random number of as many bits is added to the mantissa, and what it carries over counts.
+    A random number of as many bits is added to the mantissa; a carry raises the exponent by one.
 
     Args:
-        x: (n,) float32. Beyond 2¹²⁷, the largest power, entries become that.
+        x: (n,) float32. Magnitudes above 2¹²⁷, the largest power, become 2¹²⁷.
         key: of the draws.
         out: (n,) uint8.
     """
@@ -128,7 +128,7 @@ def _as_arguments(key: Key) -> tuple[np.uint32, np.uint32]:
 @numba.njit(nogil=True, cache=True)
 def _choose(x: np.ndarray, scale: Any, low: Any, high: Any, start: int, positions: np.ndarray) -> Any:
     flags = np.zeros(BLOCK, np.uint8)
-    eights = flags.view(np.uint64)  # most of them zero, and passed over at once
+    eights = flags.view(np.uint64)  # eight flags at once; most are zero and skipped
     count = 0
     for first in range(0, x.size, BLOCK):
         part = x[first : min(first + BLOCK, x.size)]
@@ -138,7 +138,7 @@ def _choose(x: np.ndarray, scale: Any, low: Any, high: Any, start: int, position
         flags[part.size :] = 0
         for e in range(eights.size):
             if eights[e]:
-                for i in range(8 * e, 8 * e + 8):  # written whether or not it counts, which a processor need not guess
+                for i in range(8 * e, 8 * e + 8):  # always written: no branch to predict
                     positions[count] = first + i
                     count += np.int64(flags[i])
     return count
@@ -168,5 +168,5 @@ def _powers(x: np.ndarray, low: Any, high: Any, out: np.ndarray) -> None:
 
 
 def _times(x: Tensor, factor: int) -> Tensor:
-    """The product modulo 2³² of integers below it; int64 wraps, and keeps the low bits."""
+    """Return the product modulo 2³² of integers below 2³²; int64 may overflow, which preserves the low bits."""
     return (x * factor) & 0xFFFFFFFF

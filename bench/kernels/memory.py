@@ -1,4 +1,4 @@
-"""How much memory is free."""
+"""Free memory of a device."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import torch
 
 
 def free_bytes(device: torch.device) -> int:
-    """On a device; without limit where nobody knows."""
+    """Return the free bytes of a device's memory; a huge number (2⁶²) if unknown."""
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for later
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # cached by PyTorch for reuse
         return torch.cuda.mem_get_info(device)[0] + kept
     if not (table := Path("/proc/meminfo")).exists():
         return 1 << 62

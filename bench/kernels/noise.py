@@ -1,4 +1,4 @@
-"""Random numbers that are the same in every world: seeded by what they are for, never drawn from a shared stream."""
+"""Random numbers that are the same in every world: seeded by their purpose, never drawn from a shared stream."""
 
 from typing import Literal, NamedTuple
 
@@ -10,10 +10,10 @@ _STREAMS: dict[Purpose, tuple[int, ...]] = {"step": (), "compression": (1,), "at
 
 
 class Noise(NamedTuple):
-    """Where the random numbers of a worker in a round come from. The server draws as rank M.
+    """The seed of a worker's random numbers in a round. The server draws as rank M.
 
-    `part`: which of the batches whose gradients are accumulated for the round. `start`: where in the vector the entries
-    begin that are drawn for, as numbers go by positions.
+    `part`: the index of the batch among those whose gradients are accumulated for the round. `start`: the position in the
+    vector of the first entry that is drawn for.
     """
 
     seed: int
@@ -23,15 +23,15 @@ class Noise(NamedTuple):
     start: int = 0
 
     def generator(self, purpose: Purpose, device: torch.device) -> torch.Generator:
-        """A fresh generator for one purpose, independent of those for others."""
+        """Return a new generator for one purpose, independent of those for other purposes."""
         return torch.Generator(device).manual_seed(self.entropy(purpose))
 
     def entropy(self, purpose: Purpose) -> int:
-        """The seed of such a generator."""
+        """Return the seed of that generator."""
         return self.key(purpose)[0]
 
     def key(self, purpose: Purpose) -> tuple[int, int]:
-        """Two numbers below 2³², where a generator is too slow: the key of `bench.kernels.draws`."""
+        """Return two numbers below 2³², the key of `bench.kernels.draws`, for use where a generator is too slow."""
         origin = self[:4] if self.part else self[:3]
         low, high = np.random.SeedSequence(origin, spawn_key=_STREAMS[purpose]).generate_state(2).tolist()
         return low, high

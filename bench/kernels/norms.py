@@ -13,9 +13,9 @@ Norm = Literal["l2", "max"]
 
 
 def norms(x: Tensor, bucket: int, kind: Norm) -> Tensor:
-    """(n,) -> (⌈n / bucket⌉,), NaN or infinite where a bucket holds such an entry.
+    """Return the norms (⌈n / bucket⌉,) of the buckets of x (n,); NaN or infinite if a bucket has such an entry.
 
-    L2 norms are added up in double precision, in which the square of no float32 is too large or too small.
+    L2 norms are summed in double precision, where the square of a float32 neither overflows nor underflows.
     """
     if is_compiled(x):
         out = torch.empty(-(-len(x) // bucket))
@@ -28,7 +28,7 @@ def norms(x: Tensor, bucket: int, kind: Norm) -> Tensor:
     return rows.abs().amax(dim=1) if kind == "max" else rows.double().norm(dim=1).to(x)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # sums in any order, several at a time
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # any order of summation, for SIMD
 def _lengths(x: np.ndarray, bucket: int, out: np.ndarray) -> None:
     for b in range(out.size):
         part = x[b * bucket : min((b + 1) * bucket, x.size)]
@@ -41,7 +41,7 @@ def _lengths(x: np.ndarray, bucket: int, out: np.ndarray) -> None:
 
 @numba.njit(nogil=True, cache=True)
 def _largest(bits: np.ndarray, bucket: int, out: np.ndarray) -> None:
-    """As integers, whose order is that of the floats' magnitudes; NaN comes out on top."""
+    """Compare magnitudes as integers, which have the same order; NaN is the largest."""
     for b in range(out.size):
         part = bits[b * bucket : min((b + 1) * bucket, bits.size)]
         largest = np.int32(0)

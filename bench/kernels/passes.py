@@ -1,11 +1,11 @@
-"""Compiled passes over long CPU vectors, one thread, without the interpreter lock.
+"""Compiled passes over long CPU vectors, single-threaded and without the interpreter lock.
 
-Top-k is the hot spot of every sparse method: `torch.topk` walks a 400,000-entry row for 2.8 ms. A sample of
-the row guesses a threshold slightly too low, one pass compacts the survivors, and an exact selection among those
-few gives the same index set. A sample that guessed too high is noticed, and the whole row is selected from.
+Top-k dominates the cost of every sparse method: `torch.topk` takes 2.8 ms for a row of 400,000 entries. Here a sample
+of each segment gives a threshold slightly too low, one pass collects the survivors, and an exact selection among those
+few gives the same index set. If the threshold is too high, or far too low, the selection runs on the whole segment.
 
-Magnitudes are compared as integers: for floats of one sign the bit patterns have the order of the values, and NaN
-and infinity come out on top, so a broken gradient is always in the message and never swallowed.
+Magnitudes are compared as integers: for floats of one sign the bit patterns have the order of the values. NaN and
+infinity are the largest, so a broken gradient always reaches the message and is never lost.
 """
 
 import numba
@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but the sign
-BLOCK = 8  # entries whose maximum is compared at once; most blocks hold no survivor
+BLOCK = 8  # entries whose maximum is compared at once; most blocks have no survivor
 SAMPLE = 8192
-HASH = np.uint64(2654435761)  # Knuth's multiplicative hash: samples that no stride in the data can fool
+HASH = np.uint64(2654435761)  # Knuth's multiplicative hash: sampling is robust to periodic data
 
 
 def is_compiled(x: Tensor) -> bool:
-    """Whether compiled passes take a tensor; others go through torch operations."""
+    """Return whether compiled passes support a tensor; others use torch operations."""
     return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 @numba.njit(nogil=True, cache=True)
 def top_k(x: np.ndarray, segments: np.ndarray, counts: np.ndarray, out: np.ndarray) -> None:
-    """Positions of the counts[s] largest |x| in each segment of each row; of equals, the first.
+    """Find the counts[s] largest |x| in each segment of each row; among equal ones, the first.
 
     Args:
         x: (R, d) float32 bit patterns as int32.
@@ -47,15 +47,18 @@ def top_k(x: np.ndarray, segments: np.ndarray, counts: np.ndarray, out: np.ndarr
 
 @numba.njit(nogil=True, cache=True)
 def sample_rank(n: int, k: int) -> int:
-    """Which of SAMPLE entries, largest first, is at most the k-th of n but for bad luck; 0 if that is not worth it."""
+    """Return the rank (largest first) of the sampled entry that serves as threshold; 0 if sampling does not pay.
+
+    With high probability the entry of this rank among SAMPLE ones is no larger than the k-th of n.
+    """
     expected = SAMPLE * k / n
-    rank = int(expected + 4 * np.sqrt(expected) + 4)  # four standard deviations: a miss is rare
+    rank = int(expected + 4 * np.sqrt(expected) + 4)  # four standard deviations: a threshold too high is rare
     return rank if n > 4 * SAMPLE and rank < SAMPLE // 2 else 0
 
 
 @numba.njit(nogil=True, cache=True)
 def _survivors(part: np.ndarray, k: int) -> np.ndarray:
-    """Ascending positions that include the k largest of `part`: few of them where a sample allows."""
+    """Return ascending positions that include the k largest of `part`: few of them if sampling succeeds, else all."""
     rank = sample_rank(part.size, k)
     if rank > 0:
         sample = np.empty(SAMPLE, np.int32)
@@ -73,7 +76,10 @@ def _survivors(part: np.ndarray, k: int) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _compact(part: np.ndarray, threshold: int, found: np.ndarray, room: int) -> np.int64:
-    """Write the positions of entries at or above `threshold`; room + 1 when there are more than `room`."""
+    """Write the positions of entries at or above `threshold` to `found`, and return their number.
+
+    Return room + 1 if there are more than `room`.
+    """
     num_found = np.int64(0)
     whole = part.size - part.size % BLOCK
     for start in range(0, whole, BLOCK):
@@ -96,7 +102,7 @@ def _compact(part: np.ndarray, threshold: int, found: np.ndarray, room: int) -> 
 
 @numba.njit(nogil=True, cache=True)
 def _select(part: np.ndarray, survivors: np.ndarray, k: int, start: int, out: np.ndarray) -> None:
-    """The k largest among `survivors`, in ascending position; of those equal to the k-th, the first."""
+    """Write the k largest among `survivors` to `out`, in ascending position; of those equal to the k-th, the first."""
     magnitudes = np.empty(survivors.size, np.int32)
     for i in range(survivors.size):
         magnitudes[i] = part[survivors[i]] & MAGNITUDE

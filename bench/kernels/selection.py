@@ -1,8 +1,8 @@
 """Top-k on accelerators: all segments at once, in a few dozen large operations.
 
-A network has dozens of segments, and asking each for its k largest costs an accelerator more in launches than in
-work. As in `bench.kernels.passes`, samples guess thresholds slightly too low, one pass finds the survivors, and an
-exact selection among those few follows; where a guess was too high, it follows among all entries.
+A network has dozens of segments, and a separate top-k for each costs an accelerator more in launches than in work. As
+in `bench.kernels.passes`, samples give thresholds slightly too low, one pass finds the survivors, and an exact
+selection among those few follows. If any threshold is too high, the selection runs on all entries instead.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from bench.kernels.passes import HASH, SAMPLE, sample_rank
 
 
 def top_k(x: Tensor, segments: tuple[int, ...], counts: tuple[int, ...]) -> Tensor:
-    """Ascending positions of the counts[s] largest |x| in each segment; of equals, the first. (R, d) -> (R, k).
+    """Return ascending positions of the counts[s] largest |x| in each segment, first ones at ties: (R, d) -> (R, k).
 
-    NaN and infinity come first.
+    NaN and infinity count as the largest.
     """
     num_rows, dim = x.shape
     plan = _plan(segments, counts, num_rows, x.device)
@@ -30,7 +30,7 @@ def top_k(x: Tensor, segments: tuple[int, ...], counts: tuple[int, ...]) -> Tens
     before = torch.searchsorted(survivors, plan.starts)  # survivors of earlier segments
     if (before.diff(append=before.new_tensor([len(survivors)])) < plan.counts).any():
         survivors, before = torch.arange(x.numel(), device=x.device), plan.starts
-    # Survivors by segment, in each by magnitude, equals by position: the first of each segment are those to keep.
+    # Sort survivors by segment, then by magnitude, then by position; the first counts[s] of each segment are kept.
     segment = torch.bucketize(survivors, plan.starts, right=True)
     order = magnitudes[survivors].argsort(descending=True, stable=True)
     order = order[segment[order].argsort(stable=True)]
@@ -40,14 +40,14 @@ def top_k(x: Tensor, segments: tuple[int, ...], counts: tuple[int, ...]) -> Tens
 
 @dataclass(frozen=True)
 class _Plan:
-    """What does not depend on the numbers, of S segments of all rows together; on the device.
+    """Index tensors on the device that do not depend on the values. S counts the segments of all rows together.
 
     Attributes:
         sizes, counts, starts: (S,) of the segments.
-        places: (Σ counts,) 0, 1, … anew in each segment.
-        sampled: (T,) which segments are long enough to be sampled.
-        looked_at: (T, SAMPLE) positions.
-        ranks: (T,) which of a sample, largest first, is the threshold.
+        places: (Σ counts,) 0, 1, …, starting again in each segment.
+        sampled: (T,) the segments for which sampling pays.
+        looked_at: (T, SAMPLE) the sampled positions.
+        ranks: (T,) the index of the threshold in a sample, largest first.
     """
 
     sizes: Tensor

@@ -1,4 +1,4 @@
-"""Sums whose last bits every world agrees on."""
+"""Sums that are bitwise the same in every world."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def sum_in_order(rows: Sequence[Tensor]) -> Tensor:
-    """(d,): the rows (d,) added up one after another; the order decides the last bits."""
+    """Return the sum of the rows (d,), added in order; the order determines the last bits."""
     total = rows[0].clone()
     for row in rows[1:]:
         total.add_(row)
@@ -14,5 +14,5 @@ def sum_in_order(rows: Sequence[Tensor]) -> Tensor:
 
 
 def wide(t: Tensor) -> Tensor:
-    """Half precision is for products; what is added up, or needs more digits, is in single."""
+    """Return half-precision tensors in single precision, for sums and for what needs more digits."""
     return t.float() if t.dtype.itemsize < 4 else t

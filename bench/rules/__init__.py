@@ -1,4 +1,4 @@
-"""Who uploads: always, or lazily. A family of rules a file."""
+"""Upload rules: which workers upload in a round, all or lazily. One family of rules per file."""
 
 from bench.rules.base import Always, UploadRule, View
 from bench.rules.lag import LAGWK

@@ -1,4 +1,4 @@
-"""What a rule decides, and what it may look at."""
+"""The interface of an upload rule, and the information that it may use."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,20 +13,20 @@ from bench.rules.past import Past
 
 @dataclass
 class View:
-    """What a rule may look at in round t.
+    """The information that a rule may use in round t.
 
     Attributes:
         round: t, from 0.
-        num_workers: M, in all processes.
-        learning_rate: γ, of a sum over workers, the last one above 0; None where there was none yet.
-        lagged_rate: the same an epoch late.
-        stands: whether entries are sent as 0 because their learning rate is.
+        num_workers: M, over all processes.
+        learning_rate: the last γ above 0, converted to that of a sum over workers; None if there was none yet.
+        lagged_rate: the same, one epoch late.
+        stands: whether some entries are sent as 0 because their learning rate is 0.
         parameters: (d,) w^t.
-        past: what the L workers of this process remember of their uploads.
+        past: what the L workers of this process keep about their uploads.
         gradients: their gradients ∇f_m(w^t; ξ_m^t).
-        gradients_at: gradients of the same batches at other parameters, one (d,) vector a row.
-        num_backwards: (L,) backward passes so far this round; a rule adds those it asks for.
-        would_send: row -> ‖C(x)‖² and ‖x − C(x)‖² of what that worker would send now.
+        gradients_at: computes gradients of the same batches at other parameters, one (d,) vector per row.
+        num_backwards: (L,) backward passes so far in this round; a rule adds those that it requests.
+        would_send: row -> ‖C(x)‖² and ‖x − C(x)‖² of the message that this worker would send now.
     """
 
     round: int
@@ -42,34 +42,36 @@ class View:
     would_send: Callable[[int], tuple[Tensor, Tensor]]
 
     def stale_gradients(self, rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:
-        """Gradients of these rows' batches at other parameters, paid for in backward passes."""
+        """Compute gradients of these rows' batches at other parameters, and count their backward passes."""
         gradients = self.gradients_at(rows, parameters)
         self.num_backwards[rows] += gradients.num_backwards
         return gradients
 
 
 class UploadRule(ABC):
+    """Decides in every round which workers upload."""
+
     adaptive: bool = False
-    """Whether a worker may skip; then each round costs one bit a worker to say so."""
+    """Whether a worker may skip; if so, each worker sends one bit per round that says whether it uploads."""
 
     drafts: bool = False
-    """Whether it goes by what a worker would send, which has to leave nothing behind."""
+    """Whether the rule compresses trial messages (`View.would_send`), which must have no side effects."""
 
     def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
-        """The rows (L, …) this rule keeps in `Past.memory`, as they are before the first round."""
+        """Return the initial rows (L, …) that this rule keeps in `Past.memory`, by name."""
         return {}
 
     @abstractmethod
     def should_upload(self, view: View) -> Tensor:
-        """(L,) bool."""
+        """Return (L,) bool: which workers of this process upload."""
 
     def finish_round(self, view: View, uploaded: Tensor) -> None:  # noqa: B027  most rules keep nothing
-        """Called after the uploads, (L,) bool, of the round have been compressed."""
+        """Update the rule's rows after the messages of the round's uploaders, (L,) bool, have been compressed."""
 
 
 @dataclass(frozen=True)
 class Always(UploadRule):
-    """Every worker, every round."""
+    """Every worker uploads in every round."""
 
     def should_upload(self, view: View) -> Tensor:
         return torch.ones(view.past.num_rows, dtype=torch.bool)

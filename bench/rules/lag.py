@@ -12,7 +12,7 @@ from bench.rules.lazy import LazyRule, squared_norm
 class LAGWK(LazyRule):
     """change = ‖ĝ_m − ∇f_m(w^t)‖² against the gradient of the last upload.
 
-    With mini-batches the noise in both gradients does not fade, so it hardly ever skips: kept to show why.
+    With mini-batches the noise in both gradients does not vanish, so LAG hardly ever skips. Included to show this.
     """
 
     def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:

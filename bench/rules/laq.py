@@ -11,15 +11,15 @@ from bench.rules.lazy import LazyRule
 
 @dataclass(frozen=True)
 class LAQ(LazyRule):
-    """change = ‖C(x_m)‖² − 3 (‖ε_m^t‖² + ‖ε_m^{last upload}‖²), ε = x − C(x), of the difference x that would be sent.
+    """change = ‖C(x_m)‖² − 3 (‖ε_m^t‖² + ‖ε_m^{last upload}‖²), ε = x − C(x), where x is the difference to send.
 
-    c = coefficient / γ² (equation 7; ξ = 0.8 / 10 in the authors' code). Only the first round always uploads. Of
-    differences sent as they are it is LAG's rule.
+    c = coefficient / γ² (equation 7; ξ = 0.8 / 10 in the authors' code). Only in the first round must every worker
+    upload. For uncompressed differences this is LAG's rule.
 
     Args:
         coefficient: ξ.
-        max_age: the most rounds that one upload is used again; 100 in the authors' code.
-        memory_length: D, over how many movements the threshold goes.
+        max_age: the most rounds for which one upload is reused; 100 in the authors' code.
+        memory_length: D, the number of movements in the threshold.
     """
 
     coefficient: float = 0.08
@@ -48,7 +48,7 @@ class LAQ(LazyRule):
         return {name: parameters.new_zeros(num_rows) for name in ("length", "error", "uploaded_error")}
 
     def should_upload(self, view: View) -> Tensor:
-        memory = view.past.memory  # the error of every upload is compared with later, also of those that are forced
+        memory = view.past.memory  # later rounds compare with the error of every upload, even a forced one
         for row in range(view.past.num_rows):
             memory["length"][row], memory["error"][row] = view.would_send(row)
         return super().should_upload(view)

@@ -1,4 +1,7 @@
-"""LASG, its stochastic forms: Chen, Sun, Yin: Communication-Adaptive Stochastic Gradient Methods, IEEE TSP 2021."""
+"""LASG, stochastic variants of LAG.
+
+Chen, Sun, Yin: Communication-Adaptive Stochastic Gradient Methods, IEEE TSP 2021.
+"""
 
 from dataclasses import dataclass
 
@@ -18,7 +21,7 @@ class LASGWK1(LazyRule):
         return {name: parameters.new_zeros(num_rows, parameters.numel()) for name in names}
 
     def should_upload(self, view: View) -> Tensor:
-        # Every upload's δ is compared with later, so δ is computed in rounds that are forced to upload, too.
+        # Later rounds compare with the δ of every upload, so δ is computed in rounds with forced uploads, too.
         memory, every_row = view.past.memory, torch.arange(view.past.num_rows)
         if view.round % self.max_age == 0:
             memory["snapshot"] = view.parameters.clone().expand(len(every_row), -1)
@@ -40,7 +43,7 @@ class LASGWK1(LazyRule):
 class LASGWK2(LazyRule):
     """change = ‖∇f_m(w^t; ξ^t) − ∇f_m(w^{t−τ_m}; ξ^t)‖²: the same batch at the parameters of the last upload.
 
-    What SASG calls LASG. A second backward pass for every worker that is free to skip.
+    The SASG paper calls this LASG. It takes a second backward pass for every worker that may skip.
     """
 
     def change(self, view: View, rows: Tensor) -> Tensor:
@@ -50,10 +53,10 @@ class LASGWK2(LazyRule):
 
 @dataclass(frozen=True)
 class LASGPS(LazyRule):
-    """change = L_m² ‖w^t − w^{t−τ_m}‖², decided by the server without a second backward pass.
+    """change = L_m² ‖w^t − w^{t−τ_m}‖², which the server can decide without a second backward pass.
 
     Args:
-        smoothness: L_m, how fast the gradients of every worker change with the parameters.
+        smoothness: L_m, the Lipschitz constant of every worker's gradient.
     """
 
     smoothness: float = 1.0

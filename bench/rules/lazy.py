@@ -1,12 +1,12 @@
-"""The frame of the lazy rules.
+"""The base of the lazy upload rules.
 
-A lazy worker m skips its upload, and the server uses its last one again, as long as
+A lazy worker m skips its upload, and the server reuses its last one, as long as
 
     change_m ≤ (1/M²) Σ_{i=1}^{D−1} c ‖w^{t+1−i} − w^{t−i}‖²    and    age_m ≤ D,    c = coefficient / γ.
 
-The first D rounds always upload. The left side is what the rules differ in; LAQ has another frame, too. The learning
-rate γ of the threshold follows a schedule one epoch late, as in the SASG experiments, or at once; it is that of a sum:
-a mean's γ counts a Mth.
+In the first D rounds every worker uploads. The rules differ in the left side; LAQ also differs in the right side and
+the forced rounds. The learning rate γ of the threshold follows its schedule one epoch late, as in the SASG experiments,
+or at once. γ is that of a sum over workers: a mean's γ enters as γ/M.
 
 LAG: Chen, Giannakis, Sun, Yin: LAG: Lazily Aggregated Gradient, NeurIPS 2018.
 LASG: Chen, Sun, Yin: Communication-Adaptive Stochastic Gradient Methods, IEEE TSP 2021.
@@ -26,12 +26,12 @@ from bench.rules.base import UploadRule, View
 
 @dataclass(frozen=True)
 class LazyRule(UploadRule):
-    """The frame of the lazy rules.
+    """Skips an upload while `change` is at most `threshold`, and the last upload is at most `max_age` rounds old.
 
     Args:
-        coefficient: c times γ. 0.5 makes SASG's c = 1/(2γ) for MNIST; −inf never skips, inf skips all it may.
-        max_age: D, the most rounds that one upload is used again.
-        lagging: the threshold's γ follows its schedule an epoch late, as in SASG's experiments, or at once.
+        coefficient: c times γ. 0.5 gives SASG's c = 1/(2γ) for MNIST; −inf never skips, inf skips whenever allowed.
+        max_age: D, the most rounds for which one upload is reused.
+        lagging: whether the threshold's γ follows its schedule one epoch late, as in SASG's experiments, or at once.
     """
 
     coefficient: float = 0.5
@@ -45,28 +45,28 @@ class LazyRule(UploadRule):
 
     @abstractmethod
     def change(self, view: View, rows: Tensor) -> Tensor:
-        """(R,): the left side of the rule for these rows."""
+        """Return the left side of the rule for these rows, (R,)."""
 
     @property
     def num_movements(self) -> int:
-        """How many of the last movements the threshold adds up."""
+        """The number of recent movements that the threshold sums."""
         return self.max_age - 1
 
     @property
     def num_forced(self) -> int:
-        """How many rounds at the beginning everybody uploads in."""
+        """The number of initial rounds in which every worker uploads."""
         return self.max_age
 
     def weight(self, learning_rate: float) -> float:
-        """c, of a movement's squared length."""
+        """Return c, the factor of a movement's squared L2 norm."""
         return self.coefficient / learning_rate
 
     def threshold(self, view: View) -> float:
-        """The right side of the rule, a squared length of gradients, the same for every worker."""
+        """Return the right side of the rule, a squared norm of gradients, the same for every worker."""
         rate = view.lagged_rate if self.lagging else view.learning_rate
-        assert rate is not None  # or everybody uploads
+        assert rate is not None  # otherwise every worker uploads
         c = self.weight(rate)
-        # An infinite coefficient means the limit, even while nothing has moved.
+        # An infinite coefficient gives ±inf, even if the parameters have not moved.
         return sum(view.past.movements) * c / view.num_workers**2 if abs(c) != torch.inf else c
 
     def should_upload(self, view: View) -> Tensor:
@@ -76,10 +76,10 @@ class LazyRule(UploadRule):
         is_forced = view.round < self.num_forced or view.learning_rate is None
         upload = (ages > self.max_age) | torch.tensor(is_forced)
         if not view.stands:
-            upload |= past.sent_nothing  # which would be used again, as nothing has moved since
+            upload |= past.sent_nothing  # else its zeros would be reused, as nothing has moved since
         if len(undecided := (~upload).nonzero()[:, 0]):
             change = self.change(view, undecided).cpu()
-            upload[undecided] = ~(change <= self.threshold(view))  # so that a NaN uploads, and is found
+            upload[undecided] = ~(change <= self.threshold(view))  # a NaN must upload, to be detected
         return upload
 
     def finish_round(self, view: View, uploaded: Tensor) -> None:

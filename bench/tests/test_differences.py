@@ -160,8 +160,8 @@ def test_what_they_do_not_go_with() -> None:
         ({"units": "update"}, "units: 'update'"),
         ({"compressor": Sign()}, "feedback: Differences; Sign neither contracts nor"),
         ({"compressor": PowerSGD()}, "feedback: Differences; PowerSGD neither contracts nor"),
-        ({"feedback": Differences(0.5), "rule": LASGWK2()}, "rate: 0.5; what LASGWK2 uses again, 1 is needed"),
-        ({"feedback": NoFeedback(), "rule": LAQ()}, "rule: LAQ; feedback NoFeedback"),
+        ({"feedback": Differences(0.5), "rule": LASGWK2()}, "rate: 0.5; LASGWK2 reuses old uploads, 1 is needed"),
+        ({"feedback": NoFeedback(), "rule": LAQ()}, "rule: LAQ; feedback: NoFeedback"),
         ({"compressor": TernGrad(), "feedback": Differences(0.1)}, "feedback: Differences; TernGrad neither"),
     ):
         with pytest.raises(InputError, match=told):
@@ -174,7 +174,7 @@ def test_what_they_do_not_go_with() -> None:
         (RandomK(0.1), Differences(0.5), "0.0625"),  # one of a tensor of sixteen
         (QSGD(1, "max"), Differences(0.2), "0.106"),  # 2 / (1 + √320)
     ):
-        with pytest.raises(InputError, match=f"rate: {feedback.rate}; by .* differences grow, at most {most}"):
+        with pytest.raises(InputError, match=f"rate: {feedback.rate}; with .* differences grow, at most {most}"):
             train(replace(recipe, compressor=compressor, feedback=feedback))
     with pytest.raises(InputError, match="memory_length: 0; at least 1"):
         LAQ(memory_length=0)

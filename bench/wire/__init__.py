@@ -1,1 +1,1 @@
-"""Messages, and the codes that turn them into bytes."""
+"""Messages, and the codes that encode them as bytes."""

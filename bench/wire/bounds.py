@@ -1,4 +1,4 @@
-"""What information theory asks for a message whose entries are independent draws: no code needs less on average."""
+"""Lower bounds in bits for messages whose entries are drawn independently: no code needs fewer bits on average."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -10,13 +10,16 @@ from torch import Tensor
 
 @cache
 def set_bits(sizes: tuple[int, ...], counts: tuple[int, ...]) -> float:
-    """Σ log₂ C(n, k): to name k of n positions, in each of several parts."""
+    """Return Σ log₂ C(n, k): the bits that identify k of n positions, summed over parts."""
     nats = sum(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) for n, k in zip(sizes, counts, strict=True))
     return nats / log(2)
 
 
 def entropies(rows: Tensor, segments: Sequence[int]) -> Tensor:
-    """(R, d) whole numbers -> (R,) float64, Σ −log₂ of each entry's share in its segment: lengths times entropies."""
+    """Return for integers (R, d) the sum over segments of length times empirical entropy, (R,) float64 bits.
+
+    That is Σ −log₂ p over all entries, p being the frequency of an entry's value in its segment.
+    """
     parts = [row.split(list(segments)) for row in rows]
     return torch.tensor([sum(map(_entropy, row)) for row in parts], dtype=torch.float64)
 

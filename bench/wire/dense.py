@@ -1,4 +1,4 @@
-"""Every entry as it is: written out, or still to be written."""
+"""Uncompressed messages: stored as a matrix, or written from gradients on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from bench.wire.message import Message
 
 @dataclass(frozen=True)
 class FloatMessage(Message):
-    """Floats as they lie in memory, and nothing else. `values`: (R, S)."""
+    """Only floats, with the bytes that they have in memory. `values`: (R, S)."""
 
     values: Tensor
 
@@ -33,7 +33,7 @@ class FloatMessage(Message):
 
 @dataclass(frozen=True)
 class DenseMessage(FloatMessage):
-    """Every entry as it is. `values`: (R, d)."""
+    """Every entry, uncompressed. `values`: (R, d)."""
 
     kind = "dense"
     cuttable = True
@@ -59,18 +59,18 @@ class DenseMessage(FloatMessage):
 
 
 class Rows(Protocol):
-    """What can write vectors (d,) when they are asked for, such as the gradients that an engine keeps factored."""
+    """Writes vectors (d,) on demand, such as the gradients that an engine keeps factored."""
 
     def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
-        """(R', d): these rows, written to `out` if given."""
+        """Return these rows, (R', d), written to `out` if given."""
         ...
 
     def sum(self, rows: Tensor) -> Tensor:
-        """(d,): these rows, added up one after another."""
+        """Return the sum (d,) of these rows, added in order."""
         ...
 
     def finite(self) -> Tensor:
-        """(R,) bool: which rows are free of NaN and infinity."""
+        """Return (R,) bool: which rows are free of NaN and infinity."""
         ...
 
 
@@ -78,8 +78,8 @@ class Rows(Protocol):
 class GradientMessage(Message):
     """A `DenseMessage` whose rows are gradients not yet written out.
 
-    Each is written when somebody reads it: into the sum, the server's memory or the wire. The matrix (R, d) that
-    nobody needs as such is never filled, which saves half of a dense round.
+    Each row is written when it is read: into the sum, the server's last messages or the wire. The matrix (R, d) is
+    never filled, which saves half of the time of a dense round.
     """
 
     gradients: Rows

@@ -1,10 +1,10 @@
-"""Elias' recursive code (omega): integers from 1, small ones short. What QSGD sends its levels in.
+"""Elias omega (recursive) code: positive integers, small ones in few bits. QSGD sends its levels in it.
 
-Elias: Universal Codeword Sets and Representations of the Integers, 1975. 1 is "0"; n above it is the code of the number
-of its bits less one, without its last "0", then n in binary, then "0".
+Elias: Universal Codeword Sets and Representations of the Integers, 1975. The code of 1 is "0". The code of n > 1 is the
+code of (the number of bits of n) − 1 without its last "0", then n in binary, then "0".
 
-A vector of signed levels takes the shorter of two codes (Alistarh et al. 2017, appendix A): of every entry that is not
-zero the gap since the last one, its sign and its level; or of every entry its level plus one, and a sign if not zero.
+A vector of signed levels takes the shorter of two codes (Alistarh et al. 2017, appendix A): for every non-zero entry
+the gap since the last one, its sign and its level; or for every entry its level plus one, and a sign if non-zero.
 """
 
 from typing import Any
@@ -12,18 +12,18 @@ from typing import Any
 import numba
 import numpy as np
 
-HEADER_BITS = 40  # which of the codes, and how many entries are not zero
+HEADER_BITS = 40  # which of the codes, and the number of non-zero entries
 GAPS, ALL = range(2)
 
 
 def num_bits(levels: np.ndarray) -> int:
-    """What `encode` writes for levels (d,), less padding."""
+    """Return the bits that `encode` writes for levels (d,), without padding."""
     _, of_gaps, of_all = _lengths(levels)
     return HEADER_BITS + min(of_gaps, of_all)
 
 
 def encode(levels: np.ndarray) -> np.ndarray:
-    """(d,) integers -> bytes."""
+    """Encode integers (d,) as bytes."""
     num_entries, of_gaps, of_all = _lengths(levels)
     code = GAPS if of_gaps < of_all else ALL
     bits = np.zeros(min(of_gaps, of_all), np.uint8)
@@ -33,7 +33,7 @@ def encode(levels: np.ndarray) -> np.ndarray:
 
 
 def decode(payload: np.ndarray, out: np.ndarray) -> None:
-    """The inverse of `encode`: write the levels to `out` (d,)."""
+    """Invert `encode`: write the levels to `out` (d,)."""
     num_entries = int(payload[1:5].copy().view(">u4")[0])
     out[:] = 0
     _read(np.unpackbits(payload[HEADER_BITS // 8 :]), payload[0] == GAPS, num_entries, out)
@@ -41,7 +41,7 @@ def decode(payload: np.ndarray, out: np.ndarray) -> None:
 
 @numba.njit(nogil=True, cache=True)
 def length(n: Any) -> int:
-    """Bits of the code of n, at least 1."""
+    """Return the number of bits of the code of n ≥ 1."""
     total = 1
     while n > 1:
         num_digits = 0
@@ -54,7 +54,7 @@ def length(n: Any) -> int:
 
 @numba.njit(nogil=True, cache=True)
 def _lengths(levels: np.ndarray) -> Any:
-    """Entries that are not zero, and the bits of both codes."""
+    """Return the number of non-zero entries, and the bits of both codes."""
     table = np.array([length(max(n, 1)) for n in range(1024)])
     num_entries, of_gaps, of_all, last = 0, 0, 0, -1
     for i in range(levels.size):
@@ -101,9 +101,9 @@ def _read(bits: np.ndarray, by_gaps: bool, num_entries: int, out: np.ndarray) ->
 
 @numba.njit(nogil=True, cache=True)
 def _put(n: Any, bits: np.ndarray, at: int) -> int:
-    """Write the code of n from `at` on; where it ends."""
+    """Write the code of n from bit `at` on, and return where it ends."""
     end = at + length(n)
-    place = end - 1  # of the last bit, which stays 0; groups are written from the last to the first
+    place = end - 1  # the last bit, which stays 0; groups are written from the last to the first
     while n > 1:
         num_digits = 0
         while n >> num_digits:
@@ -116,7 +116,7 @@ def _put(n: Any, bits: np.ndarray, at: int) -> int:
 
 @numba.njit(nogil=True, cache=True)
 def _take(bits: np.ndarray, at: int) -> Any:
-    """The integer whose code begins at `at`, and where it ends."""
+    """Return the integer whose code begins at bit `at`, and where the code ends."""
     n = np.int64(1)
     while bits[at]:
         num_digits, n = n + 1, np.int64(0)

@@ -1,8 +1,8 @@
-"""What workers send, and the server: one row a sender, and every bit of it.
+"""What workers and the server send: one row per sender, with its size in bits.
 
-A message knows the vector it stands for (`dense`, `sum`, `subtract_from`) and the bytes that carry it (`encode`,
-`decode`). `num_bits` is counted on the data that would be encoded, never by a formula beside it; encoding pads
-each field to whole bytes, and that padding (below 8 bits a field) is not counted.
+A message gives the vectors that it represents (`dense`, `sum`, `subtract_from`) and its bytes (`encode`, `decode`).
+`num_bits` is counted on the data to encode, never by a separate formula. Encoding pads each field to whole bytes; this
+padding (below 8 bits per field) is not counted.
 """
 
 from abc import ABC, abstractmethod
@@ -19,14 +19,14 @@ from bench.wire.floats import finite_rows
 
 
 class Message(ABC):
-    """R rows, each standing for a vector of d entries.
+    """R rows, each representing a vector of d entries.
 
-    Subclasses are dataclasses. A new kind says how it is encoded and what vectors it stands for (`num_bits`,
-    `encode`, `decode`, `dense`); the rest it may say better than here.
+    Subclasses are dataclasses. A new kind must define its encoding and its vectors (`num_bits`, `encode`, `decode`,
+    `dense`); it may override the other methods with faster ones.
     """
 
     kind: ClassVar[str]
-    """How the account names this code, as a broadcast."""
+    """The ledger's name for a broadcast in this code."""
 
     cuttable: ClassVar[bool] = False
     """Whether there are `cut` and `joined`."""
@@ -45,51 +45,51 @@ class Message(ABC):
     @property
     @abstractmethod
     def num_bits(self) -> Tensor:
-        """(R,) int64: bits on the wire for each row, less padding to bytes."""
+        """(R,) int64: bits on the wire for each row, without padding to bytes."""
 
     @property
     def bound(self) -> Tensor:
-        """(R,) float64: bits that messages like these need on average, each part taken as if its entries were drawn.
+        """(R,) float64: bits that such messages need on average, if the entries of each part are independent draws.
 
-        k of n positions log₂ C(n, k), levels their entropy, signs one each, floats as they are.
+        log₂ C(n, k) for k of n positions, the entropy for levels, one bit per sign, the full size for floats.
         """
         return self.num_bits.double()
 
     @abstractmethod
     def encode(self, row: int) -> np.ndarray:
-        """One row as uint8 bytes."""
+        """Encode one row as uint8 bytes."""
 
     @abstractmethod
     def decode(self, payloads: Sequence[np.ndarray]) -> "Message":
-        """Bytes of several rows -> a message with the same schema as this one, on the same device."""
+        """Decode the bytes of several rows to a message with the schema and device of this one."""
 
     @abstractmethod
     def dense(self) -> Tensor:
-        """(R, d): the vectors the rows stand for."""
+        """Return the vectors that the rows represent, (R, d)."""
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
-        """(d,): the sum of the rows in rank order, each times its weight (R,) if given."""
+        """Return the sum (d,) of the rows in rank order, each times its weight (R,) if given."""
         rows = self.dense()
         return sum_in_order(list(rows if weights is None else rows * weights.to(rows)[:, None]))
 
     def subtract_from(self, x: Tensor) -> Tensor:
-        """(R, d) - rows, computed in place of `x`."""
+        """Subtract the rows from `x` (R, d), in place."""
         return x.sub_(self.dense())
 
     def clear_in(self, x: Tensor) -> Tensor:
-        """(R, d) with zeros where the rows have an entry, computed in place of `x`."""
+        """Set `x` (R, d) to zero where the rows have an entry, in place."""
         return x.masked_fill_(self.dense() != 0, 0)
 
     def finite(self) -> Tensor:
-        """(R,) bool: whether what a row was made of is free of NaN and infinity.
+        """Return (R,) bool: whether the vector from which a row was made is free of NaN and infinity.
 
-        Read off its floats; a message that may lack them must know it.
+        Determined from the message's floats; a message whose floats may not show it must override this.
         """
         floats = [t for t in self.tensors.values() if t.is_floating_point()]
         return torch.stack([finite_rows(t) for t in floats]).all(dim=0)
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> Self:
-        """The same schema with other data, as read from a checkpoint."""
+        """Return a message of the same schema with other data, as read from a checkpoint."""
         return replace(self, **tensors)  # pyright: ignore[reportArgumentType]: every subclass is a dataclass
 
     def cut(self, bounds: Sequence[int]) -> "list[Message]":
@@ -105,18 +105,18 @@ class Message(ABC):
         raise NotImplementedError(f"{self.kind} messages cannot be cut")
 
     def put(self, index: Sequence[int], arrived: "Message") -> Self:
-        """These rows, those at `index` replaced by those of `arrived`; in place where there is room."""
+        """Return this message with the rows at `index` replaced by those of `arrived`; in place if there is room."""
         for name, t in self.tensors.items():
             t[index] = arrived.tensors[name].to(t.device)
         return self
 
     def followed_by(self, others: Sequence["Message"]) -> "Message":
-        """The rows of this message, then those of others of its schema."""
+        """Return the rows of this message followed by those of others of the same schema."""
         messages = [self, *others]
         return self.with_tensors({name: torch.cat([m.tensors[name] for m in messages]) for name in self.tensors})
 
 
 def concatenate(messages: Sequence[Message]) -> Message:
-    """The rows of several messages of one schema, in order."""
+    """Return the rows of several messages of one schema, in order."""
     first, *others = messages
     return first.followed_by(others) if others else first

@@ -1,9 +1,9 @@
 """Sorted positions on the wire: a Golomb-Rice code of the gaps.
 
-k of n positions, spread at random, cost log2 C(n, k) bits at least; coding each gap as a unary quotient and
-`shift` low bits comes within half a percent of that at 1 % density (Golomb 1966; Rice 1979). Receiver and sender
-both know the segments and how many positions each holds, so neither travels. The unary part varies in length;
-32 bits announce it, and they are counted.
+k of n positions, spread at random, need log2 C(n, k) bits at least; coding each gap as a unary quotient and `shift`
+low bits comes within half a percent of that at 1 % density (Golomb 1966; Rice 1979). Receiver and sender both know the
+segments and the number of positions in each, so neither is sent. A field of 32 bits, which is counted, gives the
+length of the unary part.
 """
 
 from functools import cache
@@ -34,19 +34,19 @@ class PositionCode:
         self.before_heads = torch.tensor(starts - 1)  # the position just before each segment, (s,)
 
     def gaps(self, positions: Tensor) -> Tensor:
-        """(R, k) sorted positions -> (R, k) numbers of entries skipped before each, from its segment's start."""
+        """Return the gaps (R, k) of sorted positions (R, k): entries skipped since the last one in the segment."""
         previous = positions.roll(1, dims=1)
         previous[:, self.heads.to(positions.device)] = self.before_heads.to(positions.device)
         return positions - previous - 1
 
     def num_bits(self, positions: Tensor) -> Tensor:
-        """(R, k) sorted positions -> (R,) bits that `encode` writes for each row."""
+        """Return the bits (R,) that `encode` writes for each row of sorted positions (R, k)."""
         quotients = self.gaps(positions) >> self.shifts.to(positions.device)
         constant = LENGTH_BITS + self.num_positions + int(self.shifts.sum())
         return quotients.sum(dim=1) + constant
 
     def encode(self, positions: Tensor) -> np.ndarray:
-        """(k,) sorted positions -> bytes: length of the unary part, low bits, unary quotients."""
+        """Encode sorted positions (k,) as bytes: length of the unary part, low bits, unary quotients."""
         gaps, shifts = self.gaps(positions[None].cpu())[0].numpy(), self.shifts.numpy()
         quotients = gaps >> shifts
         ends = np.cumsum(quotients + 1) - 1  # each quotient q is q zeros and a one
@@ -57,7 +57,7 @@ class PositionCode:
         return np.packbits(np.concatenate([length, *(bits.ravel().astype(np.uint8) for bits in low), unary]))
 
     def decode(self, payload: np.ndarray) -> Tensor:
-        """The inverse of `encode`: bytes -> (k,) sorted positions."""
+        """Invert `encode`: return sorted positions (k,)."""
         bits, shifts = np.unpackbits(payload), self.shifts.numpy()
         num_unary = int(np.packbits(bits[:LENGTH_BITS]).view(">u4")[0])
         gaps, at = np.zeros(self.num_positions, np.int64), LENGTH_BITS
@@ -76,7 +76,7 @@ class PositionCode:
 
 
 def rice_shift(density: float) -> int:
-    """The number of low bits that suits geometric gaps of mean 1/density (Kiely 2004, eq. 8)."""
+    """Return the best number of low bits for geometric gaps of mean 1/density (Kiely 2004, eq. 8)."""
     if density >= 1:
         return 0
     golden = (sqrt(5) + 1) / 2
@@ -85,5 +85,5 @@ def rice_shift(density: float) -> int:
 
 @cache
 def position_code(segments: tuple[int, ...], counts: tuple[int, ...]) -> PositionCode:
-    """The code for these segments, built once."""
+    """Return the code for these segments, built once."""
     return PositionCode(segments, counts)

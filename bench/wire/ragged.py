@@ -1,4 +1,4 @@
-"""The entries at some positions, in every row as many as chance would have it."""
+"""Sparse messages with a random number of entries in each row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ from bench.wire.sums import sum_of_entries
 
 @dataclass(frozen=True)
 class RaggedMessage(Message):
-    """Entries at some positions, in every row as many as chance would have it; the others are zero.
+    """Entries at some positions, a random number of them in each row; the others are zero.
 
-    `counts`: (R,) int64. `indices`: (R, K) int64, ascending. `values`: (R, K). Both are filled up with zeros from a
-    row's count on. `intact`: (R,) bool, whether the vectors were finite. `dim` is d.
+    `counts`: (R,) int64. `indices`: (R, K) int64, ascending. `values`: (R, K). Both are padded with zeros from a row's
+    count on. `intact`: (R,) bool, whether the vectors were finite. `dim`: d.
     """
 
     counts: Tensor
@@ -30,12 +30,12 @@ class RaggedMessage(Message):
     cuttable = True
 
     def entries(self, row: int) -> tuple[Tensor, Tensor]:
-        """The positions and values of one row, without what fills it up."""
+        """Return the positions and values of one row, without padding."""
         count = int(self.counts[row])
         return self.indices[row, :count], self.values[row, :count]
 
     def widened(self, width: int) -> Self:
-        """The same with K = width."""
+        """Return the same message, padded to K = width."""
         room = (0, width - self.indices.shape[1])
         return replace(self, indices=pad(self.indices, room), values=pad(self.values, room))
 
@@ -100,7 +100,7 @@ def joined_rows(pieces: Sequence[Message]) -> list[tuple[Tensor, Tensor]]:
 
 
 def ragged(rows: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, Tensor]:
-    """Positions and values of R rows -> the counts, indices and values of a `RaggedMessage`."""
+    """Return the counts, indices and values of a `RaggedMessage`, given positions and values of R rows."""
     counts = torch.tensor([len(indices) for indices, _ in rows])
     width = int(counts.max())
     padded = [[pad(t, (0, width - len(t))) for t in row] for row in rows]

@@ -1,7 +1,7 @@
-"""Signs as bits: entry i of a vector is bit i mod 8 of byte ⌊i/8⌋, set where the entry is below zero.
+"""Signs as bits: entry i of a vector is bit i mod 8 of byte ⌊i/8⌋, set if the entry is below zero.
 
-Zero, of either sign, has no bit of its own and counts as plus. Compiled for float32 on the CPU, where packing and
-unpacking together cost about one plain copy of the vector; other tensors go through torch operations.
++0 and −0 count as positive. Compiled for float32 on the CPU, where packing and unpacking together cost about one plain
+copy of the vector; other tensors use torch operations.
 """
 
 import numba
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from bench.kernels.passes import is_compiled
 
-BLOCK = 512  # bytes whose counts stay in the first cache while all rows are added
+BLOCK = 512  # bytes whose counts stay in the L1 cache while all rows are added
 
 
 def pack(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(R, n) -> bits (R, ⌈n/8⌉) uint8, and (R,) bool: whether a row is free of NaN and infinity."""
+    """Pack (R, n) to bits (R, ⌈n/8⌉) uint8; also return (R,) bool: whether a row is free of NaN and infinity."""
     if not is_compiled(x):
         return _pack_plain(x < 0), x.isfinite().all(dim=1)
     bits = torch.empty(len(x), -(-x.shape[1] // 8), dtype=torch.uint8)
@@ -25,7 +25,7 @@ def pack(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpack(bits: Tensor, out: Tensor) -> Tensor:
-    """Bits (R, ⌈n/8⌉) -> ±1 an entry, written to `out` (R, n)."""
+    """Unpack bits (R, ⌈n/8⌉) to ±1 per entry, written to `out` (R, n)."""
     if is_compiled(out):
         _unpack(bits.numpy(), out.numpy())
     else:
@@ -34,7 +34,7 @@ def unpack(bits: Tensor, out: Tensor) -> Tensor:
 
 
 def add_up(bits: Tensor, out: Tensor) -> Tensor:
-    """Bits (R, ⌈n/8⌉) -> the sum of the R vectors of ±1, written to `out` (n,)."""
+    """Sum the R vectors of ±1 that the bits (R, ⌈n/8⌉) represent, into `out` (n,)."""
     if is_compiled(out):
         _add_up(bits.numpy(), out.numpy())
     else:
@@ -65,7 +65,7 @@ def _pack(x: np.ndarray, bits: np.ndarray, finite: np.ndarray) -> None:
             for j in range(8):
                 value = x[row, 8 * b + j]
                 byte |= np.uint8(value < 0) << j
-                sound |= np.uint8(value - value == 0) << j  # not so for NaN and infinity
+                sound |= np.uint8(value - value == 0) << j  # false for NaN and infinity
             bits[row, b] = byte
             flaws |= sound ^ np.uint8(0xFF)
         if num_entries % 8:
@@ -92,7 +92,7 @@ def _unpack(bits: np.ndarray, x: np.ndarray) -> None:
 
 @numba.njit(nogil=True, cache=True)
 def _add_up(bits: np.ndarray, total: np.ndarray) -> None:
-    """Counts the minus signs of 8 entries a byte at once: plane p holds bit p of each entry's count."""
+    """Count the minus signs of 8 entries at once, one per bit: plane p holds bit p of each entry's count."""
     num_rows, num_bytes = bits.shape
     num_planes = 0
     while 2**num_planes <= num_rows:

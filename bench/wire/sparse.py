@@ -1,4 +1,4 @@
-"""The entries at some positions, as many in every row."""
+"""Sparse messages with the same number of entries in each row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -71,9 +71,9 @@ class SparsePiece(RaggedMessage):
 
 @dataclass(frozen=True)
 class SparseMessage(Message):
-    """The entries at some positions; the others are zero.
+    """Entries at some positions; the others are zero.
 
-    `indices`: (R, k) int64, ascending, distinct. `values`: (R, k). `code` writes the positions, `dim` is d.
+    `indices`: (R, k) int64, ascending, distinct. `values`: (R, k). `code`: encodes the positions. `dim`: d.
     """
 
     indices: Tensor
@@ -91,7 +91,7 @@ class SparseMessage(Message):
 
     @property
     def bits_of_values(self) -> int:
-        """What a row takes besides its positions."""
+        """The bits of a row besides its positions."""
         return bits_of_floats(self.values)
 
     @property

@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def sum_of_entries(indices: Tensor, values: Tensor, weights: Tensor | None, dim: int) -> Tensor:
-    """(d,): the sum of rows of entries (R, k), each times its weight if given."""
+    """Return the sum (d,) of sparse rows with entries (R, k), each row times its weight (R,) if given."""
     values = values if weights is None else values * weights.to(values)[:, None]
     total = values.new_zeros(dim)
     for positions, row in zip(indices, values, strict=True):  # row by row: the same order on every device

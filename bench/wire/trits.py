@@ -1,8 +1,8 @@
-"""Ternary vectors as bytes: −1, 0 or +1 an entry.
+"""Ternary vectors as bytes: −1, 0 or +1 per entry.
 
-A vector takes the shortest of three codes, which keeps within 3 % of the entropy of long ones with as many −1 as +1:
-the positions of its zeros and a bit for every other entry; the positions of its entries and a bit for each; or five
-entries a byte. Without zeros that is one bit an entry.
+A vector takes the shortest of three codes: the positions of its zeros and one bit for every other entry; the positions
+of its non-zero entries and one bit for each; or five entries per byte. The shortest is within 3 % of the entropy for
+long vectors with as many −1 as +1. Without zeros it takes one bit per entry.
 """
 
 import numpy as np
@@ -10,18 +10,18 @@ import torch
 
 from bench.wire.positions import PositionCode
 
-HEADER_BITS = 40  # which of the codes, and how many positions it names
+HEADER_BITS = 40  # which of the codes, and the number of positions in it
 ZEROS, ENTRIES, TRITS = range(3)
-POWERS = 3 ** np.arange(5, dtype=np.uint8)  # five entries a byte: 3⁵ = 243
+POWERS = 3 ** np.arange(5, dtype=np.uint8)  # five entries per byte: 3⁵ = 243
 
 
 def num_bits(values: np.ndarray) -> int:
-    """What `encode` writes for values (d,) int8, less padding."""
+    """Return the bits that `encode` writes for values (d,) int8, without padding."""
     return HEADER_BITS + _shortest(values)[2]
 
 
 def encode(values: np.ndarray) -> np.ndarray:
-    """(d,) int8 -> bytes."""
+    """Encode values (d,) int8 as bytes."""
     code, named, _ = _shortest(values)
     header = [np.array([code], np.uint8), np.array([len(named)], ">u4").view(np.uint8)]
     if code == TRITS:
@@ -32,7 +32,7 @@ def encode(values: np.ndarray) -> np.ndarray:
 
 
 def decode(payload: np.ndarray, dim: int) -> np.ndarray:
-    """The inverse of `encode`: bytes -> (d,) int8."""
+    """Invert `encode`: return values (d,) int8."""
     code, num_named, body = payload[0], int(payload[1:5].copy().view(">u4")[0]), payload[HEADER_BITS // 8 :]
     if code == TRITS:
         return (body[:, None] // POWERS % 3).astype(np.int8).ravel()[:dim] - 1
@@ -47,7 +47,7 @@ def decode(payload: np.ndarray, dim: int) -> np.ndarray:
 
 
 def _shortest(values: np.ndarray) -> tuple[int, np.ndarray, int]:
-    """(d,) values -> the code they take, the positions it names, and its bits after the header."""
+    """Return the shortest code of values (d,), the positions that it lists, and its bits after the header."""
     is_zero = values == 0
     num_entries = len(values) - int(np.count_nonzero(is_zero))
     code, named = (ENTRIES, ~is_zero) if 2 * num_entries < len(values) else (ZEROS, is_zero)

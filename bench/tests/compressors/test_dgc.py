@@ -86,9 +86,9 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_meant() -> None:
-    with pytest.raises(InputError, match="rule: LASGWK2; a message of TopKWarmUp is good for one round only"):
+    with pytest.raises(InputError, match="rule: LASGWK2; a message of TopKWarmUp is valid for one round only"):
         replace(DGC, rule=LASGWK2())
-    with pytest.raises(InputError, match=r"max_norm: 2\.0; it is of gradients"):
+    with pytest.raises(InputError, match=r"max_norm: 2\.0; it clips gradients"):
         replace(DGC, feedback=MomentumCorrection(max_norm=2.0), units="update")
     with pytest.raises(InputError, match="interval: 0; at least 1"):
         TopKWarmUp(0.1, interval=0)

@@ -244,8 +244,8 @@ def test_recipes_of_signs_refuse_nonsense() -> None:
         ({"aggregator": MajorityVote("zero"), "downlink": Sign()}, "ties: 'zero'; the downlink Sign has two values"),
         ({"feedback": ErrorFeedback()}, "Sign does not contract"),
         ({"compressor": Identity(), "feedback": Accumulate()}, "Identity leaves no error"),
-        ({"units": "update"}, "a sign forgets the learning rate"),
-        ({"units": "update", "compressor": Identity()}, "a sign forgets the learning rate"),
+        ({"units": "update"}, "a sign discards the learning rate"),
+        ({"units": "update", "compressor": Identity()}, "a sign discards the learning rate"),
     ):
         with pytest.raises(InputError, match=message):
             replace(RECIPES["signsgd_mv"], **change)
