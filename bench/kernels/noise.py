@@ -12,8 +12,8 @@ _STREAMS: dict[Purpose, tuple[int, ...]] = {"step": (), "compression": (1,), "at
 class Noise(NamedTuple):
     """The seed of a worker's random numbers in a round. The server draws as rank M.
 
-    `part`: the index of the batch among those whose gradients are accumulated for the round. `start`: the position in the
-    vector of the first entry that is drawn for.
+    `part`: the index of the batch among those whose gradients are accumulated for the round. `start`: the position in
+    the vector of the first entry that is drawn for.
     """
 
     seed: int
