@@ -10,7 +10,7 @@ from bench.wire.message import Message
 
 
 class SimulatedWorld(World):
-    """Nothing crosses anything, nor is it encoded: what the bytes would be is known without them."""
+    """All M workers in this process. Nothing is sent or encoded: the number of bits is known without encoding."""
 
     def __init__(self, size: int) -> None:
         self.size = size

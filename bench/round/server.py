@@ -1,4 +1,4 @@
-"""The server. Every process keeps a copy of it, fed with the same messages in the same order."""
+"""The server. Every process keeps a copy of it, which gets the same messages in the same order."""
 
 import numpy as np
 import torch
@@ -14,18 +14,18 @@ from bench.wire.message import Message
 
 
 class Server:
-    """The last message of every worker, and what becomes of them.
+    """Keeps the last message of every worker where some may skip, and aggregates messages into the answer.
 
     Args:
         algorithm: the recipe.
         num_workers: M.
-        segments: what compressors treat apart.
+        segments: the parts that compressors treat separately.
         like: a tensor of the parameters' dtype and device.
 
     Attributes:
-        uplink, downlink: what compresses uploads and answers in this round.
-        schema: a message such as workers send in this round.
-        estimate: (d,) where workers send differences, the aggregate of what it knows of them; else None.
+        uplink, downlink: the compressors of uploads and answers in this round.
+        schema: a blank message of the kind that workers send in this round.
+        estimate: (d,) the aggregate as known to the server, where workers send differences; otherwise None.
     """
 
     def __init__(self, algorithm: Algorithm, num_workers: int, segments: Segments, like: Tensor) -> None:
@@ -36,7 +36,7 @@ class Server:
         self.uplink, self.downlink = algorithm.compressor, algorithm.broadcast
         self.schema = self.uplink.blank(1, segments, like)
         differ = isinstance(algorithm.feedback, Differences)
-        # Where everybody uploads every round, nothing old is ever used, and an old difference is in the estimate.
+        # Old messages are used only where workers may skip; old differences are part of the estimate instead.
         keeps = algorithm.rule.adaptive and not differ
         self.last: Message | None = algorithm.compressor.blank(num_workers, segments, like) if keeps else None
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
@@ -60,18 +60,18 @@ class Server:
         if answer.finite().all():
             return answer
         broken = []
-        if messages is not None:  # of differences those of uploaders, otherwise everybody's
+        if messages is not None:  # of the uploaders if nothing older is kept, otherwise of all workers
             ranks = np.flatnonzero(uploaded) if messages is arrived.messages else range(self.num_workers)
             broken = [rank for rank, x in zip(ranks, messages.dense(), strict=True) if not x.isfinite().all()]
         whose = f"the gradient of worker {', '.join(map(str, broken))}" if broken else "the workers' sum"
         raise NonFiniteError(f"round {noise.round}: {whose} is not finite: an overflow")
 
     def receive(self, uploaded: np.ndarray, arrived: Message | None, learning_rate: float) -> Message | None:
-        """The last messages of all M workers, or the differences that arrived: what the answer is made of.
+        """The messages for the answer: the last ones of all M workers, or those that arrived if none are kept.
 
         Args:
             uploaded: (M,) bool.
-            arrived: their messages, in rank order; None if nobody's.
+            arrived: the uploaders' messages, in rank order; None if there are none.
             learning_rate: γ of this round.
         """
         if self.last is None:
@@ -82,7 +82,7 @@ class Server:
         return self.last
 
     def broadcast(self, messages: Message | None, learning_rate: float, noise: Noise) -> Message:
-        """What `receive` gave -> the one row that every worker receives. `noise`: the server's."""
+        """The messages from `receive` -> the one row that every worker receives. `noise`: the server's."""
         algorithm = self.algorithm
         if isinstance(algorithm.feedback, Differences):
             assert self.estimate is not None
@@ -97,7 +97,7 @@ class Server:
         return self.downlink.compress(total[None], self.segments, [noise])
 
     def follow(self, answer: Message) -> None:
-        """Go on to the next round: its compressors may depend on the answer in this one."""
+        """Advance to the next round: its compressors may depend on the answer in this one."""
         alike = self.downlink == self.uplink
         self.uplink = self.uplink.after(answer, self.segments)
         self.downlink = self.uplink if alike else self.downlink.after(answer, self.segments)

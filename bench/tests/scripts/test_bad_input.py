@@ -330,7 +330,7 @@ def test_two_processes_at_one_run(run: Callable[..., str], tmp_path: Path) -> No
     folder = RunFolder(tmp_path / "results" / "local" / "sasg" / "seed=1")
     with folder.held():
         assert folder.is_held
-        assert "another process is at it" in run("algorithm=sasg")
+        assert "another process runs it" in run("algorithm=sasg")
     assert not folder.is_held
     assert not folder.path.exists()
 
