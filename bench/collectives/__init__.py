@@ -1,1 +1,1 @@
-"""Where workers are, and how what they send reaches the others."""
+"""Where workers run, and how their messages reach the others."""

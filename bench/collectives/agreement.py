@@ -1,4 +1,4 @@
-"""Processes that shall do the same make sure that they can, before one waits for what another never sends."""
+"""Checks that all processes agree, made before one waits for data that another never sends."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -12,10 +12,10 @@ from bench.errors import InputError
 
 @contextlib.contextmanager
 def refused_together(world: World) -> Iterator[None]:
-    """Let what ends one process here end all, with its reason. All take part.
+    """If one process fails inside, end all with its reason. All processes must enter.
 
     Raises:
-        InputError: another process was refused.
+        InputError: another process failed.
     """
     trouble = None
     try:
@@ -31,10 +31,10 @@ def refused_together(world: World) -> Iterator[None]:
 
 
 def agree(world: World, facts: Mapping[str, Any]) -> None:
-    """Make sure that all processes have the same facts. All take part.
+    """Check that all processes have the same facts. All processes must call it.
 
     Raises:
-        InputError: one has others than rank 0; the message names the rank and the fact.
+        InputError: a process's facts differ from rank 0's; the message names the rank and the fact.
     """
     first, *others = world.gather(dict(facts))
     for rank, theirs in enumerate(others, start=1):

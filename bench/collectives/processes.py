@@ -1,4 +1,4 @@
-"""A process a worker, over the default process group: gloo on CPUs, NCCL on GPUs."""
+"""One process per worker, over the default process group: gloo on CPUs, NCCL on GPUs."""
 
 import contextlib
 import time
@@ -16,7 +16,7 @@ from bench.errors import WorkerLostError
 
 
 class ProcessWorld(World):
-    """One worker a process."""
+    """One worker per process, over the default process group: gloo on CPUs, NCCL on GPUs."""
 
     def __init__(self, rank: int, size: int, device: torch.device, timeout: timedelta) -> None:
         self.size = size
@@ -34,7 +34,7 @@ class ProcessWorld(World):
     def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
         table = offered.new_empty(self.size, len(offered))
         with self.noticing_loss():
-            dist.barrier()  # so that nobody's computing counts as transit
+            dist.barrier()  # so that waiting for slower workers does not count as transit
             started = time.perf_counter()
             dist.all_gather(list(table.split(1)), offered[None])
         return table.amax(dim=0), time.perf_counter() - started

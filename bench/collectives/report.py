@@ -1,4 +1,4 @@
-"""What workers tell each other of a round besides their messages."""
+"""What workers tell each other about a round besides their messages."""
 
 from typing import NamedTuple, Self
 
@@ -9,12 +9,12 @@ from bench.errors import InputError, NonFiniteError
 
 
 class Report(NamedTuple):
-    """What each worker says of its round; every field has shape (L,), or (M,) once exchanged.
+    """Each worker's report of its round; every field has shape (L,), or (M,) once exchanged.
 
     `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once.
-    `fell_back`: the worker's process goes on with the loop, and so shall all. `learning_rate` is γ; where groups have
-    rates of their own a mean, weighted to tell such apart. The last four are those of `Gauges`: NaN in a round that
-    nobody gauges.
+    `fell_back`: the worker's process has switched its engine to the loop, so all must. `learning_rate` is γ; where
+    parameter groups differ, a mean weighted so that different rates give different means. The last four are those of
+    `Gauges`: NaN in a round that is not gauged.
     """
 
     uploaded: np.ndarray
@@ -32,7 +32,7 @@ class Report(NamedTuple):
     bound: np.ndarray
 
     def pack(self) -> np.ndarray:
-        """(L, 13) float64, in which integers are exact up to 2^53."""
+        """(L, 13) float64, which represents integers exactly up to 2^53."""
         return np.stack(self, axis=1, dtype=np.float64, casting="unsafe")
 
     @classmethod
@@ -44,18 +44,18 @@ class Report(NamedTuple):
 
     @classmethod
     def of_nothing(cls, losses: Tensor) -> Self:
-        """Of a round that was not played. `losses`: (L,)."""
+        """The report of a round that did not run. `losses`: (L,)."""
         none, unknown = np.zeros(len(losses)), np.full(len(losses), np.nan)
         table = {name: none if name in cls._fields[:-6] else unknown for name in cls._fields}
         return cls.unpack(np.stack([*(table | {"loss": losses.double().cpu().numpy()}).values()], axis=1))
 
     def agrees(self) -> bool:
-        """Whether all workers have one learning rate."""
+        """Whether all workers have the same learning rate."""
         rates = self.learning_rate
         return np.array_equal(rates, np.full_like(rates, rates[0]), equal_nan=True)
 
     def refuse(self, round: int) -> None:
-        """Make sure that the round can go on.
+        """Check that the round can go on.
 
         Args:
             round: for error messages.
@@ -76,17 +76,17 @@ class Report(NamedTuple):
 
     @property
     def gradient_norm(self) -> float:
-        """The mean length of the workers' gradients; NaN where it was not gauged."""
+        """The mean norm of the workers' gradients; NaN if not gauged."""
         return float(np.sqrt(self.gradient_square).mean())
 
     @property
     def compression_error(self) -> float:
-        """Σ‖x − C(x)‖² / Σ‖x‖² over those who uploaded; NaN where nobody did, or where it was not gauged."""
+        """Σ‖x − C(x)‖² / Σ‖x‖² over the uploaders; NaN if there are none, or if not gauged."""
         total = self.input_square[self.uploaded].sum()
         return float(self.error_square[self.uploaded].sum() / total) if total else float("nan")
 
     @property
     def bits_over_bound(self) -> float:
-        """Bits on the wire over those that information theory asks for; NaN where nobody uploaded or gauged."""
+        """Bits on the wire relative to their information-theoretic bound; NaN if nobody uploaded, or if not gauged."""
         bound = self.bound[self.uploaded].sum()
         return float(self.num_bits[self.uploaded].sum() / bound) if bound else float("nan")

@@ -11,7 +11,7 @@ from bench.wire.message import Message
 
 
 class SimulatedWorld(World):
-    """Nothing crosses anything."""
+    """All M workers in this process."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -25,7 +25,7 @@ class SimulatedWorld(World):
 
 
 class Simulated(Collective):
-    """Messages reach the server as they are: nothing is encoded, since what the bytes would be is known without them.
+    """Messages reach the server as objects. Nothing is encoded: the number of bits is known without encoding.
 
     Args:
         dim: d.

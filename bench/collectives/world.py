@@ -1,4 +1,4 @@
-"""Where the workers live: all in this process, or one in each of M processes.
+"""Where the workers run: all in this process, or one in each of M processes.
 
 Both worlds run the same round and differ only in `exchange`. It returns the messages of all workers in rank order,
 the same in every process; from there on every process computes the same bits.
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class World(ABC):
-    """Where all M workers are, seen from this process.
+    """All M workers, as seen from this process.
 
     Attributes:
         size: M.
@@ -26,7 +26,7 @@ class World(ABC):
 
     @abstractmethod
     def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
-        """(S,) of this process -> the largest of all processes' (NaN if one is), and the seconds in transit.
+        """(S,) of this process -> each entry's largest over all processes (NaN if any is), and seconds in transit.
 
         Raises:
             WorkerLostError: another process did not answer in time.
@@ -34,7 +34,7 @@ class World(ABC):
 
     @contextlib.contextmanager
     def noticing_loss(self, when: str = "") -> Iterator[None]:
-        """Tell in one line of a process that does not answer. `when`: begins it.
+        """Report in one line that another process does not answer. `when`: begins the line.
 
         Raises:
             WorkerLostError: another process did not answer in time.
@@ -43,7 +43,7 @@ class World(ABC):
 
     @abstractmethod
     def gather(self, state: Any) -> list[Any]:
-        """Every process's `state`, in rank order; in a simulation just the one."""
+        """Every process's `state`, in rank order; in a simulation a list of one."""
 
     def gather_rows(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rows (L, …) of the local workers, on the CPU -> (M, …) of all, by name."""

@@ -1,1 +1,1 @@
-"""A module's gradients, one row a worker: its parameters as one vector, batches dealt, buffers kept apart, engines."""
+"""Gradients of a module, one row per worker: flat parameter vector, batch dealing, per-worker buffers, engines."""

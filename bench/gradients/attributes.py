@@ -1,26 +1,26 @@
-"""Plain attributes that a step assigns, such as a counter or an average of its losses: a row a worker, as if each had a
-module of its own. What steps add to, lists or metrics, is everybody's: there all workers' samples come together."""
+"""Plain attributes that a step assigns, such as a counter or a running average of its losses: one value per worker, as
+if each had its own module. Lists and metrics, which steps add to, are shared and collect all workers' samples."""
 
 from typing import Any
 
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-MISSING = object()  # what a worker has of an attribute that its step has not made yet
+MISSING = object()  # the value of an attribute that a worker's step has not created yet
 NUMBERS = (int, float, complex, str, bool, type(None))
 MOST_ENTRIES = 1024
-"""Of a tensor of which every worker keeps its own; others are outputs, and the last one stays."""
+"""The most that a tensor kept per worker has; larger ones count as outputs, and the last worker's stays."""
 
 
 class WorkerAttributes:
-    """Those of the workers in this process.
+    """The attributes of the workers in this process.
 
     Args:
-        module: whose they are.
+        module: whose attributes.
         num_workers: L.
 
     Attributes:
-        rows: by module and name, what each worker has.
+        rows: each worker's value, by module and name.
     """
 
     def __init__(self, module: nn.Module, num_workers: int) -> None:
@@ -30,19 +30,19 @@ class WorkerAttributes:
         self.before: list[dict[str, Any]] = []
 
     def begin_round(self, turn: int) -> None:
-        """What others assigned since the round of the worker whose turn it was becomes every worker's."""
+        """Give all workers what other code assigned since the last round; the module then held worker `turn`'s."""
         for (owner, name), rows in self.rows.items():
             if (value := vars(self.owners[owner]).get(name, MISSING)) is not rows[turn]:
                 rows[:] = [value] * self.num_workers
 
     def load(self, worker: int) -> None:
-        """Give the module this worker's."""
+        """Write this worker's values to the module."""
         for (owner, name), rows in self.rows.items():
             self._assign(owner, name, rows[worker])
         self.before = [dict(vars(m)) for m in self.owners]
 
     def settle(self, worker: int) -> None:
-        """Keep what this worker's step assigned."""
+        """Store what this worker's step assigned."""
         for owner, (m, before) in enumerate(zip(self.owners, self.before, strict=True)):
             for name, value in vars(m).items():
                 earlier = before.get(name, MISSING)
@@ -58,18 +58,18 @@ class WorkerAttributes:
             vars(self.owners[owner])[name] = value
 
     def snapshot(self) -> dict[tuple[int, str], list[Any]]:
-        """What `restore` takes."""
+        """The state that `restore` takes."""
         return {place: list(rows) for place, rows in self.rows.items()}
 
     def restore(self, snapshot: dict[tuple[int, str], list[Any]], turn: int) -> None:
-        """Let the workers have again what they had, and the module that of the one whose turn it was."""
+        """Restore the workers' values, and write those of worker `turn` to the module."""
         self.rows = {place: list(rows) for place, rows in snapshot.items()}
         for (owner, name), rows in self.rows.items():
             self._assign(owner, name, rows[turn])
 
 
 def _is_kept(value: Any) -> bool:
-    """Whether a worker has a value of its own: numbers, words, and small tensors without a graph."""
+    """Whether a value is kept per worker: numbers, strings, small tensors without a graph, and tuples of these."""
     if isinstance(value, Tensor):
         return not value.requires_grad and value.numel() <= MOST_ENTRIES
     return value is MISSING or isinstance(value, NUMBERS) or (isinstance(value, tuple) and all(map(_is_kept, value)))

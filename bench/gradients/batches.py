@@ -1,4 +1,4 @@
-"""Whose samples are whose: batches dealt to workers."""
+"""Batches dealt to workers: which samples belong to which worker."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from bench.errors import InputError
 
 
 class Dealt(NamedTuple):
-    """A batch that is dealt already: every tensor in `tree` is (L, B, …), a row a worker of this process."""
+    """A batch already dealt: every tensor in `tree` is (L, B, …), one row per worker of this process."""
 
     tree: Any
 
 
 class Served(NamedTuple):
-    """An evaluation batch that is served by some of the workers: with the mean of their buffers, not of everyone's."""
+    """An evaluation batch for some of the workers: evaluated with the mean of their buffers, not of everyone's."""
 
     tree: Any
     ranks: slice
@@ -27,39 +27,39 @@ class Served(NamedTuple):
 
 @runtime_checkable
 class WholeEpoch(Protocol):
-    """A loader that can be read once more, from the beginning of its epoch, without being moved on."""
+    """A loader whose epoch can be read again from its beginning, without advancing the loader."""
 
     def whole_epoch(self) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True)
 class Entries:
-    """One sequence of entries a worker, such as its strings."""
+    """One sequence of entries per worker, such as its strings."""
 
     by_worker: list[Any]
 
 
 @dataclass(frozen=True)
 class Same:
-    """What every worker gets as it is, such as a number."""
+    """A value that every worker gets unchanged, such as a number."""
 
     value: Any
 
 
 Column = Tensor | Entries | Same
-"""A part of all workers' batches; a tensor is (R, B, …)."""
+"""One component of all workers' batches; a tensor is (R, B, …)."""
 
 Rebuild = Callable[[Iterator[Any]], Any]
-"""One worker's parts, in the order of the columns -> its batch."""
+"""One worker's components, in the order of the columns -> its batch."""
 
 
 class Shards:
-    """The batches of R workers. Whoever looks gets a copy, for a step may change what it is given.
+    """The batches of R workers. `of` gives copies, as a step may modify its batch.
 
     Args:
         num_workers: R.
-        columns: what the batches are made of.
-        rebuild: puts one worker's parts together as they were in the loader's batch.
+        columns: the components of the batches.
+        rebuild: puts one worker's components together as in the loader's batch.
     """
 
     def __init__(self, num_workers: int, columns: Sequence[Column], rebuild: Rebuild) -> None:
@@ -68,16 +68,16 @@ class Shards:
         self.rebuild = rebuild
 
     def of(self, row: int) -> Any:
-        """One worker's batch. Its tensors begin memory of their own, as they do in a process of its own."""
+        """One worker's batch. Each tensor has its own memory, as in a process of its own."""
         return self.rebuild(_copied(column, row) for column in self.columns)
 
     def pick(self, rows: Tensor) -> "Shards":
-        """Those of some workers."""
+        """The batches of some workers."""
         columns = [_picked(column, rows) for column in self.columns]
         return Shards(len(rows), columns, self.rebuild)
 
     def parts(self, num_parts: int) -> list["Shards"]:
-        """Every worker's samples cut into so many equal parts, in their order."""
+        """Split every worker's samples, in their order, into `num_parts` equal parts."""
         return [
             Shards(self.num_workers, [_part(column, h, num_parts) for column in self.columns], self.rebuild)
             for h in range(num_parts)
@@ -87,16 +87,16 @@ class Shards:
         """All batches as one, of tensors (R, B, …).
 
         Raises:
-            TypeError: they hold other things.
+            TypeError: they hold something other than tensors.
         """
         return self.rebuild(map(_stacked, self.columns))
 
 
 def as_shards(dealt: Dealt, num_parts: int = 1) -> Shards:
-    """A dealt batch as those of its workers. `num_parts`: as of `deal`.
+    """The workers' batches in a dealt batch. `num_parts`: as for `deal`.
 
     Raises:
-        InputError: a worker's samples cannot be cut into so many equal parts.
+        InputError: a worker's samples cannot be split into `num_parts` equal parts.
     """
     leaves, spec = tree_flatten(dealt.tree)
     columns = [leaf if isinstance(leaf, Tensor) else Same(leaf) for leaf in leaves]
@@ -125,11 +125,11 @@ def _stacked(column: Column) -> Tensor:
         return column
     if isinstance(column, Entries) and len(column.by_worker) == 1 and isinstance(column.by_worker[0], Tensor):
         return column.by_worker[0][None]
-    raise TypeError("the batch holds other things than tensors")
+    raise TypeError("the batch holds something other than tensors")
 
 
 def _picked(column: Column, rows: Tensor) -> Column:
-    if isinstance(column, Tensor):  # in its memory format
+    if isinstance(column, Tensor):  # keeps its memory format
         return torch.index_select(column, 0, rows.to(column.device), out=torch.empty_like(column[: len(rows)]))
     return column if isinstance(column, Same) else Entries([column.by_worker[row] for row in rows.tolist()])
 

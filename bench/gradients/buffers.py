@@ -1,8 +1,8 @@
-"""Buffers such as batch norm's running statistics, and frozen parameters that a step moves, as a teacher's: a row a
-worker, as if each had a module of its own.
+"""Buffers such as batch norm's running statistics, and frozen parameters that a step updates, such as a teacher's: one
+row per worker, as if each had its own module.
 
-Which tensors those are shows when a step writes one for the first time; until then all workers have it in common, and
-it costs nothing. They belong to their module and name, so a step may as well assign another tensor.
+A tensor gets rows when a step first writes it; until then all workers share it, at no cost. Tensors are identified by
+module and name, so a step may also assign a new one.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from bench.kernels.memory import free_bytes
 
 
 class WorkerBuffers:
-    """Those of the workers in this process.
+    """The step-written tensors of the workers in this process.
 
     Args:
-        module: whose they are; its own values are every worker's first.
+        module: whose tensors; its own values are every worker's initial ones.
         num_workers: L.
 
     Attributes:
-        names: every name of a tensor -> the one under which it is known here.
-        rows: by name, what each worker has of a tensor that steps write. That of the worker whose turn it is, or was
-            last, may be newer in the module.
+        names: every name of a tensor -> the one used here.
+        rows: by name, each worker's value of a tensor that steps write. For the worker that was loaded last, the module
+            may hold a newer value.
     """
 
     def __init__(self, module: nn.Module, num_workers: int) -> None:
@@ -40,21 +40,21 @@ class WorkerBuffers:
         self.rows: dict[str, list[Row]] = {}
         self.left: dict[str, tuple[int, int]] = {}
         self._find()
-        self.turn = 0  # whose rows the module holds
-        self.seen = False  # whether a step has shown what it writes
+        self.turn = 0  # the worker whose rows the module holds
+        self.seen = False  # whether a step has shown which tensors it writes
         self.thorough = False
         self.attributes = WorkerAttributes(module, num_workers)
-        self.set_aside: dict[str, Row] | None = None  # what the module held when others' averages were put in
+        self.set_aside: dict[str, Row] | None = None  # the module's values while averages replace them
 
     def _find(self) -> None:
-        """Look for the tensors that there are now; a callback may have registered others, as pruning does its masks."""
+        """Find the current tensors; a callback may have registered new ones, as pruning does with its masks."""
         self.places: dict[str, tuple[dict[str, Any], str]] = {}
         for prefix, owner in self.module.named_modules():
             frozen = {key: p for key, p in owner._parameters.items() if p is not None and not p.requires_grad}
             for registry, keys in ((owner._buffers, owner._buffers), (owner._parameters, frozen)):
                 self.places |= {f"{prefix}.{key}" if prefix else key: (registry, key) for key in keys}
         by_place = {(id(registry), key): name for name, (registry, key) in self.places.items()}
-        self.names = {  # also of a module that another has a second time
+        self.names = {  # including those of a module registered twice
             (name := f"{prefix}.{key}" if prefix else key): by_place.get((id(registry), key), name)
             for prefix, owner in self.module.named_modules(remove_duplicate=False)
             for registry in (owner._buffers, owner._parameters)
@@ -69,7 +69,7 @@ class WorkerBuffers:
         self.registries = self._registries()
 
     def _registries(self) -> list[tuple[int, int, int]]:
-        """What tells whether tensors were registered, or modules exchanged."""
+        """A value that changes when tensors are registered or modules replaced."""
         return [(id(m), len(m._buffers), len(m._parameters)) for m in self.module.modules()]
 
     def _get(self, name: str) -> Row:
@@ -77,7 +77,7 @@ class WorkerBuffers:
         return registry[key]
 
     def _put(self, name: str, value: Row) -> None:
-        """Give the module a value: in the tensor that it had at first, for others may hold that."""
+        """Write a value to the module, into the original tensor if it fits, as other code may reference that tensor."""
         registry, key = self.places[name]
         home = self.homes[name]
         if home is None or value is None or (home.shape, home.dtype, home.layout) != (
@@ -92,19 +92,19 @@ class WorkerBuffers:
         self._leave(name, registry[key])
 
     def is_buffer(self, name: str) -> bool:
-        """Whether it is one; else it is a frozen parameter."""
+        """Whether it is a buffer; otherwise it is a frozen parameter."""
         return not isinstance(self.homes[name], nn.Parameter)
 
     def begin_round(self, thorough: bool = False) -> bool:
-        """What others, a callback for example, wrote since the last round becomes every worker's.
+        """Give all workers what other code, such as a callback, wrote since the last round.
 
         Args:
-            thorough: in this round, look at every entry for what shows in no version of a tensor.
+            thorough: in this round, compare every entry, to find writes that leave a tensor's version unchanged.
 
-        Returns whether tensors were registered, or modules exchanged, since the last round.
+        Returns whether tensors were registered, or modules replaced, since the last round.
 
         Raises:
-            InputError: a tensor was written so that it cannot be told by whom.
+            InputError: a tensor was written in a way that does not show by which worker.
         """
         self.thorough = thorough
         if changed := self._registries() != self.registries:
@@ -125,23 +125,23 @@ class WorkerBuffers:
         return changed
 
     def _is_new(self, name: str, value: Row) -> bool:
-        """Whether the module holds another value than was left there."""
-        if value is not None and value.device.type != "cpu":  # where a look at its entries would wait for them
+        """Whether the module holds another value than the one left there."""
+        if value is not None and value.device.type != "cpu":  # comparing entries would wait for the device
             return self.left.get(name) != (id(value), value._version)
         return not equal(value, self.rows[name][self.turn])
 
     def _leave(self, name: str, value: Row) -> None:
-        """Note what the module holds."""
+        """Record which value the module holds."""
         self.left[name] = (id(value), -1 if value is None else value._version)
 
     def _catch_up(self) -> None:
-        """Let the rows hold what the module does."""
+        """Bring the rows up to date with the module."""
         self.begin_round(self.thorough)
         if self.num_workers == 1:
             self._save()
 
     def load(self, worker: int) -> None:
-        """Give the module this worker's."""
+        """Write this worker's values to the module."""
         if worker != self.turn:
             self.turn = worker
             for name, rows in self.rows.items():
@@ -150,11 +150,11 @@ class WorkerBuffers:
             self.attributes.load(worker)
 
     def settle(self) -> None:
-        """Find what the step of the worker whose turn it is wrote for the first time.
+        """Find tensors that the loaded worker's step wrote for the first time, and store what it wrote.
 
         Raises:
-            InputError: a frozen parameter is written, and memory would not hold one of it a worker; or a tensor was
-                written so that it cannot be told by whom.
+            InputError: a frozen parameter was written, and one copy per worker would not fit in memory; or a tensor was
+                written in a way that does not show by which worker.
         """
         is_first, is_last = self.turn == 0, self.turn == self.num_workers - 1
         for name in self.places.keys() - self.rows.keys():
@@ -174,12 +174,12 @@ class WorkerBuffers:
 
     def _refuse_unseen(self, name: str) -> None:
         raise InputError(
-            f"{name}: written past PyTorch, and it cannot be told by whose step; write it under torch.no_grad(), not "
-            "through .data or NumPy"
+            f"{name}: written without PyTorch recording it, so that it is unknown by whose step; write it under "
+            "torch.no_grad(), not through .data or NumPy"
         )
 
     def _save(self) -> None:
-        """Keep what the module holds, in the row of the worker whose turn it is."""
+        """Store the module's values in the rows of the loaded worker."""
         for name, rows in self.rows.items():
             rows[self.turn] = clone(value := self._get(name))
             self._leave(name, value)
@@ -196,14 +196,14 @@ class WorkerBuffers:
             )
 
     def snapshot(self) -> tuple[Any, ...]:
-        """What `restore` takes: cheap, since rows are replaced and never written."""
+        """The state that `restore` takes: cheap, since rows are replaced and never written in place."""
         if self.num_workers == 1:
             self._save()
         rows = {name: list(values) for name, values in self.rows.items()}
         return rows, self.turn, self.seen, self.attributes.snapshot()
 
     def restore(self, snapshot: tuple[Any, ...], thorough: bool = False) -> None:
-        """Let the workers have again what they had. `thorough`: as of a round."""
+        """Restore the workers' tensors. `thorough`: as for `begin_round`."""
         rows, self.turn, self.seen, attributes = snapshot
         self.rows = {name: list(values) for name, values in rows.items()}
         self.attributes.restore(attributes, self.turn)
@@ -218,7 +218,7 @@ class WorkerBuffers:
 
     @contextlib.contextmanager
     def undone(self, thorough: bool = False) -> Iterator[None]:
-        """Undo what happens to the workers' tensors meanwhile: in trials, and in passes at other parameters."""
+        """Undo on exit all changes to the workers' tensors: for trials, and for passes at other parameters."""
         before = self.snapshot()
         try:
             yield
@@ -226,7 +226,7 @@ class WorkerBuffers:
             self.restore(before, thorough)
 
     def stacked(self, rows: Sequence[int] | None = None) -> dict[str, Tensor]:
-        """(R, …) by name: buffers that steps write, or all of them as long as no step has shown which."""
+        """(R, …) by name: the buffers that steps write, or all buffers until a step has shown which."""
         if self.num_workers == 1:
             self._save()
         names = [name for name, home in self.homes.items() if self.is_buffer(name) and home is not None]
@@ -239,7 +239,7 @@ class WorkerBuffers:
         return {name: torch.stack(each) for name, each in values.items()}
 
     def take(self, moved: Mapping[str, Tensor]) -> None:
-        """Keep what a step of all workers at once made of `stacked`."""
+        """Store what a step of all workers at once made of the buffers from `stacked`."""
         for name, values in moved.items():
             if name in self.rows or not all(torch.equal(row, self.common[name]) for row in values):  # pyright: ignore[reportArgumentType]
                 self.rows[name] = [row.detach().clone() for row in values]
@@ -247,20 +247,20 @@ class WorkerBuffers:
         self.seen = True
 
     def written_elsewhere(self) -> list[str]:
-        """Names of tensors written by a step that had nothing of them but what all workers have in common."""
+        """Names of tensors that a step wrote although all workers shared them."""
         return [name for name in self.places.keys() - self.rows.keys() if self.marks[name].differs(self._get(name))]
 
     def moved(self) -> list[str]:
-        """The names of those that steps have written, so far as can be seen."""
+        """The names of tensors that steps have written, as far as can be seen."""
         late = [n for n in self.places.keys() - self.rows.keys() if not equal(self._own(n), self.common[n])]
         return sorted([*self.rows, *late])
 
     def _own(self, name: str) -> Row:
-        """What the module holds, or held before averages were put in."""
+        """The module's value, or the one it had before averages replaced it."""
         return self.set_aside[name] if self.set_aside and name in self.set_aside else self._get(name)
 
     def local(self, names: Sequence[str]) -> dict[str, list[Row]]:
-        """The local workers' rows of these names."""
+        """The local workers' rows of the tensors with these names."""
         if self.set_aside is None:
             self._catch_up()
         return {
@@ -269,7 +269,7 @@ class WorkerBuffers:
         }
 
     def put_mean(self, everyone: Mapping[str, Sequence[Row]], ranks: slice = slice(None)) -> None:
-        """Give the module the mean of these workers' rows of all M, to be evaluated; `put_back` undoes it."""
+        """Write the mean of these ranks' rows, out of all M, to the module for evaluation; `put_back` undoes it."""
         if self.set_aside is None:
             self._catch_up()
             self.set_aside = {name: clone(self._get(name)) for name in everyone}
@@ -277,7 +277,7 @@ class WorkerBuffers:
             self._put(name, mean(rows[ranks]))
 
     def put_back(self) -> None:
-        """Give the module what it held before a mean."""
+        """Restore the module's values from before `put_mean`."""
         if self.set_aside is not None:
             for name, value in self.set_aside.items():
                 self._put(name, value)
@@ -286,7 +286,7 @@ class WorkerBuffers:
             self.set_aside = None
 
     def load_rows(self, everyone: Mapping[str, Sequence[Row]], ranks: range) -> None:
-        """Take the local workers' rows from those of all M."""
+        """Take the local workers' rows from those of all M workers."""
         device = next(self.module.parameters()).device
         self.rows = {
             name: [None if (row := everyone[name][rank]) is None else row.to(device, copy=True) for rank in ranks]

@@ -1,4 +1,4 @@
-"""A loader's batch dealt to workers: which parts of it are cut, and which go to everyone."""
+"""Dealing a loader's batch to workers: which parts are split, and which go to every worker whole."""
 
 import copy
 import warnings
@@ -21,23 +21,23 @@ def deal(
     loaders: Any = None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Shards | None:
-    """A loader's batch -> those of L workers; None, with a warning, where it is too short.
+    """Split a loader's batch into those of L workers; None, with a warning, if it is too short.
 
-    A `Dealt` batch passes as it is, and a single worker that cuts nothing takes any. Another one of N samples, N the
-    length of its first tensor, is cut into L equal parts in its order, each a multiple of `num_parts`; samples at its
-    end that are too many are left out, with a warning. Tensors, arrays, lists and tuples of N entries are cut;
-    Mappings, dataclasses, named tuples, and lists and tuples of tensors are gone through; text, numbers and 0-dim
-    tensors go to everyone.
+    A `Dealt` batch passes unchanged, and a single worker that splits nothing takes any batch. Any other batch of N
+    samples, N being the length of its first tensor, is split in order into L equal shares, each a multiple of
+    `num_parts`; surplus samples at its end are left out, with a warning. Tensors, arrays, lists and tuples of N entries
+    are split; Mappings, dataclasses, named tuples, and lists and tuples of tensors are traversed; strings, numbers and
+    0-dim tensors go to every worker.
 
     Args:
-        batch: what the loader gave.
+        batch: from the loader.
         num_workers: L.
-        num_parts: how many parts each worker's samples are to be cut into later.
-        loaders: a dict or list of loaders, of which each has its own N; None where there is one loader.
-        warn: told of what is left out.
+        num_parts: number of parts that each worker's samples are split into later.
+        loaders: a dict or list of loaders, each with its own N; None if there is one loader.
+        warn: called with a message on what is left out.
 
     Raises:
-        InputError: something of another length than N, or of a kind that cannot be cut.
+        InputError: a component has another length than N, or is of a kind that cannot be split.
     """
     if isinstance(batch, Dealt):
         return as_shards(batch, num_parts)
@@ -64,7 +64,7 @@ def deal(
 
 
 def _cut(batch: Any, name: str, num_workers: int, num_parts: int, warn: Callable[[str], None]) -> Shards | None:
-    """Deal what one loader gave."""
+    """Deal one loader's batch."""
     num_samples = next((len(leaf) for leaf in _walk(batch) if _has_rows(leaf)), None)
     if num_samples is None:  # no tensor
         num_samples = next((n for leaf in _walk(batch) if (n := _num_entries(leaf)) is not None), None)
@@ -90,15 +90,15 @@ def _cut(batch: Any, name: str, num_workers: int, num_parts: int, warn: Callable
 
 
 def _flatten(node: Any, name: str, num_samples: int | None) -> tuple[list[Any], Rebuild]:
-    """The leaves of a batch, and how to put such leaves together again.
+    """The leaves of a batch, and a function that rebuilds the batch from such leaves.
 
     Args:
-        node: a batch, or something in one.
-        name: of it, for messages.
-        num_samples: how many entries its leaves must have; None if that is nobody's business.
+        node: a batch, or a part of one.
+        name: its name in messages.
+        num_samples: the number of entries that its leaves must have; None to skip the check.
 
     Raises:
-        InputError: a leaf has another number, or cannot be cut.
+        InputError: a leaf has another number, or cannot be split.
     """
     as_it_is = num_samples is None and not isinstance(node, MutableMapping) and type(node) not in (list, tuple)
     if isinstance(node, Mapping) and not as_it_is:
@@ -119,10 +119,10 @@ def _flatten(node: Any, name: str, num_samples: int | None) -> tuple[list[Any], 
 
 
 def _sequence(node: Any, name: str, num_samples: int | None) -> tuple[list[Any], Rebuild] | None:
-    """A list or tuple gone through; None where it is N entries, such as strings, or the boxes of each picture.
+    """Flatten a list or tuple; None if it is itself N entries, such as strings, or the boxes of each picture.
 
     Raises:
-        InputError: as of `_flatten`; or it could be either.
+        InputError: as for `_flatten`; or it could be either.
     """
     if not any(isinstance(child, Mapping) or is_dataclass(child) or _num_entries(child) is not None for child in node):
         return None
@@ -139,8 +139,8 @@ def _sequence(node: Any, name: str, num_samples: int | None) -> tuple[list[Any],
         return None
     if may_be_entries:
         raise InputError(
-            f"{name}: {num_samples} entries that hold {num_samples} each; which of both are the samples cannot be "
-            "told, another batch size is needed"
+            f"{name}: {num_samples} entries that hold {num_samples} each; it is ambiguous which are the samples, "
+            "another batch size is needed"
         )
     return leaves, rebuild
 
@@ -163,15 +163,15 @@ def _filled(mapping: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
 
 
 def _refilled(instance: Any, values: dict[str, Any]) -> Any:
-    """A dataclass's instance with these values."""
+    """A copy of a dataclass instance with these values."""
     refilled = copy.copy(instance)
     for key, value in values.items():
-        object.__setattr__(refilled, key, value)  # also of a frozen one
+        object.__setattr__(refilled, key, value)  # works on frozen ones, too
     return refilled
 
 
 def _refuse_leaf(leaf: Any, name: str, num_samples: int) -> None:
-    """Raise InputError where something can neither be cut into samples nor go to everyone."""
+    """Raise InputError if a leaf can neither be split into samples nor go to every worker."""
     kind = type(leaf).__name__
     if isinstance(leaf, Tensor) and (leaf.layout is not torch.strided or leaf.is_nested):
         raise InputError(f"{name}: a tensor of layout {leaf.layout}; it cannot be cut, a strided one is needed")
@@ -185,7 +185,7 @@ def _refuse_leaf(leaf: Any, name: str, num_samples: int) -> None:
 
 
 def _walk(node: Any) -> Iterator[Any]:
-    """Everything in a batch, depth first."""
+    """Yield everything in a batch, depth first."""
     if isinstance(node, Mapping):
         children: Any = node.values()
     elif is_dataclass(node) and not isinstance(node, type):
@@ -202,7 +202,7 @@ def _has_rows(leaf: Any) -> bool:
 
 
 def _num_entries(leaf: Any) -> int | None:
-    """How many entries there are to cut; None for what goes to everyone."""
+    """The number of entries to split; None for what goes to every worker."""
     if isinstance(leaf, Tensor | np.ndarray):
         return len(leaf) if leaf.ndim else None
     return len(leaf) if isinstance(leaf, list | tuple) else None

@@ -1,8 +1,8 @@
 """Parameters as one flat vector.
 
 The trainable parameters of a module become views of a single vector of shape (d,), in the order of
-`module.named_parameters()` and each in the order that its entries have in memory. Reading all parameters, stepping
-back to old ones or handing a direction to the optimizer then costs one copy or none.
+`module.named_parameters()`; the entries of each keep their order in memory. Reading all parameters, restoring old ones
+or handing a direction to the optimizer then takes at most one copy.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ Granularity = Literal["tensor", "model"]
 
 
 class MatrixSize(int):
-    """How many entries a segment has that is a matrix, one row after another. `num_rows`: how many of these."""
+    """The number of entries of a segment that is a matrix, stored row by row. `num_rows`: its number of rows."""
 
     num_rows: int
 
@@ -28,12 +28,12 @@ class MatrixSize(int):
         self.num_rows = num_rows
         return self
 
-    def __getnewargs__(self) -> tuple[int, int]:  # pyright: ignore[reportIncompatibleMethodOverride]  to be copied by
+    def __getnewargs__(self) -> tuple[int, int]:  # pyright: ignore[reportIncompatibleMethodOverride]  copying uses it
         return int(self), self.num_rows
 
 
 def num_rows_of(size: int) -> int:
-    """The rows of a segment of this size, 1 where it is no matrix."""
+    """The number of rows of a segment of this size; 1 if it is not a matrix."""
     return size.num_rows if isinstance(size, MatrixSize) else 1
 
 
@@ -41,8 +41,8 @@ class Layout:
     """The flat vector of a module's trainable parameters, and where each tensor lies in it.
 
     Args:
-        parameters: (name, parameter) pairs. They are adopted: their storage becomes a slice of `vector`. Those that
-            have no entries, or are frozen, stay what they are.
+        parameters: (name, parameter) pairs. The storage of each becomes a slice of `vector`; frozen or empty ones stay
+            unchanged.
 
     Attributes:
         names, parameters, sizes: of each tensor in the vector, in its order.
@@ -63,7 +63,7 @@ class Layout:
         self.sizes = [p.numel() for p in self.parameters]
         self.vector = self.parameters[0].detach().new_empty(sum(self.sizes))
         starts = [0, *accumulate(self.sizes)]
-        self._places = [  # each tensor's entries in the order that they have in memory, such as channels last
+        self._places = [  # each tensor in its own memory order, such as channels last
             (p.shape, torch.empty_like(p, device="meta").stride(), start)
             for p, start in zip(self.parameters, starts, strict=False)
         ]
@@ -76,18 +76,18 @@ class Layout:
         return self.vector.numel()
 
     def views(self, vector: Tensor) -> list[Tensor]:
-        """The slices of `vector` (d,), each in its parameter's shape and without a copy."""
+        """Views of the slices of `vector` (d,), each in its parameter's shape."""
         origin = vector.storage_offset()
         return [vector.as_strided(shape, stride, origin + start) for shape, stride, start in self._places]
 
     def bind(self, vector: Tensor) -> None:
-        """Let the parameters be views of `vector` (d,)."""
+        """Make the parameters views of `vector` (d,)."""
         for parameter, view in zip(self.parameters, self.views(vector), strict=True):
             parameter.data = view
 
     @contextlib.contextmanager
     def bound_to(self, vector: Tensor) -> Iterator[None]:
-        """Let the parameters be views of another vector (d,) meanwhile."""
+        """Make the parameters views of another vector (d,) inside the block."""
         if vector is self.vector:
             yield
             return
@@ -98,14 +98,14 @@ class Layout:
             self.bind(self.vector)
 
     def set_gradient(self, direction: Tensor) -> None:
-        """Let `p.grad` be the slices of `direction` (d,)."""
+        """Set each `p.grad` to its slice of `direction` (d,)."""
         for parameter, view in zip(self.parameters, self.views(direction), strict=True):
             parameter.grad = view
 
     def segments(self, granularity: Granularity) -> tuple[int, ...]:
-        """The sizes of the parts that a compressor treats apart: every tensor, or the model as one.
+        """The sizes of the parts that a compressor treats separately: every tensor, or the whole model.
 
-        A tensor of several dimensions is a matrix, with a row an output.
+        A tensor of several dimensions counts as a matrix with one row per output.
         """
         if granularity == "model":
             return (self.num_parameters,)

@@ -1,4 +1,4 @@
-"""Values of tensors: whether one was written since the last look, a copy, the mean of several."""
+"""Values of tensors: detecting writes, copying, averaging, comparing."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Row = Tensor | None  # a buffer may be None until a step makes it
+Row = Tensor | None  # a buffer may be None until a step creates it
 NUM_SAMPLED = 256
-"""Entries of a tensor that are looked at, where one write in a hundred shows in no version of it."""
+"""Entries of a larger tensor that are compared, to detect writes that leave its version counter unchanged."""
 
 
 class Mark(NamedTuple):
-    """What a tensor was like at the last look."""
+    """A tensor's state when it was last inspected."""
 
     tensor: Row
     version: int
@@ -23,11 +23,11 @@ class Mark(NamedTuple):
         return cls(tensor, -1 if tensor is None else tensor._version, sample(tensor, copied=True))
 
     def differs(self, tensor: Row, may_wait: bool = False) -> bool:
-        """Whether it has been assigned or written since, through `.data` and the like, too.
+        """Whether the tensor has been reassigned or written since, including through `.data` and the like.
 
         Args:
-            tensor: as it is now.
-            may_wait: whether to look at its entries on an accelerator, too.
+            tensor: its current value.
+            may_wait: whether to compare entries on an accelerator, too, which waits for it.
         """
         if tensor is not self.tensor or (tensor is not None and tensor._version != self.version):
             return True
@@ -36,7 +36,7 @@ class Mark(NamedTuple):
 
 
 def mean(rows: Sequence[Row]) -> Row:
-    """What stands for several workers' rows: their mean; of whole numbers, and of shapes that differ, the first."""
+    """One value for several workers' rows: their mean; for integers, or where shapes differ, the first row."""
     first = rows[0]
     if first is None or not (first.is_floating_point() or first.is_complex()):
         return first
@@ -50,12 +50,12 @@ def mean(rows: Sequence[Row]) -> Row:
 
 
 def clone(tensor: Row) -> Row:
-    """A copy without a graph."""
+    """A detached copy."""
     return None if tensor is None else tensor.detach().clone()
 
 
 def sample(tensor: Row, copied: bool = False) -> Row:
-    """Some entries, by which a write that shows in no version is found."""
+    """Some entries, to detect writes that leave the version counter unchanged."""
     if tensor is None or tensor.layout is not torch.strided or not tensor.numel():
         return None
     flat = tensor.detach()

@@ -1,4 +1,4 @@
-"""What a worker's step draws: random numbers of its own, while the user's go on undisturbed."""
+"""Random numbers for workers' steps, seeded per worker and round; the user's generators are not disturbed."""
 
 import contextlib
 import ctypes
@@ -11,12 +11,12 @@ import torch
 from bench.kernels.noise import Noise
 
 _scopes: list[contextlib.ExitStack] = []
-_STATE_BYTES = 2500  # of NumPy's Mersenne twister: 624 words and a position
+_STATE_BYTES = 2500  # state of NumPy's Mersenne Twister: 624 words and a position
 
 
 @contextlib.contextmanager
 def lent(device: torch.device) -> Iterator[None]:
-    """Put what PyTorch, NumPy and `random` would draw next back at the end; inside `lent_once` at its end."""
+    """Restore the global generators of PyTorch, NumPy and `random` on exit; inside `lent_once`, on its exit."""
     if not _scopes:
         with _lent(device):
             yield
@@ -29,7 +29,7 @@ def lent(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lent_once() -> Iterator[None]:
-    """Whatever is lent inside is put back at the end, and not in between: to copy states takes long."""
+    """Restore whatever is lent inside once, on exit of this block, since copying generator states is slow."""
     with contextlib.ExitStack() as scope:
         _scopes.append(scope)
         try:
@@ -40,7 +40,7 @@ def lent_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lent(device: torch.device) -> Iterator[None]:
-    state, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002  the global one is what steps draw from
+    state, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002  steps draw from the global one
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
@@ -50,16 +50,16 @@ def _lent(device: torch.device) -> Iterator[None]:
 
 
 def seed(noise: Noise, device: torch.device) -> None:
-    """Let a worker's step draw what it draws in every world. Inside `lent`."""
+    """Seed the global generators so that a worker's step draws the same in every world. Call inside `lent`."""
     drawn = noise.entropy("step")
-    # As `torch.manual_seed`, but that also writes out the call stack for each accelerator that is not there.
+    # As `torch.manual_seed`, which would also format the call stack for each accelerator that is absent.
     (torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed)(drawn)
     np.random.seed(drawn)  # noqa: NPY002
     random.seed(drawn)
 
 
 class Drawing:
-    """Tells whether something was drawn from NumPy's or Python's generators since, and can take it back."""
+    """Detects draws from NumPy's or Python's generators since it was made, and can rewind them."""
 
     def __init__(self) -> None:
         self.state = random.getstate()
@@ -69,12 +69,12 @@ class Drawing:
         self.numpys = ctypes.string_at(self.address, _STATE_BYTES) if self.is_twister else b""
 
     def happened(self) -> bool:
-        """Whether anything was drawn."""
+        """Whether anything was drawn since."""
         numpys = ctypes.string_at(self.address, _STATE_BYTES) if self.is_twister else b""
         return numpys != self.numpys or random.getstate() != self.state
 
     def take_back(self) -> None:
-        """Let the same numbers be drawn again."""
+        """Rewind both generators, so that they draw the same numbers again."""
         random.setstate(self.state)
         if self.is_twister:
             words = np.frombuffer(self.numpys, np.uint32)

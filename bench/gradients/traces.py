@@ -1,4 +1,4 @@
-"""What a step leaves behind besides its loss: what it logs, lists in the module, batches that a metric has counted."""
+"""Side effects of a step besides its loss: logged values, changed attributes and containers, counts of metrics."""
 
 import contextlib
 import inspect
@@ -16,7 +16,7 @@ from torchmetrics import Metric
 
 CONTAINERS = (list, dict, set, deque)
 NUM_LOOKED_INTO = 64
-"""A list of more entries is copied as a whole, and what lies in its entries is not looked for."""
+"""A container of more entries is copied, but its entries are not searched for further containers."""
 
 _POSITION = list(inspect.signature(lightning.LightningModule.log).parameters).index("reduce_fx") - 3
 _REDUCTIONS: dict[Any, Callable[[Tensor], Tensor]] = {
@@ -28,25 +28,25 @@ _REDUCTIONS: dict[Any, Callable[[Tensor], Tensor]] = {
 
 
 class Notes:
-    """What workers log, one after another, kept until it is logged once."""
+    """Collects what workers log one after another, to log it once."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[Any]] = {}
         self.arguments: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        """In the place of `LightningModule.log`."""
-        detached = value.detach() if isinstance(value, Tensor) else value  # which would keep a worker's activations
+        """Stands in for `LightningModule.log`."""
+        detached = value.detach() if isinstance(value, Tensor) else value  # a graph would keep a worker's activations
         self.values.setdefault(name, []).append(detached)
         self.arguments[name] = args, kwargs
 
     def log_dict(self, dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-        """In the place of `LightningModule.log_dict`."""
+        """Stands in for `LightningModule.log_dict`."""
         for name, value in dictionary.items():
             self.log(name, value, *args, **kwargs)
 
     def emit(self, module: nn.Module) -> None:
-        """Log everything once: of numbers what `reduce_fx` makes of the workers', of other things the last."""
+        """Log every name once: numbers reduced over the workers by `reduce_fx`, of other values the last."""
         for name, values in self.values.items():
             args, kwargs = self.arguments[name]
             log: Any = module.log
@@ -58,7 +58,7 @@ def _reduced(values: Sequence[Any], reduction: Any) -> Any:
     if len(values) == 1 or not all(isinstance(value, int | float | Tensor) for value in values):
         return values[-1]
     reduce = _REDUCTIONS.get(reduction.lower() if isinstance(reduction, str) else reduction)
-    if reduce is None:  # which Lightning refuses itself
+    if reduce is None:  # Lightning rejects it itself
         return values[-1]
     if reduce is torch.mean:
         return sum(values) / len(values)
@@ -67,7 +67,7 @@ def _reduced(values: Sequence[Any], reduction: Any) -> Any:
 
 @contextlib.contextmanager
 def logging_replaced(module: nn.Module, notes: Any) -> Iterator[None]:
-    """Let `module.log` and `module.log_dict` be those of `notes` for a while, and then what they were."""
+    """Replace `module.log` and `module.log_dict` by those of `notes`; restore them on exit."""
     shadows = {"log": notes.log, "log_dict": notes.log_dict}
     before = {name: vars(module)[name] for name in shadows if name in vars(module)}
     vars(module).update(shadows)
@@ -81,22 +81,22 @@ def logging_replaced(module: nn.Module, notes: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def logging_once(module: nn.Module) -> Iterator[None]:
-    """Let what workers log be logged once, at the end."""
+    """Log what workers log inside once, on exit."""
     with logging_replaced(module, notes := Notes()):
         yield
     notes.emit(module)
 
 
 class Traces:
-    """What a module's attributes held, to find and undo what a step leaves there.
+    """A snapshot of a module's attributes, to detect and undo what a step changes there.
 
-    Lists and their like stay the objects that they are, as others may hold them. Tensors that are added to in place are
-    put back in metrics only: buffers are known elsewhere, and others may be of any size.
+    Containers are restored in place, as other code may hold references to them. Tensors changed in place are restored
+    in metrics only: `WorkerBuffers` handles buffers, and other tensors may be of any size.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self.contents: list[tuple[Any, Any]] = []  # containers that held something, or tensors, and copies of them
+        self.contents: list[tuple[Any, Any]] = []  # (container with entries, or tensor; its copy)
         self.empty: list[Any] = []
         self.noted: set[int] = set()
         for m in module.modules():
@@ -120,7 +120,7 @@ class Traces:
                         self._note(value)
 
     def undo(self) -> None:
-        """Let all attributes and containers hold again what they held."""
+        """Restore all attributes and containers."""
         for now, before in self.attributes:
             if not _holds_the_same(now, before):
                 now.clear()
@@ -138,11 +138,11 @@ class Traces:
                 (value.extend if isinstance(value, deque) else value.update)(content)
 
     def hold_tracers(self) -> bool:
-        """Whether something kept since is a tensor of vmap's, which is worthless outside it."""
+        """Whether anything stored since is a tensor of vmap's, which is unusable outside vmap."""
         return any(isinstance(item, Tensor) and is_batchedtensor(item) for item in self._kept())
 
     def _kept(self) -> Iterator[Any]:
-        """What has come into attributes and containers since, and what lies beside it."""
+        """Yield the values in attributes and containers that may have changed since."""
         changed = [now for now, before in self.attributes if not _holds_the_same(now, before)]
         for now in changed:
             for value in now.values():
@@ -164,13 +164,13 @@ def _is_container(kind: type) -> bool:
 
 
 def _holds_the_same(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
-    """Whether two dicts have the same objects under the same keys, in the same order."""
+    """Whether two dicts hold the same objects under the same keys, in the same order."""
     return len(now) == len(before) and all(map(is_, now.values(), before.values())) and all(map(eq, now, before))
 
 
 @contextlib.contextmanager
 def without_traces(module: nn.Module) -> Iterator[None]:
-    """Undo what a step leaves in a module's attributes."""
+    """Undo on exit what a step changes in a module's attributes."""
     traces = Traces(module)
     try:
         yield
@@ -179,10 +179,10 @@ def without_traces(module: nn.Module) -> Iterator[None]:
 
 
 def merged(by_worker: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What workers' steps returned besides their losses, as what one step returns.
+    """Combine what workers' steps returned besides their losses into what one step would return.
 
-    Of several workers tensors are put together in rank order, those of no dimension as the entries of one; other things
-    are listed.
+    With several workers, tensors of matching shapes are concatenated in rank order, 0-dim ones stacked; other values
+    become a list.
     """
     if len(by_worker) == 1:
         return dict(by_worker[0])

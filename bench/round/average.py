@@ -1,4 +1,4 @@
-"""The mean of all workers' vectors, outside of any round: what SVRG's anchors are made of."""
+"""The mean of all workers' vectors outside of rounds, used for SVRG's anchors."""
 
 import numpy as np
 from torch import Tensor
@@ -11,12 +11,12 @@ from bench.wire.message import Message
 
 
 def average(cohort: Cohort, rows: Tensor, num_backwards: int) -> Tensor:
-    """Gradients (L, d) of the local workers -> the mean (d,) of all M, sent dense and accounted for.
+    """Gradients (L, d) of the local workers -> the mean (d,) of all M, sent dense and added to the ledger.
 
     Args:
         cohort: the workers.
         rows: their gradients.
-        num_backwards: passes that each worker took for its own.
+        num_backwards: backward passes that each worker took for its gradient.
 
     Raises:
         NonFiniteError: a worker's gradient is NaN or infinite. In every process alike.

@@ -1,4 +1,4 @@
-"""One round, top to bottom. Read this file first."""
+"""One round, from start to end. Read this file first."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,15 +22,15 @@ from bench.round.workers import Workers
 
 
 class Cohort:
-    """M workers and their server: the state of a recipe, and the one thing they do together.
+    """M workers and their server: the state of a recipe, and the round that they run together.
 
     Args:
         algorithm: the recipe.
-        world: where the workers are.
-        link: what their messages take on a modelled network.
+        world: where the workers run.
+        link: models the seconds that messages take on a network.
         layout: of the parameters.
-        seed: of what compressors and adversaries draw, together with round and rank.
-        adversary: what Byzantine workers do, if there are any.
+        seed: of the draws of compressors and adversaries, together with round and rank.
+        adversary: what Byzantine workers send, if there are any.
         collective: how messages travel between processes: "auto", "sharded" or "gather".
 
     Raises:
@@ -77,10 +77,10 @@ class Cohort:
             parameters: (d,) w^t.
             gradients: of the L local workers, at w^t.
             gradients_at: (rows, parameters) -> gradients of those rows' batches at other parameters.
-            learning_rate: γ, one or a vector (d,), of which the largest counts where one is needed.
-            epoch: from 0; thresholds follow the learning rate an epoch late.
-            gauged: whether the reports tell how long gradients and compression errors are; that takes further passes.
-            fell_back: whether this process has had to take the loop for its engine, and so shall all.
+            learning_rate: γ, a number or a vector (d,), whose largest entry is used where one number is needed.
+            epoch: from 0; thresholds follow the learning rate one epoch late.
+            gauged: whether reports include the norms of gradients and compression errors; this takes further passes.
+            fell_back: whether this process had to switch its engine to the loop, so that all must.
 
         Raises:
             InputError: workers have different learning rates. In every process alike.
@@ -92,15 +92,15 @@ class Cohort:
         # 1. Who uploads?
         view = workers.view(parameters, gradients, gradients_at, rate, latest, lagged, codes.uplink, t)
         uploaded = rule.should_upload(view)
-        # 2. What do they send? Those who skip stand still.
+        # 2. What do they send? Those that skip keep their state.
         sent = workers.send(gradients, uploaded, rate, codes.uplink, t, world.maximum, gauged)
         rule.finish_round(view, uploaded)
         report = workers.report(sent, gradients.losses, view.num_backwards, rate, fell_back)
-        # 3. They travel, servers answer each its slice of the vector, and the answers travel back.
+        # 3. Messages travel, each server answers its slice of the vector, and the answers travel back.
         noise = Noise(self.seed, t, world.size, start=self.collective.bounds[0])
         serve = partial(self.server.serve, rate=rate, latest=latest or 1.0, noise=noise)
         crossed = self.collective.exchange(report, sent.message, codes, serve, t)
-        # 4. The account.
+        # 4. The ledger.
         seconds = crossed.measured_s + sent.agreement_s
         self.ledger.record(crossed.report, crossed.answer, self.link, workers.offer_bits, rule.adaptive, seconds)
         codes.follow(crossed.answer)

@@ -1,6 +1,6 @@
-"""What one round was like: the lengths of gradients, of what compression left out, and the least bits for the rest.
+"""Measurements of a round: norms of gradients and of compression errors, and the fewest bits that messages need.
 
-Measured in rounds that somebody asks about, since it takes further passes over the gradients.
+Taken only in gauged rounds, for which they are requested, since they take further passes over the gradients.
 """
 
 import numpy as np
@@ -12,27 +12,27 @@ from bench.wire.message import Message
 
 
 class Gauges:
-    """Squared lengths of the L local workers: of a round that nobody asks about, all NaN.
+    """Measurements of the L local workers: all NaN in a round that is not gauged.
 
     Attributes:
         gradients: (L,) ‖g_m‖².
         inputs: (L,) ‖x_m‖², of what an uploader compressed; NaN for the others.
         errors: (L,) ‖x_m − C(x_m)‖²; NaN for the others.
-        bounds: (L,) what `Message.bound` says of an uploader's message; NaN for the others.
+        bounds: (L,) `Message.bound` of an uploader's message, in bits; NaN for the others.
     """
 
     def __init__(self, gradients: WorkerGradients) -> None:
         self.gradients, self.inputs, self.errors, self.bounds = np.full((4, len(gradients.losses)), np.nan)
 
     def sent_as_they_are(self, rows: Tensor, message: Message) -> None:
-        """These rows sent their gradients uncompressed."""
+        """Record that these rows sent their gradients uncompressed."""
 
     def compressed(self, row: int, x: Tensor, message: Message) -> None:
-        """A row made its vector (1, d) a message."""
+        """Record that a row compressed its vector (1, d) to this message."""
 
 
 class Measured(Gauges):
-    """Those of a round that somebody asks about."""
+    """The measurements of a gauged round."""
 
     def __init__(self, gradients: WorkerGradients) -> None:
         super().__init__(gradients)

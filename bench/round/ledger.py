@@ -1,4 +1,4 @@
-"""The account of a run."""
+"""The ledger: what a run has cost."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,16 +14,16 @@ class Ledger:
 
     Attributes:
         rounds: server updates.
-        uploads: workers sending once.
-        skips: of each worker, rounds in which it sent nothing.
-        uplink_bits: what crossed from workers: values, positions, lengths.
-        uplink_bits_paper: the same as the method's own paper counts it.
-        downlink_bits: the server's broadcasts, counted once a round however many listen.
-        control_bits: a worker's one-bit word a round on whether it uploads, where it may skip.
-        num_backwards: backward passes; lazy rules take more than one a worker and round.
+        uploads: how often a worker sent its message.
+        skips: per worker, rounds in which it sent nothing.
+        uplink_bits: sent by workers: values, positions, lengths.
+        uplink_bits_paper: the same, as the method's own paper counts it.
+        downlink_bits: the server's broadcasts, counted once per round whatever the number of workers.
+        control_bits: one bit per worker and round on whether it uploads, where it may skip.
+        num_backwards: backward passes; lazy rules take more than one per worker and round.
         modelled_s: seconds on the modelled link.
         measured_s: seconds that messages took on a real link; 0 in a simulation.
-        downlink: the code of the broadcasts: "dense", "sign" (one bit an entry), "ternary" and so on.
+        downlink: the code of the broadcasts: "dense", "sign" (one bit per entry), "ternary" and so on.
     """
 
     rounds: int = 0
@@ -46,9 +46,10 @@ class Ledger:
         Args:
             report: of all M workers.
             answer: the server's, one row.
-            link: the network whose seconds are modelled.
-            offer_bits: what each uploader told the others before it compressed, and they it; in `report`, too.
-            may_skip: whether workers say in each round if they upload.
+            link: models the network's seconds.
+            offer_bits: what each uploader sent, and received, before compressing, to agree with the others; included
+                in `report`.
+            may_skip: whether workers tell in each round if they upload.
             measured_s: seconds in transit.
         """
         num_workers = len(report.uploaded)
@@ -58,7 +59,7 @@ class Ledger:
         self.skips = [n + (not sent) for n, sent in zip(so_far, report.uploaded.tolist(), strict=True)]
         offered, downlink_bits = offer_bits * report.uploaded, int(answer.num_bits)
         modelled_s = link.seconds((report.num_bits - offered).tolist(), downlink_bits)
-        if offered.any():  # an exchange of its own
+        if offered.any():  # a separate exchange
             modelled_s += link.seconds(offered.tolist(), offer_bits)
             downlink_bits += offer_bits
         self.charge(report, downlink_bits, num_workers * may_skip, modelled_s, measured_s)
@@ -66,7 +67,7 @@ class Ledger:
     def charge(
         self, report: Report, downlink_bits: int, control_bits: int, modelled_s: float, measured_s: float
     ) -> None:
-        """Add what one exchange cost, of a round or outside of any."""
+        """Add the cost of one exchange, in a round or outside of rounds."""
         self.uploads += int(report.uploaded.sum())
         self.uplink_bits += int(report.num_bits.sum())
         self.uplink_bits_paper += int(report.num_bits_paper.sum())

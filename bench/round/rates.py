@@ -1,4 +1,4 @@
-"""The learning rate of a round: as it is given, as upload rules see it, and where it is 0."""
+"""The learning rate of a round: as given, as upload rules use it, and where it is 0."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ class Rate:
     """γ of one round.
 
     Args:
-        value: one for all entries, or a vector (d,) where parameter groups differ.
+        value: a number for all entries, or a vector (d,) where parameter groups differ.
     """
 
     value: float | Tensor
 
     @property
     def largest(self) -> float:
-        """What counts where one number is needed."""
+        """The rate to use where one number is needed."""
         return float(self.value.max()) if isinstance(self.value, Tensor) else self.value
 
     @property
     def fingerprint(self) -> float:
-        """A number by which processes see whether they have the same: γ itself, or a weighted mean of the vector."""
+        """A number by which processes compare their rates: γ itself, or a weighted mean of the vector."""
         if not isinstance(self.value, Tensor):
             return self.value
         weights = torch.linspace(1, 2, len(self.value), dtype=torch.float64, device=self.value.device)
@@ -39,17 +39,17 @@ class Rate:
 
 @dataclass
 class LaggedRate:
-    """The learning rate as thresholds see it: within an epoch, the last one of the epoch before."""
+    """The learning rate that thresholds use: within an epoch, the last one of the epoch before."""
 
     epoch: int = 0
     latest: float | None = None
     lagged: float | None = None
 
     def follow(self, learning_rate: float, epoch: int) -> tuple[float | None, float | None]:
-        """The rates for this round's thresholds, given the round's own: at once, and an epoch late.
+        """The round's rate -> the rates for its thresholds: the latest, and the one lagging by an epoch.
 
-        Each is the last one above 0, as a rate of 0 moves nothing; None where there was none yet. In the first epoch
-        they are the same.
+        Each is the last one above 0, as a rate of 0 moves nothing; None if there was none yet. In the first epoch both
+        are the same.
         """
         if epoch > self.epoch:
             self.epoch, self.lagged = epoch, self.latest

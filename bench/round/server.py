@@ -1,4 +1,4 @@
-"""The server, of the whole vector or of a slice: each process has one, fed with messages in rank order."""
+"""The server of the whole vector or of a slice. Each process has one, which gets messages in rank order."""
 
 from typing import Any
 
@@ -15,17 +15,17 @@ from bench.wire.message import Message
 
 
 class Server:
-    """The last message of every worker, and what becomes of them.
+    """Keeps the last message of every worker where some may skip, and aggregates messages into the answer.
 
     Args:
         algorithm: the recipe.
         num_workers: M.
-        codes: what compresses its answers.
+        codes: the compressors.
         bounds: where the entries that it serves begin and end; all of them if None.
 
     Attributes:
-        last: M rows, where skippers' are used again; else None.
-        estimate: (n,) where workers send differences, the aggregate of what it knows of them; else None.
+        last: M rows, the workers' last messages, where workers may skip; otherwise None.
+        estimate: (n,) the aggregate as known to the server, where workers send differences; otherwise None.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Server:
         self.num_workers = num_workers
         self.like = like
         differ = isinstance(algorithm.feedback, Differences)
-        # Where everybody uploads every round, nothing old is ever used, and an old difference is in the estimate.
+        # Old messages are used only where workers may skip; old differences are part of the estimate instead.
         keeps = algorithm.rule.adaptive and not differ
         self.last: Message | None = codes.kept(num_workers, start, end) if keeps else None
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
@@ -67,17 +67,17 @@ class Server:
         if answer.finite().all():
             return Served(answer, True, [])
         broken = []
-        if messages is not None:  # of differences those of uploaders, otherwise everybody's
+        if messages is not None:  # of the uploaders if nothing older is kept, otherwise of all workers
             ranks = np.flatnonzero(uploaded).tolist() if messages is arrived else range(self.num_workers)
             broken = [rank for rank, x in zip(ranks, messages.dense(), strict=True) if not x.isfinite().all()]
         return Served(answer, False, broken)
 
     def receive(self, uploaded: np.ndarray, arrived: Message | None, learning_rate: float) -> Message | None:
-        """The last messages of all M workers, or the differences that arrived: what the answer is made of.
+        """The messages for the answer: the last ones of all M workers, or those that arrived if none are kept.
 
         Args:
             uploaded: (M,) bool.
-            arrived: their messages, in rank order; None if nobody's.
+            arrived: the uploaders' messages, in rank order; None if there are none.
             learning_rate: γ of this round.
         """
         if self.last is None:
@@ -88,7 +88,7 @@ class Server:
         return self.last
 
     def broadcast(self, messages: Message | None, learning_rate: float, noise: Noise) -> Message:
-        """What `receive` gave -> the one row that every worker receives."""
+        """The messages from `receive` -> the one row that every worker receives. `noise`: the server's."""
         algorithm = self.algorithm
         if isinstance(algorithm.feedback, Differences):
             assert self.estimate is not None

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a cohort: the same in every process and every world, tensors and numbers only."""
+"""A cohort's part of a checkpoint: the same in every process and world; tensors, numbers and strings only."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from bench.round.written import refuse_other
 
 
 def state_of(cohort: Cohort) -> dict[str, object]:
-    """The state of all M workers and their server. All processes take part."""
+    """The state of all M workers and their server. All processes must call it."""
     world, workers = cohort.world, cohort.workers.state_dict()
     rows = world.gather_rows(workers["rows"])
     snapshots = {t: v for process in world.gather(workers["snapshots"]) for t, v in process.items()}
@@ -27,10 +27,10 @@ def state_of(cohort: Cohort) -> dict[str, object]:
 
 
 def restore(cohort: Cohort, state: dict) -> None:
-    """Go on from `state_of`, in whichever world it was written.
+    """Restore a state from `state_of`, whichever world wrote it.
 
     Raises:
-        InputError: it was written by another recipe, other workers or another adversary.
+        InputError: it was written with another recipe, number of workers or adversary.
     """
     if state["num_workers"] != cohort.world.size:
         raise InputError(f"workers: {cohort.world.size}; the checkpoint holds {state['num_workers']}")

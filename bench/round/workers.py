@@ -30,8 +30,8 @@ class Sent:
 
     Attributes:
         uploaded: (L,) bool.
-        message: a row an uploader, None if there is none.
-        gauges: what the round was like.
+        message: one row per uploader; None if there are none.
+        gauges: measurements of the round.
         agreement_s: seconds that workers took to agree on how to compress.
     """
 
@@ -42,20 +42,20 @@ class Sent:
 
 
 class Workers:
-    """Rows of state for L workers.
+    """The state of L workers, one row each.
 
     Args:
         algorithm: the recipe.
-        adversary: what Byzantine workers do, if there are any.
+        adversary: what Byzantine workers send, if there are any.
         ranks: of the L workers among all M.
         num_workers: M.
-        segments: what compressors treat apart.
+        segments: the parts that compressors treat separately.
         like: a vector (d,) of the parameters' dtype and device.
-        seed: of what compressors and adversaries draw, together with round and rank.
+        seed: of the draws of compressors and adversaries, together with round and rank.
 
     Attributes:
         kept: (L, n, d) what the feedback keeps: errors, accumulators, momenta.
-        past: what the upload rule goes by.
+        past: the past of the workers, which the upload rule uses.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Workers:
         self.kept = like.new_zeros(len(ranks), algorithm.feedback.num_vectors, like.numel())
         self.past = Past(algorithm.rule.memory(len(ranks), like), len(ranks))
         self.offer_bits = algorithm.compressor.offer_bits(segments, like)
-        self._workspace = torch.empty_like(like)[None]  # kept: fresh pages cost as much as the numbers in them
+        self._workspace = torch.empty_like(like)[None]  # reused: fresh memory pages cost as much as the numbers in them
 
     def stand(self, rate: Rate) -> Tensor | slice | None:
-        """The entries that are sent as 0, and whose errors wait, since their learning rate is 0; None if none are."""
+        """The entries sent as 0, and whose errors stay, as their learning rate is 0; None if there are none."""
         return rate.zeros if self.algorithm.units == "update" else None
 
     def view(
@@ -132,7 +132,7 @@ class Workers:
         maximum: Maximum,
         gauged: bool,
     ) -> Sent:
-        """The uploaders' messages; what they keep moves on. Those who skip stand still.
+        """Compress the uploaders' messages and update what they keep. Workers that skip keep their state.
 
         Args:
             gradients: of all L.
@@ -140,8 +140,8 @@ class Workers:
             rate: γ.
             compressor: of this round.
             round: t.
-            maximum: how processes agree on the largest of what they offer.
-            gauged: whether to measure what the round is like.
+            maximum: how processes agree on the largest of the values they offer.
+            gauged: whether to measure the round.
         """
         rows = uploaded.nonzero()[:, 0]
         gauges = Measured(gradients) if gauged else Gauges(gradients)
@@ -152,13 +152,13 @@ class Workers:
             return Sent(uploaded.numpy(), message, gauges, 0.0)
         vectors = partial(self._vector, gradients, rate)
         compress, agreement_s = compressor.agree(map(vectors, rows.tolist()), self.segments, self.like, maximum)
-        if compressor.agrees and self.algorithm.feedback.in_place:  # compensated just now
+        if compressor.agrees and self.algorithm.feedback.in_place:  # already compensated while agreeing
             vectors = self.kept[:, :1].__getitem__
         standing = self.stand(rate)
         messages = []
-        for row in rows.tolist():  # one worker from gradient to message while its numbers are in the cache
+        for row in rows.tolist():  # each from gradient to message while its numbers are in the cache
             waiting = None
-            if standing is not None:  # to the compressor those entries are 0
+            if standing is not None:  # the compressor sees 0 in those entries
                 waiting = self.kept[row, :, standing].clone()
                 self.kept[row, :, standing] = 0
             x, noise = vectors(row), Noise(self.seed, round, self.ranks[row])
@@ -179,14 +179,14 @@ class Workers:
         return message.dense().square().sum(), message.subtract_from(x.clone()).square().sum()
 
     def report(self, sent: Sent, losses: Tensor, num_backwards: Tensor, rate: Rate, fell_back: bool) -> Report:
-        """What the local workers tell of a round.
+        """The local workers' reports of a round.
 
         Args:
             sent: what `send` gave.
             losses: (L,).
             num_backwards: (L,) backward passes.
             rate: γ.
-            fell_back: whether this process goes on with the loop for its engine.
+            fell_back: whether this process has switched its engine to the loop.
         """
         rows, num_rows, gauges = sent.uploaded, len(sent.uploaded), sent.gauges
         num_bits, num_bits_paper, num_bytes = np.zeros((3, num_rows), np.int64)
@@ -212,7 +212,7 @@ class Workers:
         )
 
     def _vector(self, gradients: WorkerGradients, rate: Rate, row: int) -> Tensor:
-        """(1, d): what the compressor sees of one worker."""
+        """(1, d): the compressor's input from one worker."""
         is_kept = self.algorithm.compressor.keeps_input
         update = gradients.dense(torch.tensor([row]), out=None if is_kept else self._workspace)
         if self.algorithm.units == "update":
@@ -220,14 +220,14 @@ class Workers:
         return self.algorithm.feedback.compensate(update, self.kept[row])
 
     def _corrupted(self, x: Tensor, message: Message, compress: Callable[..., Message], noise: Noise) -> Message:
-        """What is sent in the place of an honest message, made of (1, d)."""
+        """The message that is sent: the honest one, or a Byzantine worker's in its place. `x`: (1, d)."""
         if self.adversary is None or not self.adversary.controls(noise.rank, self.num_workers):
             return message
         honest = message.dense() if self.algorithm.compressor.repeats else x
         return compress(self.adversary.corrupt(honest, noise), self.segments, [noise])
 
     def state_dict(self) -> dict[str, Any]:
-        """On the CPU: under "rows" (L, …) by name, and what all workers have in common."""
+        """On the CPU: rows (L, …) by name under "rows", and what all workers share."""
         past = self.past
         rows = {
             "upload_rounds": past.upload_rounds,
@@ -247,7 +247,7 @@ class Workers:
         rows = {name: t[list(self.ranks)] for name, t in state["rows"].items()}
         past.upload_rounds = rows.pop("upload_rounds")
         past.sent_nothing = rows.pop("sent_nothing", past.sent_nothing)
-        self.kept = rows.pop("kept", self.kept).reshape(self.kept.shape).to(device)  # (L, d), or none, in old ones
+        self.kept = rows.pop("kept", self.kept).reshape(self.kept.shape).to(device)  # (L, d), or none, in old states
         past.memory = {name: t.to(device) for name, t in rows.items()}
         needed = {*past.upload_rounds.tolist(), max(state["snapshots"], default=0)}
         past.snapshots = {t: v.to(device) for t, v in state["snapshots"].items() if t in needed}

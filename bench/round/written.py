@@ -1,4 +1,4 @@
-"""Parts of a run as checkpoints write them, compared with those that there are now."""
+"""Comparison of a run's parts with those that a checkpoint was written with."""
 
 import ast
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -8,12 +8,12 @@ from bench.errors import InputError
 
 
 def refuse_other(name: str, part: object, written: str) -> None:
-    """Make sure that a checkpoint was written with this part of a run. Fields that it does not name have their default.
+    """Check that a checkpoint was written with this part of a run. Fields that it does not name have their default.
 
     Args:
         name: of the part, such as "algorithm".
-        part: what there is now.
-        written: the `repr` of what there was.
+        part: the current one.
+        written: the `repr` of the one in the checkpoint.
 
     Raises:
         InputError: another part, or one with other settings; the message names the first field that differs.
@@ -29,7 +29,7 @@ def refuse_other(name: str, part: object, written: str) -> None:
 
 
 def _difference(part: Any, then: ast.expr) -> tuple[str, str, str] | None:
-    """The first field in which a part differs from one that was written, and its values now and then."""
+    """The first field in which a part differs from the written one, with its values now and then; None if none does."""
     is_same_kind = isinstance(then, ast.Call) and ast.unparse(then.func) == type(part).__qualname__
     if not (is_dataclass(part) and is_same_kind):
         return None if _normal(repr(part)) == (before := ast.unparse(then)) else ("", repr(part), before)
@@ -55,7 +55,7 @@ def _default(field: Field) -> Any:
 
 
 def _normal(expression: str) -> str:
-    """Python's text of a value, spelt one way."""
+    """The source text of a value, in normalised spelling."""
     try:
         return ast.unparse(ast.parse(expression, mode="eval"))
     except SyntaxError:

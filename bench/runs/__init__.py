@@ -1,1 +1,1 @@
-"""One run of the suite, and a grid of them: settings, results on disk, callbacks, loggers, problems to train."""
+"""One run of the suite, and a grid of runs: settings, results on disk, callbacks, loggers, training problems."""

@@ -1,11 +1,11 @@
-"""Asynchronous SGD on shared memory: threads that read a support vector machine's w as it is, and write it coordinate
-by coordinate under a lock each. What a sparse update is worth where writing is contended.
+"""Asynchronous SGD on shared memory: threads read a support vector machine's w without locks, and write it coordinate
+by coordinate, each under its own lock. It shows what sparse updates gain where writes contend.
 
 Wangni, Wang, Liu, Zhang: Gradient Sparsification for Communication-Efficient Distributed Optimization, NeurIPS 2018,
 section 5.3; after Recht, Re, Wright, Niu: Hogwild!, NeurIPS 2011.
 
-Threads run compiled code without the interpreter's lock, so that they run as the machine lets them. There are no rounds
-and no messages, and no two runs are alike.
+Threads run compiled code without the interpreter's lock, so only the machine limits how many run at once. There are no
+rounds and no messages, and no two runs are alike.
 """
 
 import ctypes
@@ -29,17 +29,17 @@ from bench.rules import Always
 from bench.runs.columns import Row
 
 DENSE, GSPAR, UNISP = range(3)
-SPINS = 100  # tries for a lock before the thread lets others run
+SPINS = 100  # tries for a lock before the thread yields to others
 
 
 @dataclass(frozen=True)
 class SharedMemory:
-    """Threads on one w.
+    """Threads that share one w.
 
     Args:
         num_threads: at least 1.
         milliseconds: how long they run.
-        num_evaluations: times that f(w) is looked at, evenly spread.
+        num_evaluations: how often f(w) is evaluated, evenly spread over the time.
 
     Raises:
         InputError: a number below 1.
@@ -60,21 +60,22 @@ class SharedMemory:
         """Minimise the mean of max(0, 1 − b_n a_nᵀw) + λ₂‖w‖² from w = 0.
 
         Args:
-            algorithm: dense, GSpar or UniSp; its aggregator does not matter.
+            algorithm: dense, GSpar or UniSp; its aggregator is ignored.
             signed: (N, d) float32, b_n a_n.
             ridge: λ₂.
             learning_rate: γ of one sample's update.
-            seed: of samples and draws, together with the thread.
+            seed: of samples and draws, together with the thread's index.
 
         Returns:
-            Rows of a history: updates as rounds, seconds, f(w); and how threads got in each other's way.
+            Rows of a history: updates as rounds, seconds, f(w); and the totals of updates, writes, and writes that
+            waited for a lock.
 
         Raises:
             InputError: a recipe that needs rounds.
         """
         method, density, iterations = _method(algorithm)
         w, locks = np.zeros(signed.shape[1], np.float32), np.zeros(signed.shape[1], np.int32)
-        counts = np.zeros((self.num_threads, 16), np.int64)  # updates, writes, waits: a cache line or two a thread
+        counts = np.zeros((self.num_threads, 16), np.int64)  # updates, writes, waits: a cache line or two per thread
         stop = np.zeros(1, np.int32)
         keys = [Noise(seed, 0, thread).key("step") for thread in range(self.num_threads)]
 
@@ -84,7 +85,7 @@ class SharedMemory:
                   np.float32(learning_rate), np.float32(ridge), low, high)  # fmt: skip
 
         stop[0] = 1
-        work(0)  # compiles, and returns
+        work(0)  # compiles, and returns at once
         stop[0] = 0
         seen: list[tuple[float, int, np.ndarray]] = [(0.0, 0, w.copy())]
         with ThreadPoolExecutor(self.num_threads) as pool:
@@ -95,7 +96,7 @@ class SharedMemory:
                     due = started + i * self.milliseconds / 1e3 / self.num_evaluations
                     time.sleep(max(0, due - time.perf_counter()))
                     seen.append((time.perf_counter() - started, int(counts[:, 0].sum()), w.copy()))
-            finally:  # an interrupt, too, has to end them
+            finally:  # an interrupt must end them, too
                 stop[0] = 1
             for thread in running:
                 thread.result()
@@ -111,7 +112,7 @@ def objective(signed: np.ndarray, w: np.ndarray, ridge: float) -> float:
 
 
 def _method(algorithm: Algorithm) -> tuple[int, float, int]:
-    """Which updates, their density, and the iterations that find them."""
+    """The kind of updates, their density, and the iterations of GSpar's greedy algorithm."""
     compressor = algorithm.compressor
     plain = algorithm.rule == Always() and algorithm.units == "gradient" and algorithm.downlink is None
     if plain and not algorithm.feedback.num_vectors:
@@ -126,7 +127,7 @@ def _method(algorithm: Algorithm) -> tuple[int, float, int]:
 
 @intrinsic
 def _exchange(typing_context: Any, array: Any, index: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
-    """Put `value` at a place of an int32 array, atomically; what was there."""
+    """Atomically write `value` to an entry of an int32 array; return the old value."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = context.make_array(signature.args[0])(context, builder, args[0])

@@ -1,4 +1,4 @@
-"""The checkpoint from which an interrupted run goes on."""
+"""The checkpoint from which an interrupted run resumes."""
 
 import time
 from datetime import timedelta
@@ -11,7 +11,7 @@ from bench.runs.results import going_on
 
 
 class Autosave(Callback):
-    """Saves the whole run now and then, so that a killed one loses a minute at most.
+    """Saves the whole run after an evaluation, at least `interval` apart, so that a killed run loses little.
 
     Args:
         path: the checkpoint, replaced each time.
@@ -35,7 +35,7 @@ class Autosave(Callback):
                     trainer.save_checkpoint(partial)
                 except OSError:
                     partial.unlink(missing_ok=True)
-                    trainer.strategy.barrier()  # the one that the others wait at
+                    trainer.strategy.barrier()  # the others wait at this one
                     raise
                 if trainer.is_global_zero:
                     partial.replace(self.path)

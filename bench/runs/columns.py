@@ -1,4 +1,4 @@
-"""What a run counts and measures: the columns of its history."""
+"""The columns of a run's history: what it counts and measures."""
 
 from typing import Any
 
@@ -25,22 +25,23 @@ COLUMNS = (
     "test_top5_accuracy",
     "suboptimality",
 )
-"""Totals since the first round, and at that evaluation: `message_bits`, the mean size of an upload since the last
-evaluation; `skips`, of each worker; `gradient_norm` to `bits_over_bound` of that round (`bench.round.ledger.Report`);
-`train_loss`, the mean since the last evaluation. Empty where there is no such thing."""
+"""Totals since the first round, except: `message_bits`, the mean size of an upload since the last evaluation; `skips`,
+a total per worker; `gradient_norm` to `bits_over_bound`, of the round of the evaluation
+(`bench.collectives.report.Report`); `train_loss`, the mean since the last evaluation; the metrics of METRICS, of the
+evaluation. Empty where there is no value."""
 
 METRICS = COLUMNS[-3:]
-"""What an evaluation may find; None where the problem has no such thing."""
+"""Metrics that an evaluation may find; None where the problem has no such metric."""
 
 FALLING = ("train_loss", "suboptimality")
-"""Metrics that are the better the smaller."""
+"""Metrics of which smaller values are better."""
 
 COSTS = ("round", "uploads", "uplink_bits", "total_bits", "modelled_s", "measured_s")
-"""What metrics are shown against, on W&B and on the page."""
+"""The x axes of metrics, on W&B and on the dashboard."""
 
 Row = dict[str, Any]
 
 
 def total_bits(row: Row) -> int:
-    """All that crossed, both ways."""
+    """All bits sent, in both directions."""
     return row["uplink_bits"] + row["downlink_bits"] + row["control_bits"]

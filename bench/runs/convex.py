@@ -1,4 +1,4 @@
-"""The LightningModule of the convex problems, which knows how far from the optimum it is."""
+"""The LightningModule of the convex problems, which computes its distance from the optimum."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,11 +17,11 @@ class ConvexProblem(Problem):
     """A linear model; f(w) − min f over all samples is logged as `suboptimality`.
 
     Args:
-        network: (B, d) features -> (B,) scores, of which it has no parameters but w.
+        network: (B, d) features -> (B,) scores; w is its only parameter.
         optimizer: parameters -> an optimizer.
-        schedule: an optimizer -> its learning rate's schedule, stepped every epoch; constant if None.
+        schedule: an optimizer -> its learning rate's schedule, stepped every epoch; a constant rate if None.
         loss: of margins.
-        ridge: λ₂, above 0. Every batch has all of λ₂‖w‖².
+        ridge: λ₂, above 0. Every batch's objective includes all of λ₂‖w‖².
 
     Raises:
         InputError: λ₂ is not above 0.
@@ -45,7 +45,7 @@ class ConvexProblem(Problem):
         """Compute the optimum.
 
         Raises:
-            InputError: the data are not of labels ±1, or the network does not read them.
+            InputError: the labels are not ±1, or the network has another number of features than the data.
         """
         data: Any = getattr(self.trainer, "datamodule", None)
         features, labels = data.train[torch.arange(len(data.train))]

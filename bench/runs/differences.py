@@ -11,11 +11,11 @@ RENAMED = {
     "bench.svrg.SVRG": "bench.estimators.SVRG",
     "bench.wandb_logger.BudgetLogger": "bench.runs.wandb_logger.BudgetLogger",
 }
-"""What parts are called now, by what they were called in configs that were written before they moved."""
+"""The current paths of parts, by their paths in configs that were written before the parts moved."""
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where two configs differ: both values by dotted key, sorted. A part's old name equals the one it has now."""
+    """Where two configs differ: both values by dotted key, sorted. A part's old path equals its current one."""
     left, right = ({key: RENAMED.get(str(value), value) for key, value in _leaves(tree)} for tree in (a, b))
     pairs = {key: (left.get(key), right.get(key)) for key in sorted(left.keys() | right.keys())}
     return {key: (ours, theirs) for key, (ours, theirs) in pairs.items() if ours != theirs}

@@ -1,4 +1,4 @@
-"""The grid of runs that an experiment's `matrix` describes: every combination of its axes and arms."""
+"""The grid of runs that an experiment's `matrix` describes: all combinations of its axes and arms."""
 
 import itertools
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from bench.runs.results import RunFolder
 
 @dataclass(frozen=True)
 class Pick:
-    """A choice along one axis of the grid: what it adds to the folder's name, and its overrides."""
+    """A choice along one axis of the grid: its part of the folder's name, and its overrides."""
 
     label: str
     overrides: list[str]
@@ -22,7 +22,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid: what tells it from the others, its overrides, and where it goes."""
+    """One run of the grid: the overrides that distinguish it, all its overrides, and its folder."""
 
     told: str
     overrides: list[str]
@@ -30,7 +30,7 @@ class Cell:
 
 
 def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
-    """The grid that these overrides describe, and the config they share.
+    """The config that the runs share, and the grid that these overrides describe.
 
     Raises:
         InputError: the config has no matrix.
@@ -38,7 +38,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
     with initialize_config_module("configs", version_base="1.3"):
         shared = compose("train", composable(overrides))
         if not shared.matrix:
-            raise InputError("experiment: none with a matrix given; for one run there is scripts/train.py")
+            raise InputError("experiment: none with a matrix given; scripts/train.py makes a single run")
         axes = OmegaConf.to_container(shared.matrix)
         assert isinstance(axes, dict)
         for key, values in axes.items():
@@ -47,11 +47,11 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         given = [o for o in overrides if not o.lstrip("+").startswith(("matrix.", "jobs="))]
         named = [] if {"algorithm", "arms"} & axes.keys() else [shared.algorithm.name]
         grid = []
-        given_axes = {str(key): values for key, values in axes.items() if values is not None}  # null: one left out
+        given_axes = {str(key): values for key, values in axes.items() if values is not None}  # null leaves an axis out
         for picks in itertools.product(*(_axis(key, values) for key, values in given_axes.items())):
             chosen = [override for pick in picks for override in pick.overrides]
             if any(override.startswith("target.") for override in chosen):
-                raise InputError("matrix: target; runs of one grid have one, which it is compared at")
+                raise InputError("matrix: target; all runs of a grid need the same, at which they are compared")
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
             seed = dict(o.split("=", 1) for o in chosen).get("seed", shared.seed)
             folder = RunFolder.of(OmegaConf.merge(shared, {"label": label, "seed": seed}))
@@ -63,7 +63,7 @@ def _axis(key: str, values: Any) -> list[Pick]:
     """The choices along one key of a matrix."""
     if key == "arms":
         return [pick for name, changes in values.items() if changes is not None for pick in _arm(name, changes)]
-    labels = {"algorithm": "{value}", "seed": ""}  # the folder's name and the run's in it; others say what they are
+    labels = {"algorithm": "{value}", "seed": ""}  # these name the folder and the run in it; others carry their key
     form = labels.get(key, f"{key.rpartition('.')[2]}={{value}}")
     return [Pick(form.format(value=value), [_override(key, value)]) for value in values]
 
@@ -73,7 +73,7 @@ def _override(key: str, value: Any) -> str:
 
 
 def _arm(name: str, changes: dict[str, Any]) -> list[Pick]:
-    """An arm of the grid; where it lists values, one for each combination."""
+    """The picks of an arm of the grid: one for each combination of the values that it lists."""
     fixed = [_override(key, value) for key, value in changes.items() if not isinstance(value, list)]
     axes = [_axis(key, values) for key, values in changes.items() if isinstance(values, list)]
     return [

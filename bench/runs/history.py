@@ -1,4 +1,4 @@
-"""The history of a run: what it had cost at every evaluation."""
+"""The history of a run: its costs at every evaluation."""
 
 import math
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from bench.strategies.simulated import CompressedStrategy
 
 
 class History(Callback):
-    """Keeps a run's results folder: a row of the ledger at every evaluation, a summary at the end.
+    """Writes a run's results folder: a row of the ledger at every evaluation, a summary at the end.
 
-    The rows go to the Trainer's loggers, too, but not with `self.log` a step, which costs 0.5 ms a round. A resumed run
-    tells its loggers what was before, for they may have begun anew.
+    The rows go to the Trainer's loggers, too, but not through `self.log` in each step, which costs 0.5 ms per round. A
+    resumed run logs its earlier rows again, as its loggers may have started anew.
 
     Args:
         folder: where to write.
-        config: what the folder is filed under, once all is well enough to start.
+        config: of the run, written to the folder once the checks at the start have passed.
         command: that makes this run, for the record.
     """
 
@@ -81,7 +81,7 @@ class History(Callback):
             row[name] = None if math.isnan(gauged) else gauged
         row["train_loss"] = self.loss_sum / self.num_losses  # over the rounds since the last evaluation
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        samples = data.batch_size / (strategy.estimator.num_parts if strategy.estimator else 1)  # of a backward pass
+        samples = data.batch_size / (strategy.estimator.num_parts if strategy.estimator else 1)  # per backward pass
         row["data_passes"] = row["num_backwards"] * samples / len(data.train)
         found = {name: value.item() for name, value in trainer.callback_metrics.items()}
         row |= {metric: found.get(metric) for metric in METRICS}
@@ -99,7 +99,7 @@ class History(Callback):
             self._summarise()
 
     def on_exception(self, trainer: Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
-        if trainer.is_global_zero and isinstance(exception, NonFiniteError):  # to diverge is a result
+        if trainer.is_global_zero and isinstance(exception, NonFiniteError):  # divergence is a result
             self._summarise(diverged=str(exception))
 
     def _summarise(self, **facts: Any) -> None:
@@ -107,7 +107,7 @@ class History(Callback):
 
     def _log(self, trainer: Trainer, row: Row) -> None:
         for logger in trainer.loggers:
-            with going_on("logger", Exception):  # whatever its trouble, the row is in history.csv
+            with going_on("logger", Exception):  # whatever fails, the row is in history.csv
                 logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class History(Callback):
 
 
 def compressed(trainer: Trainer) -> CompressedStrategy | CompressedDDPStrategy:
-    """The Trainer's strategy, which is one of ours."""
+    """The Trainer's strategy, which must be a compressed one."""
     strategy = trainer.strategy
     assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
     return strategy

@@ -1,4 +1,4 @@
-"""The LightningModule the suite trains. Any other does as well."""
+"""The LightningModules that the suite trains. Any other works as well."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,12 +13,12 @@ from bench.errors import InputError
 
 
 class Problem(lightning.LightningModule):
-    """A network, and what steps it.
+    """A network with its optimizer and learning rate schedule.
 
     Args:
         network: whose parameters are trained.
         optimizer: parameters -> an optimizer.
-        schedule: an optimizer -> its learning rate's schedule, stepped every epoch; constant if None.
+        schedule: an optimizer -> its learning rate's schedule, stepped every epoch; a constant rate if None.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Classifier(Problem):
     Args:
         network: (B, …) images -> (B, C) logits.
         optimizer: parameters -> an optimizer.
-        schedule: an optimizer -> its learning rate's schedule, stepped every epoch; constant if None.
+        schedule: an optimizer -> its learning rate's schedule, stepped every epoch; a constant rate if None.
     """
 
     def on_fit_start(self) -> None:
-        """Make sure that the network reads the data's images, and that its head has as many classes as they.
+        """Check that the network reads the data's images, and outputs one logit per class.
 
         Raises:
             InputError: it does not.
@@ -83,4 +83,4 @@ class Classifier(Problem):
             "test_top5_accuracy": (logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1),
         }
         means = {name: flags.double().mean() for name, flags in right.items()}
-        self.log_dict(means, batch_size=len(labels), logger=False)  # History logs, with every cost
+        self.log_dict(means, batch_size=len(labels), logger=False)  # History logs it, with all costs

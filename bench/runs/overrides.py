@@ -1,4 +1,4 @@
-"""Overrides of configs, as people write them and as Hydra takes them."""
+"""Overrides of configs, from the form that users write to the one that Hydra takes."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -9,7 +9,7 @@ from bench.errors import InputError
 
 
 def composable(overrides: Sequence[str]) -> list[str]:
-    """The overrides with `group=null`, which Hydra refuses, as its `~group`.
+    """The overrides, with `group=null`, which Hydra rejects, replaced by its `~group`.
 
     Raises:
         InputError: a run cannot do without the group.

@@ -12,9 +12,9 @@ from bench.runs.history import compressed
 
 
 class Progress(Callback):
-    """One bar for the run: rounds done, and the last evaluation. Silent where nobody watches a terminal."""
+    """One bar for the run: rounds done, and the last evaluation. Hidden unless on a terminal."""
 
-    EVERY = 20  # rounds between two looks at the clock
+    EVERY = 20  # rounds between two updates of the bar
 
     def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         name = compressed(trainer).algorithm.name

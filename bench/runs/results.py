@@ -1,14 +1,14 @@
-"""The results store: one folder a run, `results/<experiment>/<label>/seed=<n>/`; the label is the algorithm's name
-unless a matrix tells several of its runs apart.
+"""The results store: one folder per run, `results/<experiment>/<label>/seed=<n>/`; the label is the algorithm's name
+unless a matrix has several runs of it to distinguish.
 
     config.yaml     what was run; written first, and never again under another config
-    history.csv     a row an evaluation, rewritten as the run goes on
-    summary.json    the last row, the target, versions and the command; its presence means the run is complete, if only
-                    because it diverged, and then it says where
-    split.png       who held which samples
-    last.ckpt       where an interrupted run goes on; removed when it is complete
-    run.lock        held by the process that is at it
-    wandb.id        the W&B run that it is logged to, if it is
+    history.csv     a row per evaluation, rewritten as the run goes on
+    summary.json    the last row, the target, versions and the command; its presence means the run is complete; a
+                    diverged run is complete, too, and its summary says where it diverged
+    split.png       which worker held which samples
+    last.ckpt       the checkpoint from which an interrupted run resumes; removed when it is complete
+    run.lock        held by the process that runs it
+    wandb.id        id of the W&B run that it is logged to, if any
 
 Each file appears whole or not at all.
 """
@@ -36,9 +36,7 @@ from bench.runs.targets import refuse_target, target_reached
 
 PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
 
-LOADER = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # the same in C, where there is one: hundreds of configs are read
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where available: hundreds of configs are read
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -54,7 +52,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def going_on(what: str, trouble: type[Exception] = OSError) -> Iterator[None]:
-    """What cannot be written, on a full disk say, is no reason to lose the run: the next may be."""
+    """Report a failed write, on a full disk for example, and let the run go on: the next write may succeed."""
     try:
         yield
     except trouble as error:
@@ -72,7 +70,7 @@ class RunFolder:
         """The folder of the run that a config describes.
 
         Raises:
-            InputError: it has no name, or one that is no folder's.
+            InputError: its name or label is missing, or cannot be a folder's name.
         """
         for key in ("name", "label"):
             if not (given := str(cfg[key] or "")).strip() or "/" in given or given in (".", ".."):
@@ -84,7 +82,7 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     def checked_checkpoint(self) -> Path | None:
-        """Where the run goes on, if it was interrupted.
+        """The checkpoint from which the run resumes; None if there is none.
 
         Raises:
             InputError: the checkpoint is damaged.
@@ -110,7 +108,7 @@ class RunFolder:
 
     @property
     def is_held(self) -> bool:
-        """Whether a process is at this run now."""
+        """Whether a process holds this run now."""
         if not self.lock.exists():
             return False
         lock = FileLock(self.lock)
@@ -123,30 +121,30 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out of this run. The system lets go of it when a process dies, however it does.
+        """Keep other processes out of this run. The system releases the lock when the process dies, however it does.
 
         Raises:
-            InputError: another process is at it.
+            InputError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.lock)
         try:
-            lock.acquire(timeout=1)  # who only looks whether it is held has it for an instant
+            lock.acquire(timeout=1)  # `is_held` takes it for an instant
         except Timeout:
-            raise InputError(f"{self.path}: another process is at it; let it end, or choose another name=") from None
+            raise InputError(f"{self.path}: another process runs it; let it end, or choose another name=") from None
         try:
             yield
         finally:
             lock.release()
             if self.is_complete or not self.files():
                 self.lock.unlink(missing_ok=True)
-            with suppress(OSError):  # not empty, as a rule; but a run that was refused leaves nothing
+            with suppress(OSError):  # usually not empty; but a rejected run leaves nothing
                 for folder in (self.path, *self.path.parents[:2]):
                     folder.rmdir()
 
     @property
     def wandb_id(self) -> str | None:
-        """The W&B run that this run began."""
+        """The id of the W&B run that this run started; None if there is none."""
         file = self.path / "wandb.id"
         return file.read_text("utf-8").strip() if file.exists() else None
 
@@ -154,12 +152,12 @@ class RunFolder:
         write_whole(self.path / "wandb.id", f"{wandb_id}\n")
 
     def files(self) -> list[Path]:
-        """What is worth keeping."""
+        """The files worth keeping."""
         names = ("config.yaml", "history.csv", "summary.json", "split.png")
         return [file for name in names if (file := self.path / name).exists()]
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Make sure that this folder, if it holds a run, holds one under this config, whatever its target.
+        """Check that a run in this folder, if there is one, has this config, whatever its target.
 
         Raises:
             InputError: another config; the message names the keys that differ.
@@ -174,7 +172,7 @@ class RunFolder:
             )
 
     def config(self) -> dict[str, Any]:
-        """What was run.
+        """The config of the run.
 
         Raises:
             InputError: the file holds no config.
@@ -196,10 +194,10 @@ class RunFolder:
         write_whole(self.path / "history.csv", text.getvalue())
 
     def history(self) -> list[Row]:
-        """The rows so far, none before the first evaluation. What an older version did not write is None.
+        """The rows so far, none before the first evaluation. Columns that an older version did not write are None.
 
         Raises:
-            InputError: the file is damaged, has columns that this version does not know, or ends before its run did.
+            InputError: the file is damaged, has columns that this version does not know, or does not end with its run.
         """
         file = self.path / "history.csv"
         if not file.exists():
@@ -219,7 +217,7 @@ class RunFolder:
         return rows
 
     def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str, **facts: Any) -> None:
-        """Mark the run complete: the last row's figures, further facts about it, and what the target took."""
+        """Mark the run complete: write the last row's figures, further facts, and the costs at the target."""
         last: Row = dict.fromkeys(COLUMNS) | (rows[-1] if rows else {})
         summary = {
             **last,
@@ -235,7 +233,7 @@ class RunFolder:
         write_whole(self.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
     def retarget(self, target: Mapping[str, Any]) -> None:
-        """Tell of a complete run what another target took.
+        """Write a complete run's costs at another target.
 
         Raises:
             InputError: the history has no such metric; a file is damaged.
@@ -250,7 +248,7 @@ class RunFolder:
         self._write_summary(summary | {"target": target_reached(rows, metric, value)})
 
     def summary(self) -> dict[str, Any]:
-        """What it came to.
+        """The summary of a complete run.
 
         Raises:
             InputError: the file is damaged.
@@ -264,7 +262,7 @@ class RunFolder:
 
 @contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Name a file that does not hold what it should."""
+    """Raise InputError, naming the file, if it cannot be parsed."""
     try:
         yield
     except (ValueError, TypeError, yaml.YAMLError) as error:
@@ -272,12 +270,12 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """What a result may depend on besides its config."""
+    """The package versions, which a result may depend on besides its config."""
     return {package: version(package) for package in PACKAGES}
 
 
 def _cell(name: str, text: str) -> Any:
-    """A cell of history.csv: an integer, a float, None where empty; of skips a list."""
+    """A cell of history.csv: an integer, a float, None where empty; for skips, a list."""
     if not text:
         return None
     if name == "skips":

@@ -1,4 +1,4 @@
-"""Learning rates over time, where torch has none."""
+"""Learning rate schedules that torch lacks."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from bench.errors import InputError
 
 @dataclass(frozen=True)
 class InverseTime:
-    """1 / (1 + epoch / half_life), the decay that convex stochastic methods are analysed with. For `LambdaLR`.
+    """1 / (1 + epoch / half_life), the decay used in analyses of convex stochastic methods. For `LambdaLR`.
 
     Args:
-        half_life: epochs until half is left, above 0.
+        half_life: epochs until half of the rate is left, above 0.
     """
 
     half_life: float

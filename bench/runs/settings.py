@@ -1,4 +1,4 @@
-"""What a config may say: keys that something reads, values of the types it takes. Told before anything is computed."""
+"""Checks of a config before anything is computed: something reads every key, and values have the right types."""
 
 import collections.abc
 import inspect
@@ -18,12 +18,12 @@ from bench.gradients.engines import EngineName
 
 Group = dict[str, Any]
 WORDS = {"needs_python_object": "a part with its _target_", "missing": "another entry"}
-"""For errors of pydantic's whose messages speak of its inside."""
+"""Texts for those errors of pydantic's whose messages refer to its internals."""
 
 
 @dataclass
 class Target:
-    """What a run's costs are told at: the first evaluation whose metric is better than the value."""
+    """Where a run's costs are reported: the first evaluation whose metric is better than the value."""
 
     metric: str
     value: float
@@ -65,16 +65,16 @@ class Settings:
 
 
 def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer: Any, ours: Collection[str]) -> None:
-    """Make sure that a config can be meant.
+    """Check that a config is valid.
 
     Args:
         config: as composed, its interpolations resolved.
-        helpers: keys that interpolations refer to, which need no other reader.
-        trainer: what takes the arguments in `trainer`.
-        ours: those of them that a run sets itself.
+        helpers: keys that only interpolations refer to.
+        trainer: the callable that takes the arguments in `trainer`.
+        ours: those of these arguments that a run sets itself.
 
     Raises:
-        InputError: a key that nothing reads; a value of another type, or out of bounds.
+        InputError: a key that nothing reads; a value of a wrong type, or out of bounds.
     """
     read = {f.name for f in fields(Settings)}
     _refuse_arguments(Settings, {k: v for k, v in config.items() if k in read or k not in helpers}, "")
@@ -93,15 +93,15 @@ def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer
     for key in ("max_epochs", "val_check_interval", "limit_train_batches"):
         value = arguments.get(key)
         if key == "max_epochs" and value == -1 and arguments.get("max_steps", -1) > 0:
-            continue  # as many as the steps take
+            continue  # max_steps ends the run
         if value is not None and not (isinstance(value, int | float) and value > 0):
             raise InputError(f"trainer.{key}: {value!r}; a number above 0 is needed")
-    # But for the logger's: a run goes on without one, if W&B is not installed for example.
+    # Except the logger's: a run works without one, for example if W&B is not installed.
     _refuse_parts({group: tree for group, tree in config.items() if group != "logger"}, "")
 
 
 def _refuse_parts(tree: Any, prefix: str) -> None:
-    """Check every node that says what it instantiates, and those inside it."""
+    """Check every part of a config that has a `_target_`, at any depth."""
     if isinstance(tree, list):
         tree = dict(enumerate(tree))
     if not isinstance(tree, Mapping):
@@ -109,7 +109,7 @@ def _refuse_parts(tree: Any, prefix: str) -> None:
     if (path := tree.get("_target_")) is not None:
         try:
             callee = get_object(path)
-        except Exception as error:  # whatever its module does when it is imported
+        except Exception as error:  # whatever importing its module raises
             raise InputError(f"{prefix}_target_: {path!r}; cannot be imported: {error}") from error
         _refuse_arguments(callee, {k: v for k, v in tree.items() if not k.startswith("_")}, prefix)
     for key, value in tree.items():
@@ -117,7 +117,7 @@ def _refuse_parts(tree: Any, prefix: str) -> None:
 
 
 def _refuse_arguments(callee: Any, given: Mapping[str, Any], prefix: str) -> None:
-    """Check arguments by name and type, as far as signatures tell them."""
+    """Check arguments by name and type, as far as signatures declare them."""
     known, takes_all = _arguments(callee)
     for key in () if takes_all else given.keys() - known.keys():
         alike = get_close_matches(key, known) or known
@@ -128,15 +128,15 @@ def _refuse_arguments(callee: Any, given: Mapping[str, Any], prefix: str) -> Non
 
 
 def _arguments(callee: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
-    """The types and defaults of what may be given by name, and whether other names are taken, too."""
+    """The types and defaults of the keyword arguments by name, and whether other names are accepted, too."""
     known: dict[str, tuple[Any, Any]] = {}
-    # A class of ours that passes further arguments on has those of the class it derives from.
+    # A class of ours that takes **kwargs passes them on, so it has the arguments of its base class, too.
     for owner in callee.__mro__ if inspect.isclass(callee) else (callee,):
         function = owner.__init__ if inspect.isclass(owner) else owner
         try:
             parameters = inspect.signature(function).parameters
             hints = get_type_hints(function, localns=vars(typing) | vars(collections.abc))
-        except (ValueError, TypeError, NameError):  # written in C, or typed with names that only a checker sees
+        except (ValueError, TypeError, NameError):  # written in C, or annotated with names for type checkers only
             return known, True
         for name, parameter in parameters.items():
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name != "self":
@@ -153,7 +153,7 @@ def _is_ours(part: Any) -> bool:
 
 
 def _is_built(value: Any) -> bool:
-    """Whether a value is a part that is still to be instantiated, or holds some."""
+    """Whether a value is, or contains, a part that is still to be instantiated."""
     if isinstance(value, Mapping):
         return "_target_" in value or any(map(_is_built, value.values()))
     return isinstance(value, list) and any(map(_is_built, value))
@@ -165,7 +165,7 @@ def _refuse_type(name: str, value: Any, hint: Any) -> None:
         checked = adapter.validate_json(json.dumps(value))  # in JSON a list may be a tuple, as in a config
         if isinstance(checked, collections.abc.Iterator):  # an Iterable's entries are checked as they are read
             list(checked)
-    except PydanticUserError:  # a type that it cannot read
+    except PydanticUserError:  # a type that pydantic cannot handle
         return
     except ValidationError as error:
         errors = error.errors()

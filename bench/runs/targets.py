@@ -1,4 +1,4 @@
-"""What a run took to reach its target."""
+"""What it cost a run to reach its target."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ TARGET_COLUMNS = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "model
 
 
 def refuse_target(metric: str, row: Row | None = None) -> None:
-    """Raise InputError where there is no such metric, or where a row of a history lacks it."""
+    """Raise InputError if there is no such metric, or if a given row of a history lacks it."""
     known = sorted({*METRICS, *FALLING})
     found = [name for name in known if row is None or row.get(name) is not None]
     if metric not in found:
@@ -18,7 +18,7 @@ def refuse_target(metric: str, row: Row | None = None) -> None:
 
 
 def target_reached(rows: Sequence[Row], metric: str, value: float) -> dict[str, Any]:
-    """The target, and the figures of the first row whose metric is better; None each where it was missed."""
+    """The target, and the figures of the first row whose metric is better; all None if it was missed."""
     sign = -1 if metric in FALLING else 1
     first = next((row for row in rows if row.get(metric) is not None and sign * row[metric] > sign * value), None)
     figures = {name: None if first is None else first.get(name) for name in TARGET_COLUMNS}

@@ -1,7 +1,7 @@
 """Weights & Biases: a run's history with a chart for every cost, and its results as an artifact.
 
-A killed run that goes on continues the W&B run that it began. Offline, W&B writes another folder under the same id; the
-run so far is logged there again, so that the newest folder of an id holds the whole run, and alone has to be sent.
+A killed run, when resumed, continues its W&B run. Offline, W&B then writes another folder under the same id; the run so
+far is logged there again, so that the newest folder of an id holds the whole run, and only that has to be sent.
 """
 
 import re
@@ -20,39 +20,39 @@ from bench.runs.columns import COSTS, FALLING, METRICS
 from bench.runs.results import RunFolder, versions
 
 CHARTED = tuple(dict.fromkeys((*METRICS, *FALLING)))
-"""A W&B metric has one x axis, so each of CHARTED is logged once more an axis: by_uploads/test_accuracy."""
+"""A W&B metric has one x axis, so each of CHARTED is logged once more per axis: by_uploads/test_accuracy."""
 MODES = ("offline", "online")
 COMPLETE = "complete"
-"""Key of the summary: the run came to its end, and all of it is logged."""
+"""Key of the summary: the run has ended, and all of it is logged."""
 
 
 class BudgetLogger(WandbLogger):
     """Lightning's logger, for a run of the suite.
 
     Args:
-        folder: of the run's results, where the id of its W&B run is kept, too.
+        folder: of the run's results; the id of its W&B run is kept there, too.
         mode: "offline", or "online" to send while it runs.
-        kwargs: as of `WandbLogger`.
+        kwargs: as for `WandbLogger`.
 
     Raises:
-        InputError: no such mode.
+        InputError: an unknown mode.
     """
 
     def __init__(self, folder: Path | str, mode: str = "offline", **kwargs: Any) -> None:
         import wandb
 
         self.folder = RunFolder(Path(folder))
-        # Silent: its greeting would tear the progress bars.
+        # Silent: its greeting would break up the progress bars.
         settings = wandb.Settings(silent=True)
         super().__init__(id=self.folder.wandb_id, mode=_known(mode), settings=settings, **kwargs)
-        self._wandb_init.pop("anonymous", None)  # W&B warns that it means nothing now
+        self._wandb_init.pop("anonymous", None)  # W&B warns that it no longer has an effect
         # Offline there is nothing to resume: the run so far is logged again, and scripts/sync.py sends an id once.
         self._wandb_init["resume"] = "allow" if mode == "online" else None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The W&B run, begun at the first look."""
+        """The W&B run, started on first access."""
         import wandb
 
         if self._experiment is None:
@@ -65,16 +65,16 @@ class BudgetLogger(WandbLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """The config, and what else a result may depend on. The run is under way: note its id."""
+        """Log the config and package versions, and store the W&B run's id in the folder, as the run has started."""
         super().log_hyperparams({**params, "versions": versions()})
         self.folder.write_wandb_id(self.experiment.id)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """A row of the history, at round `step`."""
+        """Log a row of the history, at round `step`."""
         assert step is not None
         if step < self.experiment.starting_step:
-            return  # a resumed run that W&B has this far
+            return  # W&B already has this row of a resumed run
         plain = {name: value for name, value in metrics.items() if name != "skips"}
         skips = {f"skips/worker_{rank}": number for rank, number in enumerate(metrics.get("skips", ()))}
         charts = {
@@ -88,19 +88,19 @@ class BudgetLogger(WandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Keep what a run came to: the costs at its target in the summary, its folder as an artifact."""
+        """Keep a complete run's results: the costs at its target in the summary, its folder as an artifact."""
         if self._experiment is None or not self.folder.is_complete:
             return
         target = self.folder.summary()["target"]
         try:
             self.experiment.summary.update({f"target/{name}": value for name, value in target.items()})
             _keep(self.experiment, str(self._name), self.folder.files())
-        except Exception as error:  # whatever W&B's trouble, the run is complete
+        except Exception as error:  # whatever fails in W&B, the run is complete
             print(f"logger: the results are not kept as an artifact: {error}", file=sys.stderr)
 
     @rank_zero_only
     def end(self) -> None:
-        """End the W&B run, lest the process's next go on with it. It has failed unless its results are complete."""
+        """End the W&B run, so that the process's next run starts its own. It failed unless its results are complete."""
         import wandb
 
         if self._experiment is None:
@@ -110,7 +110,7 @@ class BudgetLogger(WandbLogger):
         except Exception as error:
             print(f"logger: not ended: {error}", file=sys.stderr)
             with suppress(Exception):
-                wandb.teardown()  # its service may be gone; the next run needs another
+                wandb.teardown()  # its service may be gone; the next run needs a new one
 
     @classmethod
     def log_experiment(
@@ -122,14 +122,14 @@ class BudgetLogger(WandbLogger):
         mode: str,
         **kwargs: Any,
     ) -> None:
-        """The table of an experiment, and its files as an artifact, as a run of their own: <name>/table.
+        """Log an experiment's table, and its files as an artifact, in a separate W&B run: <name>/table.
 
         Args:
-            folder: of the experiment, which is called after it.
-            files: below it, to be kept.
+            folder: of the experiment, whose name is the folder's.
+            files: below the folder, to be kept.
             titles: of the table's columns.
             records: its rows.
-            mode: as of a run.
+            mode: as for a run.
             kwargs: of `wandb.init`, such as `project` and `dir`.
         """
         import wandb
@@ -153,7 +153,7 @@ def _known(mode: str) -> Any:
 
 
 def _keep(run: Any, name: str, files: Sequence[Path], root: Path | None = None) -> None:
-    """Log files as an artifact of this name, by their places below `root`; and say that this is all."""
+    """Log files as an artifact of this name, by their paths below `root`; mark the W&B run as complete."""
     import wandb
 
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type="results")

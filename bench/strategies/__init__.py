@@ -1,1 +1,1 @@
-"""Lightning strategies: what is called when, with workers simulated in one process or in a process each."""
+"""Lightning strategies: the hooks in calling order, with workers simulated in one process or in one process each."""

@@ -1,4 +1,4 @@
-"""The average of what workers have each on their own, such as running statistics: what is evaluated and saved."""
+"""The average over workers of what each keeps separately, such as running statistics: evaluated and saved."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from bench.gradients.marks import mean
 
 
 class Averages:
-    """The workers' buffers, from all processes.
+    """The average of the workers' buffers over all processes.
 
     Args:
         buffers: of the workers in this process.
-        world: where the others are.
+        world: where the workers run.
     """
 
     def __init__(self, buffers: WorkerBuffers, world: World) -> None:
@@ -26,7 +26,7 @@ class Averages:
         self._serving = slice(None)
 
     def everyone(self) -> dict[str, list[Any]]:
-        """What all M workers have of the tensors that steps write, by name. All processes take part."""
+        """All M workers' rows of the tensors that steps write, by name. All processes must call it."""
         local = self.buffers.moved()
         names = sorted({name for names in self.world.gather(local) for name in names})
         if not names:
@@ -38,23 +38,23 @@ class Averages:
         return {name: [row for rows in everyone for row in rows[name]] for name in names}
 
     def put(self) -> None:
-        """Let the module have the average of all workers."""
+        """Write the average over all workers to the module."""
         self._everyone, self._serving = self.everyone(), slice(None)
         self.buffers.put_mean(self._everyone)
 
     def serve(self, ranks: slice) -> None:
-        """Let the module have that of some workers, after `put`."""
+        """Write the average over some workers to the module. Call after `put`."""
         if ranks != self._serving:
             self.buffers.put_mean(self._everyone, ranks)
             self._serving = ranks
 
     def in_place_of(self, state: dict[str, Any]) -> dict[str, Any]:
-        """A module's state, by name, with averages where workers have their own."""
+        """A module's state, by name, with averages where workers have their own values."""
         averages = {name: mean(rows) for name, rows in self.everyone().items()}
         return {name: averages.get(self.buffers.names.get(name, name), value) for name, value in state.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """All M workers' rows by name, as one tensor (M, …) where they are alike."""
+        """All M workers' rows by name, as one tensor (M, …) where their shapes are equal."""
         return {name: _together(rows) for name, rows in self.everyone().items()}
 
 

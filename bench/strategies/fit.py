@@ -1,4 +1,4 @@
-"""One fit: what stands between a Trainer's batches and the rounds of a cohort."""
+"""One fit: turns a Trainer's batches into the rounds of a cohort."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -32,23 +32,23 @@ from bench.strategies.scaling import Scaling
 
 
 class Fit:
-    """The workers' steps, and the rounds that they make.
+    """Runs the workers' steps, and the rounds that these make up.
 
     Args:
-        module: that is trained.
+        module: to train.
         layout: of its parameters.
         cohort: of the workers.
-        engine: the name that was asked for.
-        estimator: SVRG or local SGD, if workers send other than the gradient of a batch.
+        engine: the name that the user gave.
+        estimator: SVRG or local SGD, if workers send something other than the gradient of a batch.
         precision: the Trainer's.
-        agreed: rank 0's of a value, in every process.
+        agreed: a value -> rank 0's value, in every process.
 
     Attributes:
-        buffers: what steps write, a row a worker.
-        engine: that computes gradients; None before the first batch.
-        engine_name: of it; "auto" before the first batch.
-        pending: the batch of this step and its gradients, until they are part of a round.
-        report: what all M workers said of the last round; None before the first.
+        buffers: what steps write, one row per worker.
+        engine: computes gradients; None before the first batch.
+        engine_name: its name; "auto" until it is chosen.
+        pending: the batch of this step and its gradients, until they are added to a round.
+        report: of all M workers on the last round; None before the first.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class Fit:
         """Losses and gradients of the local workers.
 
         Args:
-            batch: of all of them.
-            rest, kwargs: what else the module's `training_step` takes.
+            batch: of all these workers.
+            rest, kwargs: further arguments of the module's `training_step`.
 
         Returns:
-            The mean loss, without a graph; where steps return more, a dict of it and what `merged` makes of the rest;
-            None where the batch is too short to deal.
+            The mean loss, detached; if steps return more, a dict of it and the rest, combined by `merged`; None if the
+            batch is too short to deal.
         """
         self._trained.refuse_changes()
         self.pending = None
@@ -115,8 +115,8 @@ class Fit:
         return {"loss": loss, **extras} if extras else loss
 
     def _module_step(self, shard: Any, rest: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """One worker's step, its loss divided and scaled as Lightning does."""
-        with self.precision.train_step_context():  # anew each time: autocast keeps casts of the weights
+        """One worker's step, with its loss divided and scaled as Lightning does."""
+        with self.precision.train_step_context():  # entered for each step: autocast caches casts of the weights
             output = self.module.training_step(shard, *rest, **kwargs)
         number = self.trainer.accumulate_grad_batches
         if number == 1 and self.scaling.scaler is None:
@@ -140,27 +140,27 @@ class Fit:
         )
 
     def _warn_once(self, message: str, about: str | None = None) -> None:
-        """Tell the user, once a fit however often it happens, or however often there is more to say about it."""
+        """Warn once per fit: of equal messages, or of those with the same `about`, the first."""
         if (about or message) not in self._told:
             self._told.add(about or message)
             rank_zero_warn(message)
 
     def _leave_out(self) -> None:
-        """Do without a batch that is too short. Those that were accumulated before it still make a round."""
+        """Skip a batch that is too short. Those accumulated before it still make a round."""
         world = self.cohort.world
         if world.size > len(world.local_ranks):
-            raise InputError("batch: fewer samples than estimator.num_steps; drop_last=True is needed, others wait")
-        # Lightning's own warning of a step that returns nothing; ours has said why.
+            raise InputError("batch: fewer samples than estimator.num_steps; drop_last=True is needed, as others wait")
+        # Silences Lightning's own warning of a step that returns nothing; ours has given the reason.
         Closure.warning_cache.add("`training_step` returned `None`. If this was on purpose, ignore this warning...")
         if self._accumulation and not self.trainer.fit_loop._should_accumulate():
             if self.scaling.scaler is None:
                 self.play(self.trainer.optimizers[0], gauged=False)
-            else:  # which steps no optimizer after a step that returned nothing
+            else:  # the scaler steps no optimizer after a step that returned nothing
                 self._accumulation = None
                 self._warn_once("batch: too short, and those accumulated before it are left out with it")
 
     def _choose_engine(self, step: Step, shards: Shards, noise: Sequence[Noise]) -> Engine:
-        """The engine of this fit, which is settled on its first batch."""
+        """The engine of this fit, chosen on its first batch."""
         if self._asked == "auto":
             if self.engine_name == "auto":
                 exact = self.precision.precision == "32-true"
@@ -188,7 +188,7 @@ class Fit:
         )
 
     def _whole_epoch(self) -> Iterator[Shards]:
-        """Every batch of the training set, moved to the device as in training, and dealt."""
+        """Yield every batch of the training set, moved to the device as in training, and dealt."""
         loader = self.trainer.train_dataloader
         batches: Any = loader.whole_epoch() if isinstance(loader, WholeEpoch) else loader
         device = self.trainer.strategy.root_device
@@ -198,7 +198,7 @@ class Fit:
                 yield shards
 
     def keep(self, optimizer: Any, gauged: bool) -> None:
-        """Add the pending batch to its round, and play that once all its batches are there."""
+        """Add the pending batch to its round, and run the round once all its batches are there."""
         assert self.engine is not None
         assert self.pending is not None
         self._accumulation = self._accumulation or Accumulation(self.engine)
@@ -208,13 +208,13 @@ class Fit:
             self.play(optimizer, gauged)
 
     def play(self, optimizer: Any, gauged: bool) -> None:
-        """The round of the batches that have accumulated: its direction is in `p.grad` afterwards."""
+        """Run the round of the accumulated batches, and leave its direction in `p.grad`."""
         accumulation, self._accumulation = self._accumulation, None
         assert accumulation is not None
         layout, scale = self.layout, self.scaling.scale
         gradients = accumulation.gradients(1 / scale)
         if self.scaling.overflowed(gradients, self.cohort.world, layout.vector):
-            # The optimizer does not step, and the scale falls, in every process alike.
+            # Infinite gradients make the scaler skip the optimizer's step and lower the scale, in every process alike.
             self.report = Report.of_nothing(gradients.losses)
             layout.set_gradient(torch.full_like(layout.vector, torch.inf))
             return
@@ -231,31 +231,31 @@ class Fit:
             )
         self._fall_back(self.report)
         if self.cohort.algorithm.units == "update":
-            direction = _over(direction, learning_rate)  # the optimizer multiplies by γ, which is inside already
+            direction = _over(direction, learning_rate)  # which the optimizer multiplies by γ again
         if scale != 1:
-            direction = direction * scale  # which the scaler takes out again
+            direction = direction * scale  # the scaler divides by it again
         layout.set_gradient(direction)
         if isinstance(getattr(optimizer, "optimizer", optimizer), torch.optim.SparseAdam):
             for p in layout.parameters:
                 assert p.grad is not None
-                p.grad = p.grad.to_sparse(min(1, p.ndim))  # the rows of an embedding that somebody's samples reached
+                p.grad = p.grad.to_sparse(min(1, p.ndim))  # the rows of an embedding that any worker's samples reached
         self._warn_of_unreached()
 
     def _fall_back(self, report: Report) -> None:
-        """Take the loop from now on, where one of the workers had to."""
+        """Use the loop from now on, if any worker had to."""
         if report.fell_back.any():
             assert isinstance(self._plain, FallingBack)
             self._plain.fall_back()
             self.engine_name = self._plain.name
 
     def _warn_of_unreached(self) -> None:
-        """Tell once of parameters that move though no loss depends on them."""
+        """Warn once of parameters that move although no loss depends on them."""
         algorithm = self.cohort.algorithm
         if not (unreached := self._plain.unreached) or not algorithm.moves_zeros:
             return
         names = ", ".join(self.layout.names[slot] for slot in sorted(unreached))
         self._warn_once(
-            f"{algorithm.name}: no gradient reached {names}; a sign has no zero here, so these entries move by "
+            f"{algorithm.name}: no gradient reached {names}; the sign of 0 is not 0 here, so these entries move by "
             "the learning rate every round",
             about="unreached parameters",
         )
@@ -272,20 +272,20 @@ class Fit:
         return torch.repeat_interleave(vector.new_tensor(by_tensor), sizes)
 
     def state_dict(self) -> dict[str, Any]:
-        """What goes on besides the cohort's own state, the same in every process."""
+        """The state of the fit besides the cohort's, the same in every process."""
         state = self._estimating_state if self._estimating is None else self._estimating.state_dict()
         return {"engine": self.engine_name, "estimator": repr(self.estimator), "estimating": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`: before the first batch."""
-        anchor = {"anchor": state["anchor"]} if "anchor" in state else {}  # where older checkpoints have it
+        """Restore a state from `state_dict`. Call before the first batch."""
+        anchor = {"anchor": state["anchor"]} if "anchor" in state else {}  # the place in older checkpoints
         self._estimating_state = state.get("estimating", anchor)
-        if self.engine_name == "auto":  # what was the fastest goes on, whatever is now
+        if self.engine_name == "auto":  # keep the engine chosen then, whichever is fastest now
             self.engine_name = state.get("engine", "auto")
 
 
 def _over(direction: Tensor, learning_rate: float | Tensor) -> Tensor:
-    """(d,) over γ; 0 where γ is, in which nothing moves."""
+    """The direction (d,) divided by γ; 0 where γ is 0, as nothing moves there."""
     if isinstance(learning_rate, Tensor):
         return torch.where(learning_rate == 0, 0.0, direction / learning_rate)
     return direction / learning_rate if learning_rate else torch.zeros_like(direction)

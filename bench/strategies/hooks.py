@@ -1,8 +1,8 @@
-"""What Lightning calls when: the hooks of a compressed strategy, in the order in which they are called.
+"""The hooks of a compressed strategy, in the order in which Lightning calls them.
 
 In automatic optimisation that is `training_step`, `zero_grad`, `backward` and the optimizer's step. `training_step`
-computes the workers' losses and gradients; `backward` plays the round and leaves the direction in `p.grad`. Clipping,
-optimizers, schedulers and callbacks go on working as ever.
+computes the workers' losses and gradients; `backward` runs the round and leaves the direction in `p.grad`. Clipping,
+optimizers, schedulers and callbacks work as usual.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -41,10 +41,10 @@ else:
 
 
 class Compressed(_Base):
-    """What both worlds share, which is everything but where the workers live.
+    """What the strategies of both worlds share: everything except where the workers run.
 
     Attributes:
-        gauged: whether the next round's report shall tell how long gradients and compression errors are.
+        gauged: whether the next round's report is to include the norms of gradients and compression errors.
     """
 
     def __init__(
@@ -72,35 +72,35 @@ class Compressed(_Base):
 
     @property
     def world(self) -> World:
-        raise NotImplementedError  # each world's own strategy says
+        raise NotImplementedError  # each strategy defines its own
 
     @property
     def fitting(self) -> Fit:
-        """What there is from the start of a Trainer's `fit`."""
+        """The state of the fit; available once a Trainer's `fit` has started."""
         if self._fit is None:
-            raise RuntimeError("cohort, ledger: there are none before fit has started")
+            raise RuntimeError("cohort, ledger: not available before fit has started")
         return self._fit
 
     @property
     def cohort(self) -> Cohort:
-        """The workers and their server; there from the start of a Trainer's `fit`."""
+        """The workers and their server; available once a Trainer's `fit` has started."""
         return self.fitting.cohort
 
     @property
     def ledger(self) -> Ledger:
-        """The account of the run so far."""
+        """The ledger of the run so far."""
         return self.cohort.ledger
 
     @property
     def last_report(self) -> Report:
-        """What all M workers said of the last round."""
-        assert self.fitting.report is not None, "no round has been played"
+        """The reports of all M workers on the last round."""
+        assert self.fitting.report is not None, "no round has run"
         return self.fitting.report
 
     # When a fit starts
 
     def setup_optimizers(self, trainer: lightning.Trainer) -> None:
-        """Called once per fit, with the module on its device: adopt its parameters and gather the cohort."""
+        """Called once per fit, with the module on its device: adopt its parameters and create the cohort."""
         module, world = self.lightning_module, self.world
         assert module is not None
         with refused_together(world):
@@ -125,11 +125,11 @@ class Compressed(_Base):
         """The hook in which Lightning hands over the whole checkpoint.
 
         Raises:
-            InputError: the checkpoint is of another number of workers, or of another recipe.
+            InputError: the checkpoint is of another number of workers, recipe, adversary or estimator.
         """
         super().load_optimizer_state_dict(checkpoint)
         if (state := checkpoint.get(CHECKPOINT_KEY)) is None:
-            return  # trained by another strategy: weights and optimizer go on, the cohort starts afresh
+            return  # trained by another strategy: weights and optimizer are restored, the cohort starts anew
         refuse_other("estimator", self.estimator, state.get("estimator", repr(None)))
         restore(self.cohort, state["cohort"])
         self.fitting.load_state_dict(state)
@@ -138,7 +138,7 @@ class Compressed(_Base):
             torch.set_rng_state(generators[rank])
 
     def on_train_start(self) -> None:
-        """Make sure that all processes will play the same rounds."""
+        """Check that all processes will run the same rounds."""
         trainer = self._trainer
         agree(
             self.world,
@@ -155,7 +155,7 @@ class Compressed(_Base):
         return self.fitting.step(batch, rest, kwargs)
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """Play the round, once all its batches are there, and write the direction to `p.grad`."""
+        """Run the round, once all its batches are accumulated, and write the direction to `p.grad`."""
         module = self.lightning_module
         assert module is not None
         self.pre_backward(closure_loss)
@@ -173,27 +173,27 @@ class Compressed(_Base):
             self._averages.put()
 
     def validation_step(self, batch: Any, *rest: Any, **kwargs: Any) -> Any:
-        """Of a batch that some workers serve, with the average of their buffers."""
+        """Evaluate a batch; a `Served` one with the average of its workers' buffers."""
         tree, ranks = batch if isinstance(batch, Served) else (batch, slice(None))
         if self._is_fitting:
             self._averages.serve(ranks)
         return super().validation_step(tree, *rest, **kwargs)
 
     def on_validation_end(self) -> None:
-        """Train on with the workers' own."""
+        """Restore the workers' own buffers for training."""
         if self._is_fitting:
             self.fitting.buffers.put_back()
 
     # For every checkpoint
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The module's, with the workers' average buffers while fitting. All processes take part."""
+        """The module's state, with the workers' average buffers while fitting. All processes must call it."""
         state = super().lightning_module_state_dict()
         return self._averages.in_place_of(state) if self._is_fitting else state
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
-        """Add the cohort's state and the processes' random number generators. All ranks take part."""
-        if "optimizer_states" in checkpoint:  # not in one that holds weights only
+        """Add the cohort's state and the processes' random number generators. All ranks must call it."""
+        if "optimizer_states" in checkpoint:  # absent where only weights are saved
             checkpoint[CHECKPOINT_KEY] = {
                 "buffers": self._averages.state_dict(),
                 "cohort": state_of(self.cohort),

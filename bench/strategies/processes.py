@@ -1,4 +1,4 @@
-"""A process a worker.
+"""One process per worker.
 
 Trainer(strategy="sasg_ddp", accelerator="cpu", devices=4)      # four processes, or launched by torchrun
 """
@@ -30,19 +30,19 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
 
     Args:
         algorithm: a recipe or the name of one.
-        link: the network whose seconds the ledger models; the real one's are measured beside it.
+        link: models the network's seconds for the ledger, which also has the measured seconds of the real one.
         seed: of the workers' noise, together with round and rank.
         engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
-        adversary: what Byzantine workers do, if there are any.
-        estimator: SVRG or local SGD, if workers send other than the gradient of a batch.
+        adversary: what Byzantine workers send, if there are any.
+        estimator: SVRG or local SGD, if workers send something other than the gradient of a batch.
         timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
         collective: how messages travel: "sharded", where every worker serves a slice of the vector, "gather", where
             each message goes to everybody, or "auto" for what takes less time. The results are the same.
-        options: settings of the recipe to be changed, such as `aggregator` or `density` (`bench.recipes.changed`), and
+        options: settings of the recipe to change, such as `aggregator` or `density` (`bench.recipes.changed`), and
             arguments of Lightning's `DDPStrategy`, such as `start_method`.
 
     Raises:
-        InputError: an unknown recipe; an option that nothing has, or that a recipe takes the place of.
+        InputError: an unknown recipe; an unknown option, or one that the recipe replaces.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
         return ProcessWorld(self.global_rank, self.world_size, self.root_device, self.timeout)
 
     def configure_ddp(self) -> None:
-        """No wrapper: gradients travel as messages."""
+        """Add no DDP wrapper: gradients travel as messages."""
 
     def _share_initial_state(self, module: lightning.LightningModule, layout: Layout) -> None:
         frozen = [p.data for p in module.parameters() if not p.requires_grad]

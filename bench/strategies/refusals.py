@@ -1,4 +1,4 @@
-"""What a compressed strategy cannot do with a Trainer or a module, told before training starts."""
+"""Checks, before training starts, for what a compressed strategy cannot do with a Trainer or a module."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -20,20 +20,20 @@ from bench.errors import InputError
 from bench.estimators import Estimator
 from bench.gradients.layout import Layout
 
-# Arguments of Lightning's DDP strategy about a wrapper that there is not, and so of no consequence.
+# Arguments of Lightning's DDP strategy that concern its DDP wrapper: without effect, as there is no wrapper here.
 HARMLESS = ("find_unused_parameters", "static_graph", "gradient_as_bucket_view", "bucket_cap_mb")
 
 
 def refuse_options(strategy: type, recipe: str, options: Mapping[str, Any]) -> None:
-    """Make sure that somebody reads the keywords that a strategy was given.
+    """Reject keywords of a strategy that nothing reads.
 
     Args:
         strategy: its class.
-        recipe: its name, for error messages.
-        options: those that are no setting of the recipe.
+        recipe: the recipe's name, for error messages.
+        options: the keywords that are not settings of the recipe.
 
     Raises:
-        InputError: neither the strategy nor the class of Lightning's that it derives from has such an argument.
+        InputError: neither the strategy nor its base class in Lightning has such an argument.
     """
     parameters = [p for owner in strategy.__mro__ for p in signature(owner.__init__).parameters.values()]
     known = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -43,7 +43,7 @@ def refuse_options(strategy: type, recipe: str, options: Mapping[str, Any]) -> N
 
 
 def refuse_hooks(options: Mapping[str, Any]) -> None:
-    """Make sure that nothing else than the recipe is asked to compress or average.
+    """Check that nothing but the recipe is asked to compress or average.
 
     Raises:
         InputError: a communication hook, or model averaging.
@@ -54,10 +54,10 @@ def refuse_hooks(options: Mapping[str, Any]) -> None:
 
 
 class Trained:
-    """What a module trains, which is settled when a fit starts.
+    """The parameters that a module trains, which are fixed when a fit starts.
 
     Args:
-        module: that is trained.
+        module: to train.
         layout: of its parameters.
     """
 
@@ -67,34 +67,35 @@ class Trained:
         self._flags = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
 
     def refuse_changes(self) -> None:
-        """Raise InputError where a parameter was frozen or unfrozen since."""
+        """Raise InputError if a parameter was frozen or unfrozen since."""
         for name, parameter, was in self._flags:
             if parameter.requires_grad != was:
                 became = f"{parameter.requires_grad} during fit; what is trained is settled when it starts"
                 raise InputError(f"requires_grad: {name} became {became}")
 
     def refuse_newcomers(self) -> None:
-        """Raise InputError where a parameter came since."""
+        """Raise InputError if a trainable parameter was added since."""
         for name, p in self._module.named_parameters():
             if p.requires_grad and p.numel() and id(p) not in self._known:
-                raise InputError(f"parameters: {name} came during fit; what is trained is settled when it starts")
+                raise InputError(f"parameters: {name} was added during fit; what is trained is settled when it starts")
 
 
 def refuse_fit(
     trainer: lightning.Trainer, module: lightning.LightningModule, precision: Precision, estimator: Estimator | None
 ) -> None:
-    """Make sure that rounds can be played, by what can be seen before optimizers are made.
+    """Check, before optimizers are created, that rounds can run.
 
     Raises:
-        InputError: manual optimisation, a backward pass of the module's own, a step that fetches its batches itself,
-            layers that are unfrozen later, lazy or complex parameters, batches that are accumulated or losses that are
-            scaled under an estimator, a half precision that is emulated.
+        InputError: manual optimisation, an overridden backward, a step that fetches its batches itself, layers that are
+            unfrozen later, lazy or complex parameters, accumulated batches or scaled losses with an estimator, a half
+            precision that the device would emulate.
     """
     if not module.automatic_optimization:
         raise InputError("automatic_optimization: False; a compressed strategy steps the optimizer itself")
     if is_overridden("backward", module):
         raise InputError(
-            "backward: overridden; a gradient a worker is needed, on_before_backward and on_after_backward are allowed"
+            "backward: overridden; one gradient per worker is needed, on_before_backward and on_after_backward are "
+            "allowed"
         )
     if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
         raise InputError("training_step: takes dataloader_iter; a batch is needed, which is dealt to the workers")
@@ -132,7 +133,7 @@ def refuse_fit(
 
 @contextlib.contextmanager
 def one_optimizer() -> Iterator[None]:
-    """Tell of several optimizers in our words: Lightning's advise manual optimisation, which is refused, too.
+    """Report several optimizers in our own words: Lightning's advise manual optimisation, which is rejected, too.
 
     Raises:
         InputError: there are several.
@@ -147,7 +148,7 @@ def one_optimizer() -> Iterator[None]:
 
 
 def refuse_optimizers(optimizers: list[torch.optim.Optimizer]) -> None:
-    """Make sure that there is one.
+    """Check that there is an optimizer.
 
     Raises:
         InputError: there is none.
@@ -157,7 +158,7 @@ def refuse_optimizers(optimizers: list[torch.optim.Optimizer]) -> None:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself."""
+    """Whether a device computes in bfloat16 natively."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and torch.backends.mkldnn.is_available():

@@ -10,7 +10,7 @@ from bench.gradients.engines import WorkerGradients
 
 
 class Scaling:
-    """What a Trainer's precision does to losses: under "16-mixed" they are scaled, and most others leave them alone.
+    """How a Trainer's precision scales losses: "16-mixed" scales them, most others leave them unchanged.
 
     Args:
         precision: the Trainer's.
@@ -21,14 +21,14 @@ class Scaling:
 
     @property
     def scale(self) -> float:
-        """What losses are multiplied by, before gradients are computed."""
+        """The factor that losses are multiplied by before gradients are computed."""
         return 1.0 if self.scaler is None else self.scaler.get_scale()
 
     def scaled(self, loss: Tensor) -> Tensor:
         return loss if self.scaler is None else self.scaler.scale(loss)
 
     def overflowed(self, gradients: WorkerGradients, world: World, like: Tensor) -> bool:
-        """Whether a worker's scaled gradient, in any process, is not finite. `like`: of the parameters' device."""
+        """Whether any worker's scaled gradient, in any process, is not finite. `like`: a tensor like the parameters."""
         if self.scaler is None:
             return False
         found = (~gradients.finite()).any().to(like)[None]

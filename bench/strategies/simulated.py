@@ -28,17 +28,17 @@ class CompressedStrategy(Compressed, SingleDeviceStrategy):
     Args:
         algorithm: a recipe or the name of one.
         workers: M.
-        link: the network whose seconds the ledger models.
+        link: models the network's seconds for the ledger.
         seed: of the workers' noise (dropout and the like), together with round and rank.
         engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
-        adversary: what Byzantine workers do, if there are any.
-        estimator: SVRG or local SGD, if workers send other than the gradient of a batch.
-        device: where; the Trainer's if None.
-        options: settings of the recipe to be changed, such as `aggregator` or `density` (`bench.recipes.changed`), and
+        adversary: what Byzantine workers send, if there are any.
+        estimator: SVRG or local SGD, if workers send something other than the gradient of a batch.
+        device: where to compute; the Trainer's if None.
+        options: settings of the recipe to change, such as `aggregator` or `density` (`bench.recipes.changed`), and
             arguments of Lightning's `SingleDeviceStrategy`.
 
     Raises:
-        InputError: fewer than one worker; an unknown recipe; an option that nothing has.
+        InputError: fewer than one worker; an unknown recipe; an unknown option.
     """
 
     def __init__(

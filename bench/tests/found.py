@@ -63,3 +63,23 @@ def combinations() -> dict[str, Algorithm]:
 
 
 COMBINATIONS = combinations()
+
+
+def covering() -> dict[str, Algorithm]:
+    """Few combinations that miss nothing that meets: every recipe as it is, with every rule and every aggregator that
+    it goes with, and every rule with every aggregator."""
+
+    def pairs(algorithm: Algorithm) -> set[Any]:
+        recipe, rule, aggregator = algorithm.name, algorithm.rule, algorithm.aggregator
+        return {(recipe, rule), (recipe, aggregator), (rule, aggregator)}
+
+    found = dict(RECIPES)
+    left = set().union(*map(pairs, COMBINATIONS.values())).difference(*map(pairs, found.values()))
+    while left:
+        name = max(COMBINATIONS, key=lambda name: len(pairs(COMBINATIONS[name]) & left))
+        found[name] = COMBINATIONS[name]
+        left -= pairs(COMBINATIONS[name])
+    return found
+
+
+COVERING = covering()

@@ -1,4 +1,4 @@
-"""Engines: how the gradients of the workers in this process are computed."""
+"""Engines, which compute the gradients of the workers in this process."""
 
 from bench.gradients.engines.base import Engine, RowGradients, WorkerGradients
 from bench.gradients.engines.choice import ENGINES, EngineName, FallingBack, Trial, make_engine

@@ -1,4 +1,4 @@
-"""Gradients of several batches a round, added up before workers compress anything."""
+"""Gradients of several batches per round, summed before workers compress anything."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from bench.kernels.noise import Noise
 
 
 class Batch(NamedTuple):
-    """One of a round: what workers did, with what, and where their random numbers came from."""
+    """One batch of a round: the workers' step, their shards, and the source of their random numbers."""
 
     step: Step
     shards: Shards
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
 
 class SummedRows(RowGradients):
-    """Those of several batches, times a factor."""
+    """The sum of gradients of several batches, times a factor."""
 
     def __init__(self, parts: Sequence[RowGradients], factor: float) -> None:
         self.parts = parts
@@ -37,7 +37,7 @@ class SummedRows(RowGradients):
 
 
 class AccumulatedGradients(DenseGradients):
-    """The same at the module's own parameters."""
+    """The sum at the module's own parameters."""
 
     def __init__(self, losses: Tensor, matrix: Tensor, num_backwards: int) -> None:
         super().__init__(losses, matrix)
@@ -45,13 +45,13 @@ class AccumulatedGradients(DenseGradients):
 
 
 class Accumulation:
-    """The batches of a round so far, and the workers' gradients over them.
+    """The batches of a round so far, and the workers' gradients summed over them.
 
     Args:
-        engine: that computes them.
+        engine: computes the gradients.
 
     Attributes:
-        batches: in the order in which they came.
+        batches: in order of arrival.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -60,12 +60,12 @@ class Accumulation:
         self._total: WorkerGradients | None = None
 
     def hold(self) -> None:
-        """Keep what is there through the engine's next pass, which makes its gradients worthless."""
+        """Keep the sum through the engine's next pass, which invalidates the engine's earlier gradients."""
         if self._total is not None and not isinstance(self._total, AccumulatedGradients):
             self._total = _written_out(self._total)
 
     def add(self, batch: Batch, gradients: WorkerGradients) -> None:
-        """One batch more."""
+        """Add one batch."""
         self.batches.append(batch)
         if self._total is None:
             self._total = gradients
@@ -87,7 +87,7 @@ class Accumulation:
         return self._total
 
     def gradients_at(self, rows: Tensor, parameters: Sequence[Tensor], factor: float = 1.0) -> RowGradients:
-        """The same for some workers at other parameters, one (d,) vector a row."""
+        """The sums for some workers at other parameters, one vector (d,) per row."""
         picked = rows.tolist()
         parts = [
             self.engine.gradients_at(parameters, picked, step, shards.pick(rows), [noise[row] for row in picked])

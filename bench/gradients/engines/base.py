@@ -1,4 +1,4 @@
-"""What an engine gives: the gradients of several workers, each from its own batch."""
+"""The interface of engines: gradients of several workers, each from its own batch."""
 
 import contextlib
 import warnings
@@ -25,7 +25,7 @@ Step = Callable[[Any], Any]
 
 
 def split_output(output: Any) -> tuple[Tensor, dict[str, Any]]:
-    """What a `training_step` returned, as Lightning allows it -> the loss (scalar), and everything else in it.
+    """Any `training_step` output that Lightning allows -> the loss (scalar), and everything else in the output.
 
     Raises:
         InputError: it is neither a tensor nor a Mapping with one under "loss".
@@ -39,7 +39,7 @@ def split_output(output: Any) -> tuple[Tensor, dict[str, Any]]:
 
 
 class UnsupportedModule(InputError):
-    """The engine cannot run the module; the loop can."""
+    """This engine cannot run the module; the loop can."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"engine: {reason}, auto or loop is needed")
@@ -49,18 +49,18 @@ class RowGradients(ABC):
     """Gradients of R workers. Engines may keep them factored, or compute them when they are read.
 
     Attributes:
-        num_backwards: backward passes that each of these workers takes for them.
+        num_backwards: backward passes that each worker takes for its gradient.
     """
 
     num_backwards: int = 1
 
     @abstractmethod
     def dense(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
-        """(R', d): the gradients of these rows, written to `out` if given, else to a new tensor."""
+        """(R', d): the gradients of these rows, written to `out` if given, otherwise to a new tensor."""
 
 
 class WorkerGradients(RowGradients):
-    """Those of a round, at the module's own parameters. Good until the engine's next round.
+    """Gradients at the module's own parameters. Valid until the engine's next call of `gradients`.
 
     Attributes:
         losses: (R,) each worker's loss, detached.
@@ -72,14 +72,14 @@ class WorkerGradients(RowGradients):
 
     @abstractmethod
     def sum(self, rows: Tensor) -> Tensor:
-        """(d,): the gradients of these rows added up one after another."""
+        """(d,): the gradients of these rows, added one after another."""
 
     @abstractmethod
     def finite(self) -> Tensor:
         """(R,) bool: whether a worker's gradient is free of NaN and infinity."""
 
     def squared_distance(self, rows: Tensor, other: RowGradients) -> Tensor:
-        """(R',): ‖g_m − g'_m‖² for these rows, `other` holding g' for them in this order."""
+        """(R',): ‖g_m − g'_m‖² for these rows; `other` holds g' for them in this order."""
         distances = []
         for i, row in enumerate(rows.split(1)):
             (change,) = other.dense(torch.tensor([i])).sub_(self.dense(row))
@@ -88,7 +88,7 @@ class WorkerGradients(RowGradients):
 
 
 class WideNorms(TorchFunctionMode):
-    """Batch norm in single precision: under vmap it refuses autocast's halves beside statistics in single."""
+    """Runs batch norm in single precision: under vmap it rejects half-precision inputs beside statistics in single."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -99,7 +99,7 @@ class WideNorms(TorchFunctionMode):
 
 @contextlib.contextmanager
 def without_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Let parameters have no gradients, and then those that they had: a worker's are read meanwhile."""
+    """Clear the parameters' gradients inside, where a worker's are computed and read; restore them on exit."""
     before = [p.grad for p in parameters]
     for p in parameters:
         p.grad = None
@@ -112,13 +112,13 @@ def without_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def vmapped(engine: str) -> Iterator[None]:
-    """A step under vmap: what vmap cannot do is told as such.
+    """Run a step under vmap, and turn its errors into `UnsupportedModule`.
 
     Raises:
-        UnsupportedModule: the step does such a thing, draws random numbers for example.
+        UnsupportedModule: the step does something that vmap cannot, such as drawing random numbers.
     """
     with warnings.catch_warnings(), WideNorms():
-        warnings.filterwarnings("ignore", ".*batching rule")  # what has none is run row by row, which is right, too
+        warnings.filterwarnings("ignore", ".*batching rule")  # an operation without one runs row by row, also correctly
         try:
             yield
         except torch.OutOfMemoryError:
@@ -130,7 +130,7 @@ def vmapped(engine: str) -> Iterator[None]:
 
 
 class Stepping(nn.Module):
-    """A step as a module's forward, so that the module's parameters and buffers can be exchanged for a call."""
+    """A step as a module's forward, so that the module's parameters and buffers can be replaced for one call."""
 
     def __init__(self, module: nn.Module, step: Step) -> None:
         super().__init__()
@@ -141,8 +141,8 @@ class Stepping(nn.Module):
         return self.step(shard)
 
     def at(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], shard: Any) -> Any:
-        """The step's loss with these in the place of the module's own, by name; what it made of the buffers; and the
-        tensors that it logged and returned besides."""
+        """Run the step with these tensors in place of the module's own, by name; return its loss, the new buffers, and
+        the tensors that it logged or returned besides the loss."""
         moving = {name: values.clone() for name, values in buffers.items()}
         tensors = {f"module.{name}": values for name, values in {**parameters, **moving}.items()}
         with logging_replaced(self.module, notes := Notes()):
@@ -150,11 +150,11 @@ class Stepping(nn.Module):
         loss, extras = split_output(output)
         self.arguments = notes.arguments
         self.leaves, self.spec = tree_flatten((notes.values, extras))
-        moved = {name: tensors[f"module.{name}"] for name in moving}  # also where another was assigned
+        moved = {name: tensors[f"module.{name}"] for name in moving}  # including any that the step assigned anew
         return loss, (moved, [leaf.detach() for leaf in self.leaves if isinstance(leaf, Tensor)])
 
     def noted(self, tensors: Sequence[Tensor], num_workers: int) -> tuple[Notes, list[dict[str, Any]]]:
-        """What workers logged, and returned besides their losses. `tensors`: (R, …), those that `at` gave."""
+        """What workers logged, and what they returned besides their losses. `tensors`: (R, …), from `at`."""
         notes, extras = Notes(), []
         if not self.leaves:
             return notes, [{}] * num_workers
@@ -170,19 +170,19 @@ class Stepping(nn.Module):
 
 
 class Engine(ABC):
-    """Computes gradients of all workers in this process.
+    """Computes the gradients of all workers in this process.
 
     Args:
         module: whose step is run.
-        layout: its parameters.
-        buffers: its buffers, a row a worker.
+        layout: of its parameters.
+        buffers: its buffers, one row per worker.
 
     Attributes:
-        unreached: the slots of parameters to which autograd gave no gradient in some round so far.
+        unreached: slots of the parameters that got no gradient from autograd in some round so far.
     """
 
     tolerance: float = 0.0
-    """How far a worker's gradient may lie from the loop's, as a fraction of its length."""
+    """The largest allowed distance of a worker's gradient from the loop's, relative to the norm of the loop's."""
 
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
         self.module = module
@@ -191,11 +191,11 @@ class Engine(ABC):
         self.unreached: set[int] = set()
 
     def refuse_all_at_once(self, name: str) -> None:
-        """Make sure that nothing has to be done for each worker on its own.
+        """Check that nothing has to be done for each worker separately.
 
         Raises:
-            UnsupportedModule: a parameter has hooks of autograd's, which need a gradient a worker; or steps move a
-                frozen one, of which each worker has its own.
+            UnsupportedModule: a parameter has autograd hooks, which need one gradient per worker; or steps update a
+                frozen parameter, of which each worker has its own copy.
         """
         if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.layout.parameters):
             raise UnsupportedModule(f"{name}; a parameter has hooks")
@@ -203,7 +203,7 @@ class Engine(ABC):
             raise UnsupportedModule(f"{name}; training_step moves {moved[0]}, which is frozen")
 
     def refuse_written(self, name: str) -> None:
-        """Make sure that a step of all workers at once wrote nothing that each of them should have on its own.
+        """Check that a step of all workers at once wrote no tensor of which each worker should have its own copy.
 
         Raises:
             UnsupportedModule: it did.
@@ -215,24 +215,24 @@ class Engine(ABC):
     def gradients(
         self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
     ) -> WorkerGradients:
-        """The gradient of every worker's loss, whose buffers move on.
+        """The gradient of every worker's loss. Updates the workers' buffers.
 
         Args:
             step: what a worker does with its batch.
             shards: the batches of L workers.
-            noise: of L workers, what seeds their dropout and the like.
-            parameters: where to evaluate, one (d,) vector a row; if None at the module's own.
+            noise: of L workers; seeds their dropout and the like.
+            parameters: where to evaluate, one vector (d,) per row; at the module's own if None.
         """
 
     @abstractmethod
     def gradients_at(
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> RowGradients:
-        """The same for R of the workers at parameters of the past: an affair of the algorithm, without side effects.
+        """The gradients of R of the workers at past parameters, for the algorithm's own use: without side effects.
 
         Args:
-            parameters: where to evaluate, one (d,) vector a row.
-            rows: which of the local workers the rows are.
+            parameters: where to evaluate, one vector (d,) per row.
+            rows: indices of these workers among the local ones.
             step: what a worker does with its batch.
             shards: the batches of these workers.
             noise: of these workers.

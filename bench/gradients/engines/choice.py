@@ -1,4 +1,4 @@
-"""Which engine: the loop, or one that was tried on a batch and gave the same, until a step does what that cannot."""
+"""Choice of the engine: one that matched the loop in a trial, until a step does what it cannot; otherwise the loop."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from bench.kernels.noise import Noise
 
 EngineName = Literal["auto", "loop", "joint", "vmap"]
 ENGINES: dict[str, type[Engine]] = {"loop": LoopEngine, "joint": JointEngine, "vmap": VmapEngine}
-HALF_TOLERANCE = 0.25  # of engines in half precision, which moves the gradient of a ResNet20 by a tenth itself
+HALF_TOLERANCE = 0.25  # for half precision, which alone changes the gradient of a ResNet20 by a tenth
 
 
 def make_engine(name: str, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers) -> Engine:
@@ -37,18 +37,18 @@ def make_engine(name: str, module: lightning.LightningModule, layout: Layout, bu
 
 
 class FallingBack(Engine):
-    """An engine that was chosen by a trial, and the loop for good once a step does what that cannot.
+    """The engine chosen by a trial, replaced by the loop for good once a step does what that engine cannot.
 
-    Such a pass is undone, and taken again by the loop. On a CPU the gradients are the same to the bit, or the engine
-    would not have been chosen, so that workers in other processes need not repeat theirs: they take the loop from the
-    next round on.
+    Such a pass is undone and repeated by the loop. On a CPU both give the same gradients bit for bit, or the engine
+    would not have been chosen; so workers in other processes need not repeat theirs, and use the loop from the next
+    round on.
 
     Args:
-        name: of the engine that was chosen.
-        module, layout, buffers: as of any engine.
+        name: of the chosen engine.
+        module, layout, buffers: as for any engine.
 
     Attributes:
-        name: of the engine that runs now.
+        name: of the engine in use.
     """
 
     def __init__(self, name: str, module: lightning.LightningModule, layout: Layout, buffers: WorkerBuffers) -> None:
@@ -59,11 +59,11 @@ class FallingBack(Engine):
         self.chosen.unreached = self.loop.unreached = self.unreached
 
     def fall_back(self) -> None:
-        """Take the loop from now on."""
+        """Use the loop from now on."""
         self.name = "loop"
         self.chosen = self.loop
         if self.layout.vector.device.type == "cuda":
-            torch.cuda.empty_cache()  # it may have run out of memory, of which the loop takes less
+            torch.cuda.empty_cache()  # the engine may have run out of memory; the loop needs less
 
     def gradients(
         self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
@@ -76,7 +76,7 @@ class FallingBack(Engine):
                 if not traces.hold_tracers() and not drawing.happened():
                     notes.emit(self.module)
                     return gradients
-            except Exception:  # whatever a user's step does: the loop can, or shows the true error
+            except Exception:  # whatever the user's step raised: the loop can run it, or shows the true error
                 pass
             traces.undo()
             drawing.take_back()
@@ -98,11 +98,11 @@ class FallingBack(Engine):
 
 
 class Trial:
-    """A batch on which engines are tried, leaving nothing behind.
+    """Tries engines on one batch, without side effects.
 
     Args:
-        module, layout, buffers: as of an engine.
-        step, shards, noise: as of `Engine.gradients`.
+        module, layout, buffers: as for an engine.
+        step, shards, noise: as for `Engine.gradients`.
         exact: whether steps compute in single precision throughout.
     """
 
@@ -125,10 +125,10 @@ class Trial:
         self.exact = exact
 
     def choose(self) -> str:
-        """The name of an engine that gives what the loop gives.
+        """The name of an engine whose results match the loop's.
 
-        On the CPU, one with the same bits in every world, and the loop's; on an accelerator, the fastest on this batch
-        that gives the same within its tolerance.
+        On a CPU, one that gives the loop's bits, in every world; on an accelerator, the fastest on this batch among
+        those that match within their tolerance.
         """
         if self.layout.vector.device.type == "cpu":
             joint = JointEngine(self.module, self.layout, self.buffers)
@@ -137,15 +137,15 @@ class Trial:
         return min(["loop", *agreeing], key=lambda name: self.seconds(self._engine(name)))
 
     def agrees(self, engine: Engine, to_the_bit: bool = False) -> bool:
-        """Whether an engine's losses, gradients and buffers are the loop's, but for rounding.
+        """Whether an engine's losses, gradients and buffers match the loop's up to rounding.
 
         Args:
-            engine: to be tried.
-            to_the_bit: whether gradients must be, without rounding.
+            engine: to try.
+            to_the_bit: whether gradients must match exactly.
         """
         try:
             tried = self._run(engine)
-        except Exception:  # whatever a user's step does that vmap cannot: the loop can, or shows the true error
+        except Exception:  # whatever vmap cannot do in the user's step: the loop can, or shows the true error
             return False
         if tried is None:
             return False
@@ -158,7 +158,7 @@ class Trial:
         )
 
     def seconds(self, engine: Engine) -> float:
-        """How long an engine takes for all gradients of this batch, written out, once warm."""
+        """Seconds that an engine, once warm, takes to compute and write out all gradients of this batch."""
         device = self.layout.vector.device
 
         def now() -> float:
@@ -176,7 +176,11 @@ class Trial:
         return make_engine(name, self.module, self.layout, self.buffers)
 
     def _run(self, engine: Engine) -> dict[str, Any] | None:
-        """Losses, gradients, and buffers that moved, a row a worker; None where the step kept a tensor of vmap's."""
+        """Losses, gradients and written buffers, one row per worker.
+
+        None if the step, under an engine other than the loop, stored a tensor of vmap's or drew from NumPy's or
+        Python's generators.
+        """
         traces = Traces(self.module)
         try:
             with (
@@ -196,13 +200,13 @@ class Trial:
 
 
 def _alike(tried: Sequence[Any], expected: Sequence[Any], tolerance: float) -> bool:
-    """Whether rows differ by no more than a fraction of their length."""
+    """Whether each row differs from the expected one by at most a fraction of its norm."""
     for row, wanted in zip(tried, expected, strict=True):
         if row is None or wanted is None or row.shape != wanted.shape or not wanted.is_floating_point():
             if not (row is wanted or (row is not None and wanted is not None and torch.equal(row, wanted))):
                 return False
             continue
         distance = (row - wanted).norm()
-        if not (distance <= tolerance * wanted.norm() or distance.isnan()):  # what is broken shows in the round
+        if not (distance <= tolerance * wanted.norm() or distance.isnan()):  # the round reports NaN
             return False
     return True

@@ -1,8 +1,8 @@
-"""Sends layers past vmap, for all workers at once, and puts what they note of the pass on a tape.
+"""Runs linear layers and convolutions outside vmap, for all workers at once, and records their factors on a tape.
 
-A simulation must give the bits of real processes, and a product of ten workers' samples may round differently from
-ten products. So on a CPU workers go through a linear layer together only where that was tried and found to change
-nothing. Convolutions for all are an affair of accelerators: on a CPU ten small ones stay in the cache, and are faster.
+A simulation must match real processes bit for bit, and one product of ten workers' samples may round differently from
+ten products. So on a CPU workers share a linear layer's product only where a trial shows that it changes no bit. Joint
+convolutions are for accelerators: on a CPU ten small ones stay in the cache and are faster.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ from bench.kernels.alignment import aligned, is_aligned
 
 
 class Intercept(TorchFunctionMode):
-    """Sends the layers that a tape has places for past vmap. Apart from the tape, which travels as an argument."""
+    """Runs the layers whose parameters are on a tape outside vmap. The layers get the tape as an argument."""
 
     def __init__(self, tape: Tape) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Intercept(TorchFunctionMode):
 
 
 class _Batched(torch.autograd.Function):
-    """Leaves vmap's world for that of real (R, …) tensors."""
+    """Leaves vmap: passes the layer real (R, …) tensors."""
 
     @staticmethod
     def forward(*args: Any) -> Any:
@@ -67,7 +67,7 @@ class _Batched(torch.autograd.Function):
 
 
 class _WorkerLinear(torch.autograd.Function):
-    """y_m = x_m W_mᵀ + b_m for R workers; (R, *, in) -> (R, *, out). Backward notes δ and gives no weight gradient."""
+    """y_m = x_m W_mᵀ + b_m for R workers; (R, *, in) -> (R, *, out). Backward records δ, not a weight gradient."""
 
     @staticmethod
     def forward(ctx: Any, tape: Tape, options: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -85,14 +85,14 @@ class _WorkerLinear(torch.autograd.Function):
         ctx.tape.layers.append(Linear(ctx.slots, ctx.flat, delta))
         if not ctx.needs_input_grad[2]:
             return (None,) * 5
-        dx = ctx.flat.new_empty(ctx.flat.shape)  # row after row, however the input lies in memory
+        dx = ctx.flat.new_empty(ctx.flat.shape)  # contiguous, whatever the input's memory format
         for rows, own, *_ in ctx.values:
             _multiply(delta[rows], own, None, out=dx[rows])
         return None, None, dx.view(ctx.shape), None, None
 
 
 class _WorkerConvolution(torch.autograd.Function):
-    """conv2d for R workers as one batch, (R, B, C, H, W) -> (R, B, C', H', W'); those with other weights apart."""
+    """conv2d for R workers as one batch, (R, B, C, H, W) -> (R, B, C', H', W'); one batch per set of weights."""
 
     @staticmethod
     def forward(ctx: Any, tape: Tape, geometry: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -117,14 +117,14 @@ class _WorkerConvolution(torch.autograd.Function):
 
 
 def _autocast(x: Tensor) -> Tensor:
-    """A layer's input as autocast, where it is on, would have it."""
+    """A layer's input, cast as autocast would if it is on."""
     device = x.device.type
     casts = torch.is_autocast_enabled(device) and x.dtype != torch.float64
     return x.to(torch.get_autocast_dtype(device)) if casts else x
 
 
 def _values(tape: Tape, slots: tuple[int, ...], dtype: torch.dtype) -> list[tuple[Any, ...]]:
-    """Rows, and the parameters that are theirs."""
+    """Groups of rows, each with its parameters in `dtype`."""
     return [(rows, *(values[slot].to(dtype) for slot in slots)) for rows, values in tape.groups]
 
 
@@ -141,7 +141,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """out_m = x_m · weight + bias for R workers, (R, N, in) · (in, out); each as if multiplied alone, bit for bit."""
+    """out_m = x_m · weight + bias for R workers, (R, N, in) · (in, out); on a CPU as if each alone, bit for bit."""
     if _multiplies_jointly(x.shape, tuple(weight.shape), weight.stride(), x.dtype, x.device):
         x, out = x.flatten(0, 1)[None], out.flatten(0, 1)[None]
     for a, y in zip(x, out, strict=True):
@@ -159,9 +159,9 @@ def _multiplies_jointly(
     dtype: torch.dtype,
     device: torch.device,
 ) -> bool:
-    """Whether one product for all workers gives the bits of one product each, or need not.
+    """Whether one product for all workers gives the same bits as one product each, or need not.
 
-    Libraries choose their order of summation by shape, so it is tried, on random numbers of a generator of its own.
+    Libraries choose their order of summation by shape, so it is tried, on random numbers from a separate generator.
     """
     if shape[0] == 1 or device.type != "cpu":
         return True

@@ -1,7 +1,7 @@
-"""All workers at once: linear layers and convolutions take them as one batch, and note factors of their gradients.
+"""All workers at once: linear layers and convolutions take them as one batch, and record factors of their gradients.
 
-Whatever else there is in a module goes through `torch.vmap`: with buffers a row a worker, and with a copy a worker of
-each parameter that lies in no such layer, batch norm's for instance.
+Everything else in a module runs under `torch.vmap`, with one row of buffers per worker, and one copy per worker of each
+parameter outside such layers, such as batch norm's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ from bench.kernels.noise import Noise
 
 
 class FactoredGradients(WorkerGradients):
-    """Gradients as the factors that every layer noted."""
+    """Gradients as the factors that each layer recorded."""
 
     def __init__(
         self, losses: Tensor, layers: list[Layer], layout: Layout, extras: Sequence[Mapping[str, Any]] = ()
@@ -84,7 +84,7 @@ class FactoredGradients(WorkerGradients):
             for ours, theirs in pairs:
                 total += ours.squared_distance(row, theirs, i)
             distances.append(total)
-        return torch.stack(distances).clamp_(min=0)  # a sum that should be zero may round below it
+        return torch.stack(distances).clamp_(min=0)  # rounding may take a zero sum below zero
 
 
 class JointEngine(Engine):
@@ -98,10 +98,10 @@ class JointEngine(Engine):
 
     @property
     def tolerance(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return 1e-5 if self.is_exact() else 1e-2  # what was rounded otherwise may cross a ReLU's kink
+        return 1e-5 if self.is_exact() else 1e-2  # rounding may move a value across a ReLU's kink
 
     def is_exact(self) -> bool:
-        """Whether a worker's bits do not depend on who is beside it: where all parameters lie in linear layers."""
+        """Whether a worker's bits do not depend on the others: all parameters in linear layers, and no buffers."""
         convolves = any(type(m) is nn.Conv2d for m in self.module.modules())
         return not (convolves or self.loose or any(True for _ in self.module.buffers()))
 
@@ -128,7 +128,7 @@ class JointEngine(Engine):
         self.refuse_all_at_once("joint")
         layout, stepping = self.layout, Stepping(self.module, step)
         groups, start = [], 0
-        for _, same in groupby(parameters, key=id):  # neighbours that have the same, as all have in a round
+        for _, same in groupby(parameters, key=id):  # neighbours with the same parameters, as all have in a round
             vectors = list(same)
             groups.append((slice(start, start := start + len(vectors)), vectors[0]))
         tape = Tape(self.places, [(rows, layout.views(vector)) for rows, vector in groups])
@@ -146,7 +146,7 @@ class JointEngine(Engine):
         with without_gradients(layout.parameters):
             with vmapped("joint"):
                 losses.sum().backward()
-            # Layers leave their factors on the tape and no gradient, so a gradient came some other way.
+            # Layers record factors and leave no gradient, so any gradient comes from another use of the parameter.
             if any(parameter.grad is not None for parameter in layout.parameters):
                 raise UnsupportedModule("joint; a parameter is used outside its layer")
         if len({layer.slots for layer in tape.layers}) != len(tape.layers):

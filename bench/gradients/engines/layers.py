@@ -1,8 +1,8 @@
-"""What layers note of a pass of all workers: the factors of its gradients.
+"""The factors of all workers' gradients, recorded per layer in one pass.
 
-The gradient of a linear layer is a sum of outer products, δᵀx over the samples of a worker; that of a convolution is a
-sum over pixels, too. Inputs x and output gradients δ are enough, and a gradient is written only where it is read. A
-lazy rule needs just ‖δᵀx − δ'ᵀx'‖², which small Gram matrices give without writing either. Factors may be in half
+The gradient of a linear layer is a sum of outer products over a worker's samples, δᵀx; that of a convolution also sums
+over pixels. Inputs x and output gradients δ determine it, so a gradient is written only when it is read. A lazy rule
+needs only ‖δᵀx − δ'ᵀx'‖², which small Gram matrices give without writing either gradient. Factors may be in half
 precision; sums over them are not.
 """
 
@@ -22,11 +22,11 @@ Views = Sequence[Tensor]
 
 
 class Layer(ABC):
-    """A layer's part in a pass of R workers.
+    """One layer's record of a pass of R workers.
 
     Attributes:
-        slots: the places of its parameters among the layout's.
-        delta: (R, …) what came backward.
+        slots: the indices of its parameters in the layout.
+        delta: (R, …) the gradient that the backward pass gave it.
     """
 
     slots: tuple[int, ...]
@@ -34,20 +34,20 @@ class Layer(ABC):
 
     @abstractmethod
     def write(self, row: int, views: Views) -> None:
-        """Write one worker's gradient into its places, in a vector that begins a cache line."""
+        """Write one worker's gradient to its slots in a vector that begins a cache line."""
 
     @abstractmethod
     def squared_distance(self, row: int, other: Any, other_row: int) -> Tensor:
-        """‖g − g'‖² between a worker's gradient here and one in another pass of the same layer."""
+        """‖g − g'‖² between a worker's gradient here and one from another pass of the same layer."""
 
     def finite(self) -> Tensor:
-        """(R,) bool: whether what came backward is free of NaN and infinity. An input that is not shows in the loss."""
+        """(R,) bool: whether `delta` is free of NaN and infinity. A non-finite input shows in the loss."""
         return self.delta.reshape(len(self.delta), -1).isfinite().all(dim=1)
 
 
 @dataclass
 class Tape:
-    """One pass. `places`: parameter id -> slot; `groups`: which rows use which values of the parameters."""
+    """The record of one pass. `places`: parameter id -> slot; `groups`: rows, and the parameter values they use."""
 
     places: dict[int, int]
     groups: list[tuple[slice, Views]]
@@ -73,7 +73,7 @@ class Linear(Layer):
             torch.sum(delta, 0, dtype=views[slot].dtype, out=views[slot])
 
     def squared_distance(self, row: int, other: "Linear", other_row: int) -> Tensor:
-        # δᵀx − δ'ᵀx' = (δ − δ')ᵀx + δ'ᵀ(x − x'): no small difference of large products.
+        # δᵀx − δ'ᵀx' = (δ − δ')ᵀx + δ'ᵀ(x − x') avoids a small difference of large products.
         x, theirs = aligned(wide(self.x[row])), wide(other.delta[other_row])
         delta, num_samples = wide(self.delta[row]) - theirs, len(x)
         if (dx := x - other.x[other_row]).any():
@@ -86,7 +86,7 @@ class Linear(Layer):
 
 @dataclass
 class Convolution(Layer):
-    """x: (R, B, C, H, W). delta: (R, B, C', H', W'). weight: any of its shape. geometry: conv2d's last arguments."""
+    """x: (R, B, C, H, W). delta: (R, B, C', H', W'). weight: any tensor of its shape. geometry: conv2d's last four."""
 
     slots: tuple[int, ...]
     x: Tensor
@@ -99,12 +99,12 @@ class Convolution(Layer):
             views[slot].copy_(part)
 
     def squared_distance(self, row: int, other: "Convolution", other_row: int) -> Tensor:
-        # As above: the gradient of a batch twice as long is the difference.
+        # As above: the difference is the gradient of a batch twice as long.
         x, delta, theirs = self.x[row], self.delta[row], other.delta[other_row]
         x, delta = torch.cat([x, x - other.x[other_row]]), torch.cat([delta - theirs, theirs])
         weight, *bias = self._gradient(x, delta)
         distance = wide(weight).square().sum()
-        for _ in bias:  # to which x − x' gives nothing
+        for _ in bias:  # x − x' contributes nothing to a bias
             distance += (wide(self.delta[row]) - theirs).sum(dim=(0, 2, 3)).square().sum()
         return distance
 
@@ -116,7 +116,7 @@ class Convolution(Layer):
 
 @dataclass
 class Loose(Layer):
-    """A parameter of no layer above, of which every worker had a copy. delta: (R, …), its gradient."""
+    """A parameter outside such layers, of which every worker had a copy. delta: (R, …), its gradient."""
 
     slots: tuple[int, ...]
     delta: Tensor
@@ -131,7 +131,7 @@ class Loose(Layer):
 def convolution_backward(
     x: Tensor, delta: Tensor, weight: Tensor, geometry: tuple[Any, ...], mask: tuple[bool, bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a convolution's input, weight and bias: those that the mask asks for."""
+    """Gradients of a convolution's input, weight and bias, those that the mask selects."""
     stride, padding, dilation, groups = geometry
     return torch.ops.aten.convolution_backward(
         delta, x, weight, [weight.shape[0]], stride, padding, dilation, False, [0, 0], groups, mask

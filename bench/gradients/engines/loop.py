@@ -1,4 +1,4 @@
-"""The loop: one worker after another through autograd. Right for every module; the reference for other engines."""
+"""The loop: one worker after another through autograd. Correct for every module; the reference for other engines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ class DenseGradients(WorkerGradients):
         return sum_in_order([self.matrix[row] for row in rows.tolist()])
 
     def finite(self) -> Tensor:
-        if self.matrix.sum(dim=1).isfinite().all():  # one read; a sum sees both NaN and infinity
+        if self.matrix.sum(dim=1).isfinite().all():  # reads the matrix once: NaN and infinity carry over to a sum
             return torch.ones(len(self.matrix), dtype=torch.bool)
         return self.matrix.isfinite().all(dim=1)
 
@@ -46,7 +46,7 @@ class DenseGradients(WorkerGradients):
 
 
 class DeferredGradients(RowGradients):
-    """Computed when they are read, for a lazy rule reads each once, and many would not fit beside those of the round.
+    """Gradients computed when read: a lazy rule reads each once, and many would not fit beside those of the round.
 
     Args:
         like: (d,), of the gradients' dtype and device.
@@ -67,7 +67,7 @@ class DeferredGradients(RowGradients):
 class LoopEngine(Engine):
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
         super().__init__(module, layout, buffers)
-        self.matrix = layout.vector.new_empty(0, 0)  # kept: fresh pages cost as much as the numbers in them
+        self.matrix = layout.vector.new_empty(0, 0)  # reused: fresh memory pages cost as much as the numbers in them
 
     def gradients(
         self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
@@ -102,7 +102,7 @@ class LoopEngine(Engine):
     def _gradient(
         self, worker: int, parameters: Tensor, step: Step, batch: Any, noise: Noise, out: Tensor
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Write one worker's gradient at some parameters (d,) to `out` (d,); its loss, and what else it returned."""
+        """Write one worker's gradient at given parameters (d,) to `out` (d,); return its loss and its other outputs."""
         seed(noise, self.layout.vector.device)
         self.buffers.load(worker)
         with self.layout.bound_to(parameters), without_gradients(self.layout.parameters):

@@ -1,7 +1,7 @@
 """All workers at once through `torch.vmap`: fewer and larger kernels, for accelerators.
 
-A worker's numbers may depend on how many there are beside it, by the last bits, so that simulated and real workers are
-not the same to the bit. Steps that draw random numbers are left to the loop.
+The last bits of a worker's numbers may depend on how many workers there are, so simulated and real workers do not match
+bit for bit. Steps that draw random numbers are left to the loop.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from bench.kernels.noise import Noise
 
 
 class VmapEngine(Engine):
-    tolerance = 1e-2  # what was rounded otherwise may cross a ReLU's kink
+    tolerance = 1e-2  # rounding may move a value across a ReLU's kink
 
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
         super().__init__(module, layout, buffers)
@@ -52,7 +52,7 @@ class VmapEngine(Engine):
     def _pass(
         self, parameters: dict[str, Tensor], dim: int | None, buffers: dict[str, Tensor], step: Step, shards: Shards
     ) -> tuple[DenseGradients, dict[str, Tensor], Notes]:
-        """Gradients, new buffers and logs. `dim`: along which parameters differ by row; None if all have the same."""
+        """Gradients, new buffers and logs. `dim`: the parameters' row dimension; None if all rows have the same."""
         self.refuse_all_at_once("vmap")
         stepping = Stepping(self.module, step)
         differentiated = torch.vmap(grad_and_value(stepping.at, has_aux=True), in_dims=(dim, 0, 0))

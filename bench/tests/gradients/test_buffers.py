@@ -213,5 +213,5 @@ def test_a_write_that_cannot_be_told_is_refused() -> None:
             return super().training_step(batch)
 
     WRITER = toy_data().tensors[0][8:12]  # of worker 2 in the first round
-    with pytest.raises(InputError, match="queue: written past PyTorch"):
+    with pytest.raises(InputError, match="queue: written without PyTorch recording it"):
         train("sgd", Furtive, rounds=1)

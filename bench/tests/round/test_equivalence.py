@@ -15,7 +15,7 @@ from bench.kernels.noise import Noise
 from bench.round.rates import LaggedRate
 from bench.round.server import Server
 from bench.rules import LAGWK, LASGPS, LASGWK1, LASGWK2, LazyRule
-from bench.tests.found import COMBINATIONS, RECIPES, RULES
+from bench.tests.found import COVERING, RECIPES, RULES
 from bench.tests.toys import Dyadic, Recorder, Toy, dyadic_data, flat, toy_data, train
 from bench.wire.dense import DenseMessage
 
@@ -101,11 +101,11 @@ def test_thresholds_count_a_means_rate_as_a_mth(name: str) -> None:
     assert torch.equal(mean.weights, total.weights)
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", COVERING)
 def test_the_server_adds_the_last_uploads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The direction of every round is the broadcast aggregate of what each worker last sent; of differences, together
     with those before."""
-    algorithm, recorder = COMBINATIONS[name], Recorder()
+    algorithm, recorder = COVERING[name], Recorder()
     sent: dict[int, torch.Tensor] = {}
     expected: list[torch.Tensor] = []
     receive = Server.receive

@@ -1,5 +1,6 @@
 """Every experiment composes and runs two rounds; every recipe is a strategy by name; the scripts hold together."""
 
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -7,22 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 import bench
 from bench.errors import InputError
-from bench.findings.experiments import specified
 from bench.runs.columns import COLUMNS
-from bench.runs.grid import _axis, cells
+from bench.runs.grid import Cell, _axis, cells
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
 from bench.tests.configs import composed
 from bench.tests.toys import QUIET
 from scripts.matrix import matrix
-from scripts.train import described, main, train
+from scripts.train import described, main, refuse, train
 
 RESULTS = Path(__file__).parents[3] / "results"
+TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"
 COMMITTED = sorted({file.parts[-4] for file in RESULTS.glob("*/*/*/config.yaml")})
 EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (files("configs") / "experiment").iterdir())
 GROUP_NAMES = (
@@ -36,26 +38,49 @@ GROUPS = {
 
 def two_rounds(tmp_path: Path, data_dir: Path, *overrides: str) -> RunFolder:
     cfg = composed([*overrides, "++trainer.max_steps=2", "trainer.val_check_interval=2", "logger=csv",
-                    "+data.eval_batch_size=100", "+trainer.limit_val_batches=1",
+                    "+data.eval_batch_size=4", "+trainer.limit_val_batches=1",
                     f"results_dir={tmp_path}", f"data_dir={data_dir}"])  # fmt: skip
     train(cfg, list(overrides))
     return RunFolder.of(cfg)
 
 
+def choices(cell: Cell) -> set[str]:
+    """What a cell sets other than numbers and its name."""
+    settings = (override.partition("=") for override in cell.overrides)
+    numbers = r"[\d.]+(e-?\d+)?"
+    return {
+        key + value
+        for key, _, value in settings
+        if key not in ("experiment", "label") and not re.fullmatch(numbers, value)
+    }
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> None:
-    """Every algorithm of its matrix, at its first seed."""
-    given = [f"experiment={experiment}"]
-    shared, grid = cells(given)
+    """Every algorithm of its matrix, at its first seed; its paper's numbers name its rows.
+
+    Where only rates are searched: the algorithms that the experiment they are for does not run, and one.
+    """
+    shared, grid = cells([f"experiment={experiment}"])
     assert shared.name == experiment
     assert len({cell.folder.path for cell in grid}) == len(grid), "two cells would write to one folder"
+    for column, numbers in (shared.get("paper") or {}).items():
+        assert column == "source" or set(numbers) <= {cell.folder.path.parent.name for cell in grid}
+    searched = experiment.removesuffix("_rates")
+    elsewhere = [choices(cell) for cell in cells([f"experiment={searched}"])[1]] if searched != experiment else []
+    short = ["data.batch_size=${oc.select:estimator.num_steps,2}"]  # a sample a local step
+    if "asynchronous" in shared:
+        short += ["asynchronous.milliseconds=20", "asynchronous.num_evaluations=2"]
+    if shared.model.get("_target_", "").endswith("resnet18"):
+        short += ["workers=2"]  # ten take half a minute
     # One cell of every arm or algorithm will do: other axes change numbers only.
-    for cell in {cell.folder.path.parent.name.split(",")[0]: cell for cell in grid}.values():
-        short = ["asynchronous.milliseconds=20"] if "asynchronous" in shared else []
-        if shared.model.get("_target_", "").endswith("resnet18"):
-            short = ["workers=2"]  # ten take half a minute
-        num_samples = (composed(cell.overrides).get("estimator") or {}).get("num_steps", 2)  # one a local step
-        folder = two_rounds(tmp_path, data_dir, *cell.overrides, f"data.batch_size={num_samples}", *short)
+    arms = {cell.folder.path.parent.name.split(",")[0]: cell for cell in grid}
+    for number, cell in enumerate(arms.values()):
+        if number > 0 and choices(cell) in elsewhere:
+            refuse(cfg := composed(cell.overrides))
+            instantiate(cfg.algorithm)
+            continue
+        folder = two_rounds(tmp_path, data_dir, *cell.overrides, *short)
         *_, row = folder.history()
         assert tuple(row) == COLUMNS
         assert row["round"] == 2 or "asynchronous" in shared
@@ -139,38 +164,37 @@ def test_every_data_set_runs(data: str, tmp_path: Path, data_dir: Path) -> None:
     assert two_rounds(tmp_path, data_dir, f"data={data}", *suits.get(data, ["model=resnet20"])).is_complete
 
 
-def test_real_processes_from_the_command_line(tmp_path: Path) -> None:
-    """torchrun's three workers, and Lightning's, end with the history of three simulated ones but for measured_s."""
-    script, histories = str(Path(__file__).parents[3] / "scripts" / "train.py"), []
-    common = ["algorithm=sasg", "workers=3", "logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=10",
+def test_torchrun(tmp_path: Path) -> None:
+    """Its workers end with the history of simulated ones but for measured_s."""
+    common = ["algorithm=sasg", "workers=2", "logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=10",
               f"results_dir={tmp_path}"]  # fmt: skip
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
-    for name, launcher, world in (
-        ("simulated", [sys.executable], "simulated"),
-        ("torchrun", torchrun, "processes"),
-        ("lightning", [sys.executable], "processes"),
-    ):
-        run = [*launcher, script, *common, f"world={world}", f"name={name}"]
-        said = subprocess.run(run, check=True, timeout=120, stderr=subprocess.PIPE, text=True).stderr
-        assert name == "torchrun" or not said, "a run that goes well has nothing to say but that"
-        rows = RunFolder(tmp_path / name / "sasg" / "seed=1").history()
-        histories.append([{**row, "measured_s": None} for row in rows])
-        assert all((row["measured_s"] is None) == (world == "simulated") for row in rows)
-    assert histories[0] == histories[1] == histories[2]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*torchrun, str(TRAIN), *common, "world=processes", "name=real"], check=True, timeout=120)
+    train(composed([*common, "name=simulated"]), common)
+    assert_same_history(tmp_path)
+
+
+def assert_same_history(results: Path) -> None:
+    """In both worlds, but for the seconds that are measured in real processes only."""
+    histories = [RunFolder(results / name / "sasg" / "seed=1").history() for name in ("real", "simulated")]
+    for rows, measured in zip(histories, (True, False), strict=True):
+        assert all((row["measured_s"] is not None) is measured for row in rows)
+    real, simulated = ([{**row, "measured_s": None} for row in rows] for rows in histories)
+    assert real == simulated
 
 
 def test_photographs_in_real_processes(tmp_path: Path, data_dir: Path) -> None:
-    """Augmented, convolved and normalised, with stale passes: the same history in both worlds."""
-    script, histories = str(Path(__file__).parents[3] / "scripts" / "train.py"), []
-    common = ["algorithm=sasg", "data=cifar10", "model=resnet20", "workers=3", "data.batch_size=4", "logger=csv",
-              "+trainer.max_steps=14", "trainer.val_check_interval=7", f"results_dir={tmp_path}",
-              f"data_dir={data_dir}"]  # fmt: skip
-    for world in ("simulated", "processes"):
-        subprocess.run([sys.executable, script, *common, f"world={world}", f"name={world}"], check=True, timeout=120)
-        rows = RunFolder(tmp_path / world / "sasg" / "seed=1").history()
-        histories.append([{**row, "measured_s": None} for row in rows])
-    assert histories[0] == histories[1]
-    assert histories[0][-1]["num_backwards"] > 3 * 14, "this test needs stale passes"
+    """Augmented, convolved and normalised, with stale passes: the same history in Lightning's processes and in none."""
+    common = ["algorithm=sasg", "data=cifar10", "model=resnet20", "workers=3", "data.batch_size=2", "logger=csv",
+              "+data.eval_batch_size=20", "+trainer.max_steps=14", "trainer.val_check_interval=7",
+              "+trainer.limit_val_batches=1", f"results_dir={tmp_path}", f"data_dir={data_dir}"]  # fmt: skip
+    real = [sys.executable, str(TRAIN), *common, "world=processes", "name=real"]
+    said = subprocess.run(real, check=True, timeout=120, stderr=subprocess.PIPE, text=True).stderr
+    assert not said, "a run that goes well has nothing to say"
+    train(composed([*common, "name=simulated"]), common)
+    assert_same_history(tmp_path)
+    *_, row = RunFolder(tmp_path / "real" / "sasg" / "seed=1").history()
+    assert row["num_backwards"] > 3 * 14, "this test needs stale passes"
 
 
 def test_the_benchmark_prints_ratios() -> None:
@@ -187,14 +211,6 @@ def test_every_recipe_is_a_strategy() -> None:
     for name in bench.recipe_names():
         assert Trainer(strategy=name, **QUIET).strategy.algorithm.name == name  # pyright: ignore[reportAttributeAccessIssue]
         assert Trainer(strategy=f"{name}_ddp", **QUIET, devices=2).strategy.algorithm.name == name  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def test_papers_numbers_name_rows() -> None:
-    for experiment in EXPERIMENTS:
-        config, labels = specified(experiment)
-        for column, numbers in (config.get("paper") or {}).items():
-            if column != "source":
-                assert set(numbers) <= set(labels)
 
 
 def test_a_complete_run_is_left_alone(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

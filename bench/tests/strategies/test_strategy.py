@@ -302,7 +302,7 @@ def test_what_cannot_be_run_is_refused() -> None:
             {"callbacks": [BackboneFinetuning(10)]},
             "callbacks: BackboneFinetuning; what is trained is settled",
         ),
-        (Toy, {"callbacks": [Exchanging()], "rounds": 40}, r"parameters: network\.2\.weight came during fit"),
+        (Toy, {"callbacks": [Exchanging()], "rounds": 40}, r"parameters: network\.2\.weight was added during fit"),
         (Manual, {}, "automatic_optimization"),
         (Backward, {}, "backward: overridden"),
         (Fetching, {}, "training_step: takes dataloader_iter; a batch is needed"),
@@ -319,7 +319,7 @@ def test_what_cannot_be_run_is_refused() -> None:
     for number in (0, 2.5, "4"):
         with pytest.raises(InputError, match=f"workers: {number!r}"):
             bench.CompressedStrategy("sgd", workers=number)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(RuntimeError, match="none before fit"):
+    with pytest.raises(RuntimeError, match="not available before fit"):
         _ = bench.CompressedStrategy("sgd").ledger
     with pytest.warns(UserWarning, match="devices: 3; all workers are simulated on the first, cpu"):
         Trainer(strategy="sgd", **QUIET, devices=3)
