@@ -8,6 +8,7 @@
     python scripts/benchmark.py drawing            # GSpar, UniSp, QSGD and TernGrad against plain copies
     python scripts/benchmark.py lowrank            # PowerSGD on ResNet18's gradient beside PyTorch's own
     python scripts/benchmark.py logging            # what history, gauges and W&B cost a round
+    python scripts/benchmark.py real               # two and four processes on loopback, beside DDP and its hooks
 
 Ten workers × batch 10 through the Trainer, everything included but evaluation, on 784-512-10 and one thread unless
 told otherwise. Chunks of rounds alternate with chunks of plain steps, which are in single precision whatever the rounds

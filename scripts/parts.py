@@ -33,6 +33,7 @@ from bench.runs.history import History
 from bench.wire import signs
 from bench.wire.message import Message
 from models.resnet import resnet18
+from scripts.real import real
 from scripts.train import train
 
 RESNET18 = 11_173_962  # parameters
@@ -196,4 +197,4 @@ def _milliseconds(work: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - started)
 
 
-PARTS = {"packing": packing, "vote": vote, "drawing": drawing, "lowrank": lowrank, "logging": logging}
+PARTS = {"packing": packing, "vote": vote, "drawing": drawing, "lowrank": lowrank, "logging": logging, "real": real}

@@ -226,6 +226,8 @@ def described(cfg: DictConfig) -> dict[str, Any]:
     """What config.yaml holds: all that a result depends on."""
     plain = resolved(cfg)
     plain["data"].pop("data_dir", None)
+    if plain.get("strategy"):
+        plain["strategy"].pop("collective", None)
     return {key: value for key, value in plain.items() if key not in NOT_RESULTS}
 
 

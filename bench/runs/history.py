@@ -96,13 +96,15 @@ class History(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._summarise()
+            self._summarise(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:
         if trainer.is_global_zero and isinstance(exception, NonFiniteError):  # divergence is a result
-            self._summarise(diverged=str(exception))
+            self._summarise(trainer, diverged=str(exception))
 
-    def _summarise(self, **facts: Any) -> None:
+    def _summarise(self, trainer: Trainer, **facts: Any) -> None:
+        if isinstance(strategy := compressed(trainer), CompressedDDPStrategy):
+            facts["collective"] = strategy.cohort.collective.name
         self.folder.write_summary(self.rows, self.config["target"], self.command, downlink=self.downlink, **facts)
 
     def _log(self, trainer: Trainer, row: Row) -> None:

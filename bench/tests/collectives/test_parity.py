@@ -22,35 +22,6 @@ from bench.tests.found import RANDOM, RECIPES, RULES
 from bench.tests.toys import Gauged, Normed, Toy, train
 from bench.tests.worlds import Hang, M, run_processes
 
-CASES = {
-    **RECIPES,
-    "random zeros and ties": RANDOM,
-    "random ties": replace(RECIPES["sparse_signsgd"], aggregator=MajorityVote("random")),  # which has ties at any M
-    **{
-        f"sasg-{type(rule).__name__}": replace(RECIPES["sasg"], rule=rule)
-        for rule in RULES
-        if rule != Always() and not rule.drafts
-    },
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_simulated_equals_real(name: str, tmp_path: Path) -> None:
-    """Past round 20, in which whoever has skipped since round 9 must upload."""
-    simulated = train(CASES[name], workers=M, callbacks=[Gauged()], rounds=22)
-    real = run_processes(tmp_path, CASES[name], callbacks=[Gauged()], rounds=22)
-    reported = simulated.strategy.last_report
-    for process in real:
-        assert torch.equal(process["weights"], simulated.weights)
-        ledger = {**process["ledger"], "measured_s": 0.0}
-        assert ledger == simulated.ledger
-        assert process["ledger"]["measured_s"] > 0
-        sent = Report.unpack(process["report"].numpy())._replace(
-            num_bytes=reported.num_bytes
-        )  # a simulation sends none
-        assert np.array_equal(sent.pack(), reported.pack(), equal_nan=True)
-        assert np.isfinite(sent.gradient_norm)
-
 
 def test_noise_is_the_same_in_both_worlds(tmp_path: Path) -> None:
     """Dropout draws by (seed, round, rank), so a module that needs the loop agrees, too."""

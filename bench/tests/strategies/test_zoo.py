@@ -1,19 +1,17 @@
 """Modules of every kind train right: as plain Lightning trains them, and the same in both worlds."""
 
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import lightning
 import pytest
 import torch
-import torch.multiprocessing
 from lightning import Callback, Trainer
 
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
 from bench.tests.toys import QUIET
+from bench.tests.worlds import forked
 from bench.tests.zoo import ZOO, Exhibit, tensors
 
 M = 2
@@ -42,10 +40,8 @@ def trained(exhibit: type[Exhibit], strategy: Any, ranks: list[int], size: int, 
     return {name: tensor.detach() for name, tensor in tensors(module)} | {"outputs": outputs.last}
 
 
-def process(rank: int, port: int, folder: Path) -> None:
+def process(rank: int, folder: Path) -> None:
     """A worker of one world that trains every case."""
-    torch.set_num_threads(1)
-    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for name, recipe in CASES:
         ended = trained(ZOO[name], CompressedDDPStrategy(recipe), [rank], M, devices=M)
         torch.save(ended, folder / f"{name}-{recipe}-{rank}.pt")
@@ -55,12 +51,7 @@ def process(rank: int, port: int, folder: Path) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where M processes, forked once, left what they ended with."""
     folder = tmp_path_factory.mktemp("world")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(  # pyright: ignore[reportPrivateImportUsage]
-        process, (port, folder), M, start_method="fork"
-    )
+    forked(M, process, folder)
     return folder
 
 

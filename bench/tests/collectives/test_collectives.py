@@ -1,0 +1,151 @@
+"""Every collective gives the answer of the simulation, to the last bit, whatever is sent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer
+
+from bench.adversary import Random
+from bench.aggregators import MajorityVote
+from bench.algorithm import Algorithm
+from bench.collectives.report import Report
+from bench.collectives.sharded import UNIT, slice_bounds
+from bench.errors import InputError
+from bench.estimators import SVRG, LocalSGD
+from bench.gradients.layout import MatrixSize
+from bench.strategies.processes import CompressedDDPStrategy
+from bench.tests.found import RANDOM, RECIPES, RULES
+from bench.tests.toys import QUIET, Gauged, Toy, flat, loader, toy_data, train
+from bench.tests.worlds import forked
+
+M = 3
+
+
+class Tiny(Toy):
+    """Fewer entries than would make two slices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = torch.nn.Linear(20, 3, bias=False)
+
+
+@dataclass
+class Case:
+    """A run under a collective."""
+
+    algorithm: Algorithm
+    collective: str = "sharded"
+    module: Callable[[], lightning.LightningModule] = Toy
+    options: dict[str, Any] | None = None
+
+    @property
+    def rounds(self) -> int:
+        """Past round 20, where whoever has skipped since round 9 must upload."""
+        return 22 if self.algorithm.rule.adaptive else 6
+
+
+CASES = {
+    **{name: Case(recipe) for name, recipe in RECIPES.items() if name != "powersgd"},
+    "powersgd": Case(RECIPES["powersgd"], "gather"),
+    "random zeros and ties": Case(RANDOM),
+    "random ties": Case(replace(RECIPES["sparse_signsgd"], aggregator=MajorityVote("random"))),
+    "half both ways": Case(replace(RECIPES["sparse"], downlink=RECIPES["half"].compressor)),
+    **{
+        f"sasg-{type(rule).__name__}": Case(replace(RECIPES["sasg"], rule=rule))
+        for rule in RULES
+        if rule.adaptive and not rule.drafts
+    },
+    "rescaled": Case(replace(RECIPES["sasg"], stale_scale="rescaled")),
+    "a liar": Case(RECIPES["sparse"], options={"adversary": Random(num_byzantine=1)}),
+    "anchored": Case(RECIPES["gspar"], options={"estimator": SVRG()}),
+    "local steps": Case(RECIPES["sparse"], options={"estimator": LocalSGD(num_steps=2)}),
+    **{f"tiny {name}": Case(RECIPES[name], module=Tiny) for name in ("sgd", "sasg", "signsgd_mv", "ef21", "qsgd")},
+    **{f"gathered {name}": Case(RECIPES[name], "gather") for name in ("sasg", "qsgd", "terngrad", "signsgd_mv")},
+    "chosen sgd": Case(RECIPES["sgd"], "auto"),
+}
+SAVED = ("sasg", "lag", "ef21", "tiny sasg", "gathered sasg")
+
+
+def work(rank: int, folder: Path) -> None:
+    """A worker of the world that plays every case."""
+    for name, case in CASES.items():
+        lightning.seed_everything(3, verbose=False)
+        module = case.module()
+        strategy = CompressedDDPStrategy(case.algorithm, collective=case.collective, **(case.options or {}))  # pyright: ignore[reportArgumentType]
+        trainer = Trainer(strategy=strategy, devices=M, callbacks=[Gauged()], **{**QUIET, "max_steps": case.rounds})
+        trainer.fit(module, loader(toy_data(), M, [rank]))
+        ended = {
+            "weights": flat(module),
+            "ledger": strategy.ledger.state_dict(),
+            "collective": strategy.cohort.collective.name,
+            "served": strategy.cohort.server.like.numel(),
+            "report": torch.from_numpy(strategy.last_report.pack()),
+        }
+        torch.save(ended, folder / f"{name}-{rank}.pt")
+        if name in SAVED:
+            trainer.save_checkpoint(folder / f"{name}.ckpt")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where M processes, forked once, left what they ended with."""
+    folder = tmp_path_factory.mktemp("world")
+    forked(M, work, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_answer_is_the_simulations(name: str, world: Path) -> None:
+    case = CASES[name]
+    options = {"rounds": case.rounds, "callbacks": [Gauged()], **(case.options or {})}
+    simulated = train(case.algorithm, case.module, workers=M, **options)
+    reported = simulated.strategy.last_report
+    for rank in range(M):
+        process = torch.load(world / f"{name}-{rank}.pt")
+        assert torch.equal(process["weights"], simulated.weights)
+        assert process["ledger"] == {**simulated.ledger, "measured_s": process["ledger"]["measured_s"]}
+        assert process["ledger"]["measured_s"] > 0
+        sent = Report.unpack(process["report"].numpy())
+        assert np.array_equal(sent._replace(num_bytes=reported.num_bytes).pack(), reported.pack(), equal_nan=True)
+        assert ((sent.num_bytes * 8 >= sent.num_bits) | ~sent.uploaded).all() or case.algorithm.compressor.agrees
+        assert process["collective"] == {"auto": "gather"}.get(case.collective, case.collective)
+        start, end = slice_bounds(simulated.weights.numel(), M)[rank : rank + 2]
+        assert process["served"] == (end - start if case.collective == "sharded" else simulated.weights.numel())
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_checkpoints_move_between_worlds(name: str, world: Path) -> None:
+    """What slices of servers saved goes on in a simulation, as if it had been one from the beginning."""
+    case = CASES[name]
+    whole = train(case.algorithm, case.module, workers=M, rounds=26)
+    resumed = train(case.algorithm, case.module, workers=M, rounds=26, checkpoint=world / f"{name}.ckpt")
+    assert torch.equal(resumed.weights, whole.weights)
+    assert resumed.ledger == {**whole.ledger, "measured_s": resumed.ledger["measured_s"]}
+
+
+@pytest.mark.parametrize("dim", [1, 63, 64, 65, 387, 407_050])
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_slices_cover_the_vector(dim: int, workers: int) -> None:
+    bounds = slice_bounds(dim, workers)
+    assert (bounds[0], bounds[-1], len(bounds)) == (0, dim, workers + 1)
+    assert bounds == sorted(bounds)
+    assert all(bound % UNIT == 0 or bound == dim for bound in bounds)
+
+
+def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
+    from bench.collectives.choice import make_collective
+    from bench.collectives.processes import ProcessWorld
+    from bench.round.codes import Codes
+
+    recipe, vector = RECIPES["powersgd"], torch.zeros(300)
+    alone = object.__new__(ProcessWorld)
+    with pytest.raises(InputError, match=r"collective: 'sharded'; .*powersgd.*gather"):
+        make_collective("sharded", alone, recipe, Codes(recipe, (MatrixSize(300, 15),), vector), 300)
+    with pytest.raises(InputError, match="collective: 'ring'; one of auto, sharded, gather"):
+        make_collective("ring", alone, recipe, Codes(recipe, (300,), vector), 300)
