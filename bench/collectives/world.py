@@ -1,7 +1,7 @@
 """Where the workers run: all in this process, or one in each of M processes.
 
-Both worlds run the same round and differ only in `exchange`. It returns the messages of all workers in rank order,
-the same in every process; from there on every process computes the same bits.
+Both worlds run the same round and differ only in how data moves. `exchange` returns the messages of all uploaders in
+rank order, the same in every process; from there on every process computes the same bits.
 """
 
 import contextlib
