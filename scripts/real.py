@@ -64,7 +64,9 @@ def _race(rank: int, size: int, port: int, rounds: int, file: Path) -> None:
     keep_quiet()
     torch.set_num_threads(1)
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    contenders: dict[str, Contender] = {"ddp under Lightning": _lightning(lambda: DDPStrategy(process_group_backend="gloo"))}
+    contenders: dict[str, Contender] = {
+        "ddp under Lightning": _lightning(lambda: DDPStrategy(process_group_backend="gloo"))
+    }
     for recipe in RECIPES:
         for collective in COLLECTIVES if recipe != "powersgd" else ("gather",):
             make = partial(bench.CompressedDDPStrategy, recipe, collective=collective)
@@ -73,7 +75,9 @@ def _race(rank: int, size: int, port: int, rounds: int, file: Path) -> None:
     assert first
     contenders = {
         "ddp": partial(_bare, None),
-        "ddp, fp16 hook": partial(_bare, lambda model: model.register_comm_hook(None, default_hooks.fp16_compress_hook)),
+        "ddp, fp16 hook": partial(
+            _bare, lambda model: model.register_comm_hook(None, default_hooks.fp16_compress_hook)
+        ),
         "ddp, PowerSGD hook": partial(_bare, _with_powersgd),
         **contenders,
     }

@@ -54,7 +54,7 @@ Rebuild = Callable[[Iterator[Any]], Any]
 
 
 class Shards:
-    """The batches of R workers. `of` gives copies, as a step may modify its batch.
+    """The batches of R workers. Whoever reads gets copies, as a step may modify its batch.
 
     Args:
         num_workers: R.
@@ -84,7 +84,7 @@ class Shards:
         ]
 
     def stacked(self) -> Any:
-        """All batches as one, of tensors (R, B, …).
+        """A copy of all batches as one, of tensors (R, B, …).
 
         Raises:
             TypeError: they hold something other than tensors.
@@ -113,7 +113,7 @@ def _copied(column: Column, row: int) -> Any:
     if isinstance(column, Tensor):
         return column[row].clone()
     if isinstance(column, Same):
-        return column.value
+        return column.value.clone() if isinstance(column.value, Tensor) else column.value
     entries = column.by_worker[row]
     if isinstance(entries, Tensor):
         return entries.clone()
@@ -122,9 +122,9 @@ def _copied(column: Column, row: int) -> Any:
 
 def _stacked(column: Column) -> Tensor:
     if isinstance(column, Tensor):
-        return column
+        return column.clone()
     if isinstance(column, Entries) and len(column.by_worker) == 1 and isinstance(column.by_worker[0], Tensor):
-        return column.by_worker[0][None]
+        return column.by_worker[0][None].clone()
     raise TypeError("the batch holds something other than tensors")
 
 

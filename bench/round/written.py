@@ -39,7 +39,7 @@ def _difference(part: Any, then: ast.expr) -> tuple[str, str, str] | None:
         now, before = getattr(part, field.name), written.pop(field.name, None)
         if before is None:
             if now != (default := _default(field)):
-                return f".{field.name}", repr(now), repr(default)
+                return f".{field.name}", repr(now), "no such field" if default is MISSING else repr(default)
         elif (differing := _difference(now, before)) is not None:
             inner, ours, theirs = differing
             return f".{field.name}{inner}", ours, theirs

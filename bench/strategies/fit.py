@@ -83,12 +83,13 @@ class Fit:
     def trainer(self) -> lightning.Trainer:
         return self.module.trainer
 
-    def step(self, batch: Any, rest: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def step(self, batch: Any, rest: Sequence[Any], kwargs: Mapping[str, Any], gauged: bool) -> Any:
         """Losses and gradients of the local workers.
 
         Args:
             batch: of all these workers.
             rest, kwargs: further arguments of the module's `training_step`.
+            gauged: whether a round that is played here is measured.
 
         Returns:
             The mean loss, detached; if steps return more, a dict of it and the rest, combined by `merged`; None if the
@@ -97,7 +98,7 @@ class Fit:
         self._trained.refuse_changes()
         self.pending = None
         if (shards := self._deal(batch)) is None:
-            return self._leave_out()
+            return self._leave_out(gauged)
         noise, step = self._noise(), partial(self._module_step, rest=rest, kwargs=kwargs)
         is_first = self.engine is None or not self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
         if self.buffers.begin_round(thorough=is_first):
@@ -145,7 +146,7 @@ class Fit:
             self._told.add(about or message)
             rank_zero_warn(message)
 
-    def _leave_out(self) -> None:
+    def _leave_out(self, gauged: bool) -> None:
         """Skip a batch that is too short. Those accumulated before it still make a round."""
         world = self.cohort.world
         if world.size > len(world.local_ranks):
@@ -154,7 +155,7 @@ class Fit:
         Closure.warning_cache.add("`training_step` returned `None`. If this was on purpose, ignore this warning...")
         if self._accumulation and not self.trainer.fit_loop._should_accumulate():
             if self.scaling.scaler is None:
-                self.play(self.trainer.optimizers[0], gauged=False)
+                self.play(self.trainer.optimizers[0], gauged)
             else:  # the scaler steps no optimizer after a step that returned nothing
                 self._accumulation = None
                 self._warn_once("batch: too short, and those accumulated before it are left out with it")

@@ -152,7 +152,7 @@ class Compressed(_Base):
 
     def training_step(self, batch: Any, *rest: Any, **kwargs: Any) -> Any:
         """Losses and gradients of the local workers: see `Fit.step`."""
-        return self.fitting.step(batch, rest, kwargs)
+        return self.fitting.step(batch, rest, kwargs, self.gauged)
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Run the round, once all its batches are accumulated, and write the direction to `p.grad`."""

@@ -250,3 +250,20 @@ def test_a_lazy_run_is_the_same_under_vmap() -> None:
     loop, vmap = train("lasg", rounds=14, engine="loop"), train("lasg", rounds=14, engine="vmap")
     torch.testing.assert_close(vmap.weights, loop.weights, rtol=1e-4, atol=1e-6)
     assert vmap.ledger == loop.ledger
+
+
+class Shifting(Toy):
+    """Adds to its batch in place."""
+
+    def training_step(self, batch: Any) -> Tensor:
+        batch[0].add_(1.0)
+        return super().training_step(batch)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_step_that_changes_its_batch_changes_a_copy(engine: str) -> None:
+    """Also for the pass at stale parameters that follows, and for a trial of engines before it."""
+    plain, auto = train("lasg", Shifting, engine=engine), train("lasg", Shifting)
+    assert torch.equal(auto.weights, train("lasg", Shifting, engine="loop").weights)
+    torch.testing.assert_close(plain.weights, auto.weights)
+    assert auto.ledger["num_backwards"] > 4 * 30

@@ -304,8 +304,8 @@ def test_terngrad_agrees_on_a_scale() -> None:
     shared, own = train(recipe, rounds=10), train(replace(recipe, compressor=TernGrad(shared=False)), rounds=10)
     assert not torch.equal(shared.weights, own.weights)
     offer = 4 * 32  # of four tensors
-    assert shared.strategy.cohort.offer_bits == offer
-    assert own.strategy.cohort.offer_bits == 0
+    assert shared.strategy.cohort.workers.offer_bits == offer
+    assert own.strategy.cohort.workers.offer_bits == 0
     assert shared.ledger["downlink_bits"] - own.ledger["downlink_bits"] == 10 * offer
     assert shared.ledger["uplink_bits_paper"] - own.ledger["uplink_bits_paper"] == 10 * 4 * offer
     assert shared.ledger["modelled_s"] > own.ledger["modelled_s"]

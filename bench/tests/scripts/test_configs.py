@@ -253,7 +253,7 @@ def test_the_matrix_refuses_what_it_cannot_mean(tmp_path: Path, data_dir: Path) 
         (["matrix.seed=[]"], r"matrix\.seed: \[\]; a list"),
         (["matrix.seed=1"], r"matrix\.seed: 1; a list"),
         (["jobs=-1"], "jobs: -1; at least 1"),
-        (["+matrix.arms={a: {target.value: 0.5}}"], "matrix: target; runs of one grid have one"),
+        (["+matrix.arms={a: {target.value: 0.5}}"], "matrix: target; all runs of a grid need the same"),
         (["jobs=1.5"], r"jobs: 1\.5; at least 1"),
         (["name="], "name: ''; results need one"),
     ):

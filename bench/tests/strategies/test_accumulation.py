@@ -1,5 +1,6 @@
 """Several batches a round, and losses that are scaled: as Lightning has them, before workers compress anything."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import bench
 from bench.errors import InputError
 from bench.estimators.local_sgd import LocalSGD
 from bench.estimators.svrg import SVRG
 from bench.tests.found import RECIPES
-from bench.tests.toys import QUIET, Recorder, Toy, flat, loader, toy_data, train
+from bench.tests.toys import QUIET, Gauged, Recorder, Toy, flat, loader, toy_data, train
 from bench.tests.worlds import M, run_processes
 
 
@@ -137,3 +138,14 @@ def test_scales_are_taken_out_again() -> None:
     expected = plain(Toy(), max_steps=20, plugins=[scaled()], gradient_clip_val=0.5)
     run = train("sgd", workers=1, rounds=20, plugins=[scaled()], gradient_clip_val=0.5)
     torch.testing.assert_close(run.weights, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_round_that_a_short_batch_ends_is_gauged() -> None:
+    """The third batch makes a round of its own, as the fourth is too short to deal."""
+    short = Subset(toy_data(), range(3 * 16 + 3))
+    strategy = bench.CompressedStrategy("sgd", workers=4)
+    options = {**QUIET, "max_epochs": 1, "accumulate_grad_batches": 2}
+    with pytest.warns(UserWarning, match="too short"):
+        Trainer(strategy=strategy, callbacks=[Gauged()], **options).fit(Toy(), DataLoader(short, batch_size=16))
+    assert strategy.ledger.rounds == 2
+    assert math.isfinite(strategy.last_report.gradient_norm)

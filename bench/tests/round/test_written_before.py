@@ -1,0 +1,139 @@
+"""Checkpoints that were written before the package was sorted into rooms go on, bit for bit.
+
+`written_before/` holds, by case, what runs of 24 rounds left behind at commit b4c1357, the last one before: in
+`<case>.pt` the checkpoint of one killed after 13, in the middle of its second epoch; in `<case>.end.pt` the weights,
+averaged buffer and ledger at the end of one that nobody killed. They were made by the cases, the module and the data
+below, imported from where that commit has their parts. The arithmetic is exact, so that they hold on every machine. A
+change that fails them breaks runs of users; they are not to be written anew.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from lightning import Callback
+from torch import Tensor
+
+from bench.adversary import Random, Scale
+from bench.algorithm import Algorithm
+from bench.errors import InputError
+from bench.estimators import SVRG, LocalSGD
+from bench.round.written import refuse_other
+from bench.rules import LASGPS
+from bench.tests.found import RECIPES
+from bench.tests.kills import fit
+from bench.tests.toys import Dyadic, dyadic_data
+from datamodules.sharding import RoundLoader, RoundSampler
+from datamodules.splits import IID
+
+WRITTEN = Path(__file__).parent / "written_before"
+CASES: dict[str, dict[str, Any]] = {
+    "sasg": {"algorithm": RECIPES["sasg"]},
+    "sasg_ps": {"algorithm": replace(RECIPES["sasg"], rule=LASGPS(smoothness=0.6))},
+    "svrg_gspar": {"algorithm": RECIPES["gspar"], "estimator": SVRG()},
+    "ef21": {"algorithm": RECIPES["ef21"]},
+}
+
+
+class Counting(Dyadic):
+    """With a buffer that each worker has its own of, and two learning rates."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(96))
+
+    def training_step(self, batch: Any) -> Tensor:
+        self.seen += batch[0].detach().sum(dim=0)
+        return super().training_step(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        groups = [{"params": [self.w], "lr": self.lr}, {"params": [self.v], "lr": self.lr / 2}]
+        return torch.optim.SGD(groups, lr=self.lr)
+
+
+class Rows(torch.utils.data.Dataset):
+    def __getitem__(self, indices: Tensor) -> Any:
+        return (dyadic_data(128).tensors[0][indices],)
+
+
+class Data(lightning.LightningDataModule):
+    """Eight rounds an epoch."""
+
+    def train_dataloader(self) -> RoundLoader:
+        return RoundLoader(Rows(), RoundSampler(np.zeros(128), IID(), 4, range(4), 4, seed=1))
+
+
+def ended(checkpoint: Path | None, callbacks: list[Callback], algorithm: Algorithm, **options: Any) -> dict[str, Any]:
+    """How a run ends, given a case."""
+    module = Counting()
+    weights, ledger = fit(algorithm, Data(), callbacks, checkpoint, module=lambda: module, max_epochs=3, **options)
+    return {"weights": weights, "seen": module.seen, "ledger": ledger}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_goes_on(name: str) -> None:
+    then = torch.load(WRITTEN / f"{name}.end.pt", weights_only=True)
+    now = ended(WRITTEN / f"{name}.pt", [], **CASES[name])
+    assert torch.equal(now["weights"], then["weights"])
+    assert torch.equal(now["seen"], then["seen"])
+    assert now["ledger"] == then["ledger"]
+
+
+PARTS = [*RECIPES.values(), Scale(1, -2.0), Random(2), SVRG(3), LocalSGD(4, lr=0.1)]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: getattr(part, "name", type(part).__name__))
+def test_every_field_is_compared(part: Any) -> None:
+    """Another value is refused by name, one that was not written is the default, one that is unknown is refused."""
+    written = repr(part)
+    refuse_other("part", part, written)
+    for path, value, default in settings(part):
+        with pytest.raises(InputError) as refused:
+            refuse_other("part", part, edited(written, path, "'another'"))
+        assert str(refused.value) == f"part.{'.'.join(path)}: {value!r}; the checkpoint holds 'another'"
+        if default == value:
+            refuse_other("part", part, edited(written, path, None))
+        elif default is not MISSING:
+            with pytest.raises(InputError) as refused:
+                refuse_other("part", part, edited(written, path, None))
+            assert str(refused.value) == f"part.{'.'.join(path)}: {value!r}; the checkpoint holds {default!r}"
+        with pytest.raises(InputError, match="later: no such field; the checkpoint holds 1"):
+            refuse_other("part", part, edited(written, (*path[:-1], "later"), "1"))
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: getattr(part, "name", type(part).__name__))
+def test_another_kind_is_refused(part: Any) -> None:
+    for now, then in ((None, part), (part, None), (part, LASGPS())):
+        with pytest.raises(InputError) as refused:
+            refuse_other("part", now, repr(then))
+        assert str(refused.value) == f"part: {now!r}; the checkpoint holds {then!r}"
+
+
+def settings(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Every field that a `repr` shows, of parts of parts, too: where it is, its value and its default."""
+    for field in fields(part):
+        if field.repr:
+            here, value = (*path, field.name), getattr(part, field.name)
+            yield here, value, field.default
+            if is_dataclass(value):
+                yield from settings(value, here)
+
+
+def edited(written: str, path: tuple[str, ...], value: str | None) -> str:
+    """A `repr` with another value of one field, or without it."""
+    tree = ast.parse(written, mode="eval")
+    call: Any = tree.body
+    for name in path[:-1]:
+        call = next(keyword.value for keyword in call.keywords if keyword.arg == name)
+    call.keywords = [keyword for keyword in call.keywords if keyword.arg != path[-1]]
+    if value is not None:
+        call.keywords.append(ast.keyword(path[-1], ast.parse(value, mode="eval").body))
+    return ast.unparse(tree)
