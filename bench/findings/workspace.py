@@ -69,7 +69,7 @@ def _curves(metric: str) -> list[Any]:
 
 
 def _plots(axis: str, columns: Sequence[str]) -> list[Any]:
-    """One panel for each column against a cost: mean and band over seeds; log scale for bits and modelled seconds."""
+    """One panel for each column against a cost: mean and band over seeds; log scale for bits and seconds."""
     return [
         wr.LinePlot(
             title=f"{TITLES[column]} against {TITLES[axis]}", x=axis, y=[column], title_x=TITLES[axis],
