@@ -16,7 +16,7 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 class ImageArrays:
     """Images uint8 (N, H, W) or (N, H, W, C), labels uint8 (N,).
 
-    `sources`, `test_sources`: (N,) which of several data sets an image is from, if there are several.
+    `sources`, `test_sources`: (N,) the data set that each image is from, if several are combined; else None.
     """
 
     x_train: np.ndarray
@@ -28,25 +28,26 @@ class ImageArrays:
 
     @property
     def kinds(self) -> np.ndarray:
-        """(N,) what a split tells training images apart by: labels, each source's after those of the one before."""
+        """(N,) the classes that a split sees: labels, offset per source so that sources share none."""
         return self._kinds(self.y_train, self.sources)
 
     @property
     def test_kinds(self) -> np.ndarray:
-        """(N,) the same of test images."""
+        """(N,) the same for test images."""
         return self._kinds(self.y_test, self.test_sources)
 
     def _kinds(self, labels: np.ndarray, sources: np.ndarray | None) -> np.ndarray:
         return labels if sources is None else sources * (int(self.y_train.max()) + 1) + labels
 
     def hold_out(self, num_samples: int) -> Self:
-        """The last training samples become the test set.
+        """Use the last `num_samples` training samples as the test set.
 
         Raises:
-            InputError: nothing would be left to train on; the last samples are all of one source.
+            InputError: `num_samples` leaves nothing to train on, or the data are mixed, whose last samples are all from
+                one source.
         """
         if self.sources is not None:
-            raise InputError(f"num_held_out: {num_samples}; it would be of one source only, 0 is needed for mixed data")
+            raise InputError(f"num_held_out: {num_samples}; they would be from one source, 0 is needed for mixed data")
         kept = len(self.x_train) - num_samples
         if not 0 < num_samples < len(self.x_train):
             raise InputError(
@@ -66,7 +67,7 @@ def load_npz(path: Path, image_shape: tuple[int, ...], num_classes: int) -> Imag
         try:
             with path.open("rb") as file, np.load(file) as archive:
                 array = archive[name]
-        except Exception as error:  # a damaged archive may raise anything
+        except Exception as error:  # a damaged archive can raise any kind of error
             raise InputError(
                 f"{path}: {name}: cannot be read ({error!r}); remove the file to fetch it again"
             ) from error

@@ -1,7 +1,7 @@
-"""Random crops, flips and rotations of a batch at once, every image by a draw of its own.
+"""Random crops, flips and rotations of a whole batch at once, with independent draws per image.
 
-Each is a gather of pixels, so that a worker's images come out the same whoever else is in the batch. What comes from
-outside an image is black. As torchvision's RandomCrop, RandomHorizontalFlip and RandomRotation (nearest pixel).
+Like torchvision's RandomCrop, RandomHorizontalFlip and RandomRotation (nearest pixel). Each is a gather of pixels, so
+that a worker's images do not depend on who else is in the batch. Pixels from outside an image are black.
 """
 
 from abc import ABC, abstractmethod
@@ -19,15 +19,15 @@ from bench.kernels.noise import Noise
 class Augmentation(ABC):
     @abstractmethod
     def draw(self, num_images: int, generator: torch.Generator) -> Tensor:
-        """(N, …) random numbers, a row an image, on the CPU."""
+        """(N, …) random numbers, one row per image, on the CPU."""
 
     @abstractmethod
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """(N, C, H, W) images and their draws -> as many images of that size."""
+        """(N, C, H, W) images and their draws -> the augmented images, of the same shape."""
 
 
 def augment(images: Tensor, augmentations: Sequence[Augmentation], noise: Sequence[Noise]) -> Tensor:
-    """(L, B, C, H, W) images of L workers -> the same, changed; worker m's by draws from `noise[m]` alone."""
+    """(L, B, C, H, W) images of L workers -> augmented images; worker m's draws come from `noise[m]` alone."""
     if not augmentations:
         return images
     num_workers, num_images = images.shape[:2]
@@ -41,10 +41,10 @@ def augment(images: Tensor, augmentations: Sequence[Augmentation], noise: Sequen
 
 @dataclass(frozen=True)
 class Crop(Augmentation):
-    """A window of the image's own size, anywhere in the image framed in black.
+    """Pads the image in black and crops a random window of its original size.
 
     Args:
-        padding: width of the frame, in pixels.
+        padding: on each side, in pixels.
     """
 
     padding: int = 4
@@ -65,7 +65,7 @@ class Crop(Augmentation):
 
 @dataclass(frozen=True)
 class Flip(Augmentation):
-    """Left and right exchanged, for half of the images at random."""
+    """Mirrors an image left to right with probability ½."""
 
     def draw(self, num_images: int, generator: torch.Generator) -> Tensor:
         return torch.randint(2, (num_images,), generator=generator)
@@ -76,7 +76,7 @@ class Flip(Augmentation):
 
 @dataclass(frozen=True)
 class Rotation(Augmentation):
-    """Turned about its centre, by an angle between −degrees and degrees."""
+    """Rotates an image about its centre by a random angle between −degrees and degrees."""
 
     degrees: float = 15
 
@@ -91,7 +91,7 @@ class Rotation(Augmentation):
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         cos, sin = drawn[:, 0, None, None], drawn[:, 1, None, None]
-        # Where each pixel comes from: turned back about the centre, half-way between pixels where a side is even.
+        # Source of each pixel: rotated back about the centre, which lies between two pixels if a side is even.
         y = (torch.arange(height, device=images.device, dtype=drawn.dtype) - (height - 1) / 2)[:, None]
         x = torch.arange(width, device=images.device, dtype=drawn.dtype) - (width - 1) / 2
         rows = (y * cos + x * sin + (height - 1) / 2).round().long()
@@ -102,6 +102,6 @@ class Rotation(Augmentation):
 
 
 def _gather(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(N, C, H, W) images -> the pixels at rows and columns, which broadcast to (N, H', W'), of every channel."""
+    """(N, C, H, W) images -> (N, C, H', W'): pixels at `rows` and `columns`, which broadcast to (N, H', W')."""
     picture = torch.arange(len(images), device=images.device)[:, None, None]
     return images.movedim(1, -1)[picture, rows, columns].movedim(-1, 1)

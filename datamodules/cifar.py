@@ -12,14 +12,15 @@ class CIFAR10(TorchvisionData):
     source = "CIFAR10"
     image_shape = (32, 32, 3)
     mean = (0.4914, 0.4822, 0.4465)
-    std = (0.2470, 0.2435, 0.2616)  # of all pixels; the 0.2023, … often seen is a mean over images
+    std = (0.2470, 0.2435, 0.2616)  # over all pixels; the commonly used (0.2023, …) is a mean over images
     usual = (Crop(), Flip())
 
 
 class CIFAR100(TorchvisionData):
     """
     Args:
-        std: what to divide by; the data's own if None. The published SASG code divides by the means.
+        std: divisor of each channel; None takes the data's standard deviations. The published SASG code divides by the
+            means.
     """
 
     source = "CIFAR100"

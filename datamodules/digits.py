@@ -1,7 +1,7 @@
-"""Handwritten digits that come with scikit-learn: real, embedded, no download.
+"""Handwritten digits that come with scikit-learn: real data without a download.
 
-Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI 1998. 1,797 images of 8 × 8, each pixel drawn 3 × 3
-times and framed by 2 to fit 28 × 28. The last 297 are the test set.
+Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI 1998. 1,797 images of 8 × 8, enlarged threefold and
+padded by 2 to 28 × 28. The last 297 are the test set.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Data sets that torchvision knows: `<data_dir>/<name>.npz`, or a download turned into it."""
+"""Data sets of torchvision: read from `<data_dir>/<name>.npz`, which is downloaded if it is missing."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,14 +12,14 @@ from datamodules.images import ImageData
 class TorchvisionData(ImageData):
     """
     Args:
-        data_dir: where the npz file is, or will be.
+        data_dir: folder of the npz file.
 
     Raises:
-        InputError: an array is damaged, or there is none and no download.
+        InputError: the file is damaged, or is missing and cannot be downloaded.
     """
 
     source: ClassVar[str]
-    """The data set's class in `torchvision.datasets`; in lower case, the file's name."""
+    """Name of the class in `torchvision.datasets`; in lower case, the name of the file."""
 
     image_shape: ClassVar[tuple[int, ...]]
 
@@ -29,14 +29,14 @@ class TorchvisionData(ImageData):
 
     def prepare_data(self) -> None:
         if not self.path.exists():
-            from torchvision import datasets  # here: most runs need no torchvision
+            from torchvision import datasets  # imported here because most runs do not need it
 
             fetch = getattr(datasets, self.source)
-            with TemporaryDirectory() as root:  # one's own: runs of a matrix may start together
+            with TemporaryDirectory() as root:  # one per process, since runs of a matrix may start together
                 try:
                     train, test = (fetch(root, train=split, download=True) for split in (True, False))
                 except (OSError, RuntimeError) as error:
-                    raise InputError(f"{self.path}: not there, and its download failed: {error}") from error
+                    raise InputError(f"{self.path}: missing, and the download failed: {error}") from error
                 save_npz(self.path, train, test)
 
     def load(self) -> ImageArrays:

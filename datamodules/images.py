@@ -1,4 +1,4 @@
-"""Image classification, held as tensors on the device and batched there."""
+"""Image data sets for classification, held as tensors on the device and batched there."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ from datamodules.splits import Sources, picture
 
 
 class ImageSet(Dataset):
-    """Images as uint8 (N, C, H, W); indexed by a tensor of shape S, gives floats (S, C, H, W) and labels (S).
+    """Images stored as uint8 (N, C, H, W). Indexing by a tensor of shape S gives floats (S, C, H, W) and labels (S).
 
     Args:
         images: (N, H, W) or (N, H, W, C).
         labels: (N,).
         mean, std: of each channel, for values in [0, 1].
-        device: where the data live.
-        change: what becomes of the images (S, C, H, W), still uint8, when they are read.
+        device: where the data are stored.
+        change: maps the images (S, C, H, W) that are read, still uint8, before they are normalised; None keeps them.
     """
 
     def __init__(
@@ -54,26 +54,26 @@ class ImageSet(Dataset):
         flat = indices.flatten().to(self.images.device)
         changed = self.change(self.images.index_select(0, flat).unflatten(0, indices.shape)).flatten(0, -4)
         images = (changed * self.scale).sub_(self.shift)
-        if images.shape[1] > 1:  # convolutions are a fifth faster where the channels of a pixel lie side by side
+        if images.shape[1] > 1:  # convolutions are a fifth faster with channels last
             images = images.contiguous(memory_format=torch.channels_last)
         return images.unflatten(0, indices.shape), self.labels.index_select(0, flat).view(indices.shape)
 
 
 class ImageData(ShardedData):
-    """An image data set, dealt to the workers of a compressed strategy.
+    """An image data set, divided among the workers of a compressed strategy.
 
     Args:
-        num_held_out: so many training images, the last ones, are kept from training and evaluated on in place of the
-            test set: to choose learning rates by.
-        augmentations: what is done to training images, one after another; the data set's usual ones if None.
-        kwargs: as of `ShardedData`, whose seed is that of the augmentations, too.
+        num_held_out: number of training images, the last ones, to hold out and evaluate on instead of the test set, for
+            example to choose learning rates.
+        augmentations: applied to training images in this order; None takes the data set's usual ones.
+        kwargs: for `ShardedData`. Its seed is also that of the augmentations.
     """
 
     mean: Sequence[float]
     std: Sequence[float]
     num_classes: int = 10
     usual: Sequence[Augmentation] = ()
-    """The augmentations that results on this data set are reported with."""
+    """The augmentations with which results on this data set are usually reported."""
 
     def __init__(
         self,
@@ -87,12 +87,12 @@ class ImageData(ShardedData):
 
     @abstractmethod
     def load(self) -> ImageArrays:
-        """The arrays; called in every process."""
+        """Load the arrays. Called in every process."""
 
     def setup(self, stage: str) -> None:
         arrays, device = self.load(), self.strategy.root_device
         if isinstance(self.split, Sources) and arrays.sources is None:
-            raise InputError("split: sources; the data set has one source, data=mixed is needed")
+            raise InputError("split: sources; the data come from one source, data=mixed is needed")
         if self.num_held_out:
             arrays = arrays.hold_out(self.num_held_out)
         train = ImageSet(arrays.x_train, arrays.y_train, self.mean, self.std, device, self.augment)
@@ -100,15 +100,15 @@ class ImageData(ShardedData):
         self.deal(train, test, arrays.kinds, arrays.test_kinds)
 
     def augment(self, images: Tensor) -> Tensor:
-        """The images of a round, (L, B, C, H, W) uint8, as workers train on them."""
+        """Augment the images of a round, (L, B, C, H, W) uint8."""
         return augment(images, self.augmentations, self.sampler.noise())
 
 
 class SplitPicture(lightning.Callback):
-    """Draws the split when a run begins.
+    """Draws the split among workers when a run begins.
 
     Args:
-        path: of the PNG.
+        path: of the PNG file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""CIFAR-10 and MNIST together: two tasks, one head of ten classes (the heterogeneous setting of arXiv 2112.04088)."""
+"""CIFAR-10 and MNIST combined: two tasks that share a head of ten classes (heterogeneous setting, arXiv 2112.04088)."""
 
 from typing import Any
 
@@ -12,10 +12,12 @@ from datamodules.mnist import MNIST
 
 
 class Mixed(ImageData):
-    """MNIST is framed in black to 32 × 32, its one channel thrice. Crops, but no flips: they would make new digits.
+    """CIFAR-10 and MNIST, which is padded in black to 32 × 32 with its channel repeated three times.
+
+    Augmented by crops, but not by flips, which would change digits.
 
     Args:
-        data_dir: of both.
+        data_dir: folder of both npz files.
     """
 
     mean, std = CIFAR10.mean, CIFAR10.std

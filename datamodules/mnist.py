@@ -1,4 +1,4 @@
-"""MNIST: handwritten digits, 28 × 28, grey (LeCun, Bottou, Bengio, Haffner 1998)."""
+"""MNIST: handwritten digits, 28 × 28, greyscale (LeCun, Bottou, Bengio, Haffner 1998)."""
 
 from datamodules.downloads import TorchvisionData
 

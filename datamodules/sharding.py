@@ -1,4 +1,4 @@
-"""Which samples each worker sees in each round, and the data module that deals them out."""
+"""Determines which samples each worker sees in each round, and the data module that deals them out."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,21 +18,22 @@ from datamodules.splits import IID, Split
 
 
 class RoundSampler(Sampler[Tensor]):
-    """Yields sample indices (L, B) for the local workers, a round at a time, as a split deals them out.
+    """Yields sample indices (L, B) for the local workers, one round at a time, according to a split.
 
-    An epoch has ⌊N/(M·B)⌋ rounds however the samples are split: a worker that holds fewer than that goes through its
-    own again, one that holds more leaves some for another epoch. A shard depends only on (seed, epoch, rank).
+    An epoch has ⌊N/(M·B)⌋ rounds for every split: a worker with fewer samples than these rounds need repeats its own; a
+    worker with more leaves some out until another epoch. A shard depends only on (seed, epoch, rank).
 
     Args:
-        labels: (N,) of the training samples, or other kinds that the split knows.
-        split: who holds which of them.
+        labels: (N,) of the training samples, or other classes that the split distinguishes.
+        split: determines which worker holds which samples.
         num_workers: M.
         local_ranks: the L workers of this process.
         batch_size: B, of one worker.
         seed: of the split, and of the noise.
 
     Raises:
-        InputError: more workers than samples, a batch larger than a worker's share, or no such split.
+        InputError: there are more workers than samples, a batch is larger than a worker's share, or the split is
+            impossible.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class RoundSampler(Sampler[Tensor]):
     ) -> None:
         num_samples = len(labels)
         if num_workers > num_samples:
-            raise InputError(f"workers: {num_workers}; at most {num_samples} are allowed, one a training sample")
+            raise InputError(f"workers: {num_workers}; at most {num_samples} are allowed, one per training sample")
         share = num_samples // num_workers
         if not 1 <= batch_size <= share:
             raise InputError(f"batch_size: {batch_size}; 1 to {share} is allowed, the size of a worker's shard")
@@ -59,11 +60,11 @@ class RoundSampler(Sampler[Tensor]):
         self.num_rounds = share // batch_size
         self.epoch = 0
         self.rounds_done = 0  # of this epoch
-        self.done_before: dict[str, int] = {}  # the epoch of a checkpoint, and how many of its rounds were done
-        self.deal()  # so that a split that is not possible says so at once
+        self.done_before: dict[str, int] = {}  # from a checkpoint: its epoch, and how many rounds of it were done
+        self.deal()  # raises at once if the split is impossible
 
     def deal(self) -> list[np.ndarray]:
-        """The sample indices that each of all M workers holds in this epoch, in its order."""
+        """For each of the M workers, the sample indices that it holds in this epoch, in its order."""
         return self.split.deal(self.labels, self.num_workers, self.seed, self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
@@ -71,12 +72,12 @@ class RoundSampler(Sampler[Tensor]):
         self.epoch = epoch
 
     def noise(self) -> list[Noise]:
-        """Where the local workers' random numbers in the round yielded last come from."""
+        """The local workers' sources of random numbers in the round yielded last."""
         round = self.epoch * self.num_rounds + self.rounds_done - 1
         return [Noise(self.seed, round, rank) for rank in self.local_ranks]
 
     def shards(self) -> Tensor:
-        """(L, T·B): what the local workers see in the T rounds of this epoch."""
+        """(L, T·B): sample indices of the local workers in the T rounds of this epoch."""
         everyone, size = self.deal(), self.num_rounds * self.batch_size
         return torch.from_numpy(np.stack([np.resize(everyone[rank], size) for rank in self.local_ranks]))
 
@@ -93,7 +94,7 @@ class RoundSampler(Sampler[Tensor]):
 
 
 class RoundLoader(DataLoader):
-    """A loader of dealt batches that knows where in the epoch it is, so that Lightning can resume inside one."""
+    """A loader of dealt batches that tracks its position in the epoch, so that Lightning can resume in mid-epoch."""
 
     def __init__(self, dataset: Dataset, sampler: RoundSampler) -> None:
         super().__init__(dataset, batch_size=None, sampler=sampler, collate_fn=Dealt)
@@ -106,18 +107,18 @@ class RoundLoader(DataLoader):
         self.rounds.done_before = state
 
     def whole_epoch(self) -> Iterator[Dealt]:
-        """All batches of this epoch, from its beginning; where in it training is does not change."""
+        """All batches of this epoch, from its beginning, without moving the position of training."""
         for indices in self.rounds.shards().split(self.rounds.batch_size, dim=1):
             yield Dealt(self.dataset[indices])
 
 
 class ShardedData(lightning.LightningDataModule):
-    """Data held as tensors on the device, dealt to the workers of a compressed strategy and batched there.
+    """Data held as tensors on the device, divided among the workers of a compressed strategy and batched there.
 
     Args:
         batch_size: of one worker.
         seed: of the split.
-        split: who holds which samples; IID if None.
+        split: determines which worker holds which samples; None takes IID.
         eval_batch_size: samples in one forward pass of an evaluation.
     """
 
@@ -138,7 +139,7 @@ class ShardedData(lightning.LightningDataModule):
         return strategy
 
     def deal(self, train: Dataset, test: Dataset, kinds: np.ndarray, test_kinds: np.ndarray) -> None:
-        """Take the data, indexed by tensors. `kinds`, `test_kinds`: (N,) what a split tells samples apart by."""
+        """Set the data, which are indexed by tensors. `kinds`, `test_kinds`: (N,) the classes that the split sees."""
         self.train, self.test, self.test_kinds, world = train, test, test_kinds, self.strategy.world
         self.sampler = RoundSampler(kinds, self.split, world.size, world.local_ranks, self.batch_size, self.seed)
 
@@ -150,7 +151,7 @@ class ShardedData(lightning.LightningDataModule):
 
 
 class ServedSet(Dataset):
-    """The test samples of a data module in batches, each with the ranks of the workers that serve it."""
+    """Batches of a data module's test samples, each with the ranks whose batch-norm statistics evaluate it."""
 
     def __init__(self, data: ShardedData) -> None:
         self.test = data.test

@@ -1,8 +1,8 @@
-"""How training samples are split among workers: alike, alike for good, by labels, by a Dirichlet draw, by
-source; and a picture of it.
+"""Splits of training samples among workers: IID, IID but fixed, by labels, by Dirichlet draws, by source; and a
+picture of them.
 
-A split gives every worker the samples it holds, in the order of an epoch. Worlds agree on it without talking, as it
-depends on (seed, epoch) only.
+A split gives the samples of every worker, in the order of an epoch. It depends on (seed, epoch) only, so that all
+processes agree on it without communication.
 """
 
 from abc import ABC, abstractmethod
@@ -23,13 +23,12 @@ class Split(ABC):
         """Labels (N,) -> for each of M workers the indices of its samples, in this epoch's order.
 
         Raises:
-            InputError: labels and workers cannot be split this way.
+            InputError: the labels cannot be split among so many workers this way.
         """
 
     def served(self, labels: np.ndarray) -> list[tuple[np.ndarray, slice]]:
-        """Labels (N,) of test samples -> which of them are evaluated with which workers' batch-norm statistics.
-
-        All with everyone's, as a rule.
+        """Labels (N,) of test samples -> groups of sample indices, each with the ranks whose averaged batch-norm
+        statistics evaluate it. By default all samples with those of all workers.
         """
         return [(np.arange(len(labels)), slice(None))]
 
@@ -46,7 +45,7 @@ class IID(Split):
 
 
 class Holdings(Split):
-    """Splits in which a worker keeps its samples for the whole run, and shuffles them every epoch."""
+    """Splits in which a worker keeps its samples for the whole run and reshuffles them every epoch."""
 
     def deal(self, labels: np.ndarray, num_workers: int, seed: int, epoch: int) -> list[np.ndarray]:
         held = self.hold(labels, num_workers, np.random.default_rng((seed, 0)))
@@ -59,7 +58,7 @@ class Holdings(Split):
 
 @dataclass(frozen=True)
 class Fixed(Holdings):
-    """A random permutation of all samples, cut into M equal shards, which workers keep."""
+    """A random permutation of all samples, cut into M equal shards that workers keep for the whole run."""
 
     def hold(self, labels: np.ndarray, num_workers: int, rng: np.random.Generator) -> list[np.ndarray]:
         size = len(labels) // num_workers
@@ -68,12 +67,12 @@ class Fixed(Holdings):
 
 @dataclass(frozen=True)
 class Labels(Holdings):
-    """Each worker holds L labels, and every label is held by nearly equally many workers.
+    """Each worker holds L labels; each label is held by nearly the same number of workers.
 
     Args:
         num_labels: L.
-        shared: each holder has all samples of its labels, as in the sparse-signSGD authors' code; otherwise the
-            holders of a label divide its samples, and no two workers have one in common.
+        shared: if True, each holder of a label has all its samples, as in the sparse-signSGD authors' code; if False,
+            the holders of a label divide its samples, so that no two workers share a sample.
     """
 
     num_labels: int = 2
@@ -84,7 +83,7 @@ class Labels(Holdings):
         if not 1 <= self.num_labels <= len(classes):
             raise InputError(f"num_labels: {self.num_labels}; 1 to {len(classes)} is allowed, the classes there are")
         holders: dict[int, list[int]] = {label: [] for label in classes.tolist()}
-        for rank in range(num_workers):  # each takes those that the fewest hold so far, at random among equals
+        for rank in range(num_workers):  # each takes the labels with the fewest holders so far, ties at random
             order = sorted(rng.permutation(classes).tolist(), key=lambda label: len(holders[label]))
             for label in order[: self.num_labels]:
                 holders[label].append(rank)
@@ -112,7 +111,7 @@ class Dirichlet(Holdings):
     """Each label's samples are divided in proportions drawn from Dir(α) over the workers.
 
     Args:
-        alpha: α. Large is alike; small leaves a label to few workers.
+        alpha: α. Large values make workers alike; small ones leave each label to few workers.
     """
 
     alpha: float = 0.5
@@ -123,7 +122,7 @@ class Dirichlet(Holdings):
             raise InputError(f"alpha: {self.alpha}; a finite number above 0 is needed")
 
     def hold(self, labels: np.ndarray, num_workers: int, rng: np.random.Generator) -> list[np.ndarray]:
-        for _ in range(self.TRIES):  # until everybody has something
+        for _ in range(self.TRIES):  # until every worker has samples
             held: list[list[np.ndarray]] = [[] for _ in range(num_workers)]
             for label in np.unique(labels):
                 samples = rng.permutation(np.flatnonzero(labels == label))
@@ -134,18 +133,21 @@ class Dirichlet(Holdings):
             dealt = [np.concatenate(parts) for parts in held]
             if all(len(own) for own in dealt):
                 return dealt
-        raise InputError(f"alpha: {self.alpha}; leaves some of {num_workers} workers without samples, more is needed")
+        raise InputError(
+            f"alpha: {self.alpha}; leaves some of {num_workers} workers without samples, a larger one is needed"
+        )
 
 
 @dataclass(frozen=True)
 class Sources(Split):
-    """Even workers hold the first of two data sets, odd ones the second; each divides its own alike, anew every epoch.
+    """Even ranks hold the first of two data sets, odd ranks the second; each half divides its data set equally, with a
+    new permutation every epoch.
 
-    Test samples are normalised as their own workers do it (FedBN: Li, Jiang, Zhang, Kamp, Dou, ICLR 2021), since the
-    statistics of two kinds of images, averaged, fit neither.
+    Test samples are evaluated with the batch-norm statistics of the workers that hold their data set (FedBN: Li, Jiang,
+    Zhang, Kamp, Dou, ICLR 2021), since an average over both data sets fits neither.
 
     Args:
-        num_classes: of each data set; the labels of the second begin there.
+        num_classes: of each data set; the second one's labels start at this number.
     """
 
     num_classes: int = 10
@@ -159,7 +161,7 @@ class Sources(Split):
     def deal(self, labels: np.ndarray, num_workers: int, seed: int, epoch: int) -> list[np.ndarray]:
         parts = self._parts(labels)
         if num_workers < 2:
-            raise InputError(f"workers: {num_workers}; split=sources needs 2 at least, one for each data set")
+            raise InputError(f"workers: {num_workers}; split=sources needs at least 2, one for each data set")
         held: list[np.ndarray] = [np.empty(0, int)] * num_workers
         for source, part in enumerate(parts):
             order = np.random.default_rng((seed, 2, epoch, source)).permutation(part)
@@ -168,8 +170,8 @@ class Sources(Split):
 
 
 def picture(path: Path, shards: list[np.ndarray], labels: np.ndarray) -> None:
-    """Draw who holds how many samples of which class, workers × classes, as PNG."""
-    from matplotlib.figure import Figure  # here: only a run that begins needs it
+    """Draw the number of samples of each class that each worker holds, workers × classes, as a PNG file."""
+    from matplotlib.figure import Figure  # imported here because only a run that begins needs it
 
     num_classes = int(labels.max()) + 1
     counts = np.stack([np.bincount(labels[own], minlength=num_classes) for own in shards])

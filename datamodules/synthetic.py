@@ -1,4 +1,4 @@
-"""The made data of the GSpar paper: dense Gaussian features of which most have shrunk, so that gradients are skewed.
+"""The synthetic data of the GSpar paper: dense Gaussian features, most of them shrunk, so that gradients are skewed.
 
 Wangni, Wang, Liu, Zhang: Gradient Sparsification for Communication-Efficient Distributed Optimization, NeurIPS 2018.
 """
@@ -16,7 +16,7 @@ from datamodules.sharding import ShardedData
 
 
 class LabelledFeatures(Dataset):
-    """Features float32 (N, d) and labels ±1 (N,); indexed by a tensor of shape S, gives (S, d) and (S)."""
+    """Features float32 (N, d) and labels ±1 (N,). Indexing by a tensor of shape S gives (S, d) and (S)."""
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, device: torch.device) -> None:
         self.features = torch.from_numpy(features.astype(np.float32)).to(device)
@@ -32,15 +32,15 @@ class LabelledFeatures(Dataset):
 
 
 class Synthetic(ShardedData):
-    """Features ā ∘ B, ā ~ N(0, I) for every sample, and magnitudes B ~ U[0, 1]^d that all samples share, of which those
-    of at most `threshold` shrink by `factor`. Evaluated on all it trains on.
+    """Features ā ∘ B: ā ~ N(0, I) for each sample, and magnitudes B ~ U[0, 1]^d shared by all samples, where
+    magnitudes of at most `threshold` are multiplied by `factor`. Evaluated on the training samples.
 
     Args:
         num_samples: N.
         num_features: d.
-        threshold: below which a magnitude shrinks, in [0, 1].
-        factor: by which, in [0, 1].
-        problem_seed: of the data; `seed` is of their split.
+        threshold: largest magnitude that is shrunk, in [0, 1].
+        factor: multiplier of shrunk magnitudes, in [0, 1].
+        problem_seed: of the data; `seed` is that of the split.
     """
 
     num_classes = 2
@@ -73,7 +73,7 @@ class Synthetic(ShardedData):
         """Gaussians ā (N, d) and features ā ∘ B -> labels ±1 (N,)."""
 
     def draw(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features (N, d) and labels ±1 (N,), the same for a problem_seed."""
+        """Features (N, d) and labels ±1 (N,); they depend on `problem_seed` only."""
         rng = np.random.default_rng(self.problem_seed)
         plain, magnitudes = rng.standard_normal(self.shape), rng.random(self.shape[1])
         features = plain * np.where(magnitudes <= self.threshold, self.factor * magnitudes, magnitudes)
@@ -86,14 +86,14 @@ class Synthetic(ShardedData):
 
 
 class LogisticData(Synthetic):
-    """Labels sign(āᵀw̄), w̄ ~ N(0, I): the convex experiment."""
+    """Labels sign(āᵀw̄), w̄ ~ N(0, I), for the convex experiment."""
 
     def label(self, plain: np.ndarray, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return np.where(plain @ rng.standard_normal(self.shape[1]) >= 0, 1, -1)
 
 
 class SVMData(Synthetic):
-    """Labels sign(xᵀw̄ + ν), w̄ ~ U[−½, ½]^d, ν ~ N(0, 1), x the features: the asynchronous experiment."""
+    """Labels sign(xᵀw̄ + ν) of features x, w̄ ~ U[−½, ½]^d, ν ~ N(0, 1), for the asynchronous experiment."""
 
     def label(self, plain: np.ndarray, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         scores = features @ rng.uniform(-0.5, 0.5, self.shape[1]) + rng.standard_normal(self.shape[0])

@@ -10,7 +10,7 @@ def gspar_cnn(num_channels: int = 24, num_classes: int = 10) -> nn.Sequential:
     """(B, 3, 32, 32) -> (B, num_classes) logits: three 3 × 3 convolutions with batch norm, two pools, two layers.
 
     Args:
-        num_channels: c, the same in all three; the paper takes 24, 32, 48 and 64.
+        num_channels: c, of all three convolutions; the paper takes 24, 32, 48 and 64.
     """
 
     def convolution(num_inputs: int) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""Linear models: logistic regression in base 2 and the support vector machine, with a ridge, and their exact optima.
+"""Linear models with a ridge penalty: logistic regression in base 2, the support vector machine, and their optima.
 
 f(w) = (1/N) Σ_n loss(b_n a_nᵀw) + λ₂‖w‖²,    loss(z) = log₂(1 + e^−z)  or  max(0, 1 − z),    b_n = ±1.
 """
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from bench.errors import InputError
 
-PRECISION = 1e-10  # of an optimum
-POLISH = 30  # steps to it, where a general solver ends near by
+PRECISION = 1e-10  # largest gap between the value returned and the optimum
+POLISH = 30  # most refinement steps after the general-purpose solver, which ends close to the optimum
 
 
 def linear(num_features: int) -> nn.Sequential:
@@ -32,16 +32,19 @@ class Loss(ABC):
 
     @abstractmethod
     def lowest(self, signed: np.ndarray, ridge: float) -> float:
-        """The least f(w), at most 1e-10 below the value returned.
+        """The minimum of f, up to 1e-10: the value returned is at most so much above it.
 
         Args:
             signed: (N, d) float64, b_n a_n.
             ridge: λ₂, above 0.
+
+        Raises:
+            InputError: the optimum was not found to that precision.
         """
 
 
 class Logistic(Loss):
-    """log₂(1 + e^−z), as in the GSpar paper: 1 at w = 0."""
+    """log₂(1 + e^−z), as in the GSpar paper; it is 1 at w = 0."""
 
     def __call__(self, margins: Tensor) -> Tensor:
         return F.softplus(-margins) / log(2)
@@ -54,7 +57,7 @@ class Logistic(Loss):
             slopes = -torch.sigmoid(-margins) / (log(2) * len(features))
             return float(self(margins).mean().item() + ridge * w @ w), (slopes @ features).numpy() + 2 * ridge * w
 
-        # f is 2λ₂-strongly convex: it is at most ‖∇f‖² / 4λ₂ above its least value.
+        # f is 2λ₂-strongly convex, so it is at most ‖∇f‖² / 4λ₂ above its minimum.
         enough = np.sqrt(4 * ridge * PRECISION)
         options = {"maxiter": 100_000, "maxfun": 200_000, "ftol": 0.0, "gtol": enough / signed.shape[1]}
         found = minimize(objective, np.zeros(signed.shape[1]), jac=True, method="L-BFGS-B", options=options)
@@ -70,7 +73,7 @@ class Hinge(Loss):
         return F.relu(1 - margins)
 
     def lowest(self, signed: np.ndarray, ridge: float) -> float:
-        """By the dual: of α in [0, 1]^N the largest mean(α) − λ₂‖w(α)‖², w(α) = Σ α_n b_n a_n / (2λ₂N)."""
+        """By the dual problem: maximise mean(α) − λ₂‖w(α)‖² over α in [0, 1]^N, w(α) = Σ α_n b_n a_n / (2λ₂N)."""
         num_samples = len(signed)
 
         def weights(alpha: np.ndarray) -> np.ndarray:
@@ -92,7 +95,7 @@ class Hinge(Loss):
             value, (bound, _) = primal(weights(alpha)), dual(alpha)
             if value + bound <= PRECISION:
                 return float(value)
-            free = (alpha > 1e-7) & (alpha < 1 - 1e-7)  # these lie on their margin, as a linear system says exactly
+            free = (alpha > 1e-7) & (alpha < 1 - 1e-7)  # these samples lie on the margin: solve a linear system
             rest = weights(np.where(free, 0, alpha))
             gram = signed[free] @ signed[free].T / (2 * ridge * num_samples)
             alpha[free] = np.linalg.lstsq(gram, 1 - signed[free] @ rest)[0].clip(0, 1)

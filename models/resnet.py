@@ -1,4 +1,5 @@
-"""Residual networks for images of 32 × 32, from torchvision's parts, channels last, which convolutions like best.
+"""Residual networks for 32 × 32 images, built from torchvision's parts; channels last, with which convolutions are
+fastest.
 
 He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016.
 """
@@ -22,7 +23,7 @@ def resnet18(num_classes: int = 10) -> ResNet:
 
 
 class Shortcut(nn.Module):
-    """Every other pixel, and as many new channels of zeros as there were: no parameters (option A of the paper)."""
+    """Takes every other pixel and doubles the channels with zeros; no parameters (option A of the paper)."""
 
     def forward(self, x: Tensor) -> Tensor:
         num_new = x.shape[1]

@@ -1,4 +1,4 @@
-"""Training with nothing around it: what scripts that measure share."""
+"""Bare training, shared by the scripts that measure."""
 
 import logging
 import warnings
@@ -13,7 +13,7 @@ import bench
 
 
 def keep_quiet() -> None:
-    """One thread, and only what the script itself has to say."""
+    """Use one thread, and silence Lightning, so that only the script's own output is printed."""
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
@@ -28,7 +28,7 @@ def fit(
     accelerator: str = "cpu",
     precision: Any = "32-true",
 ) -> None:
-    """Train for some rounds, without logs, checkpoints, bars and evaluation."""
+    """Train for `num_rounds` rounds without logging, checkpoints, progress bars or evaluation."""
     Trainer(
         strategy=strategy,
         accelerator=accelerator,

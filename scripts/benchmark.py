@@ -1,19 +1,26 @@
-"""What a round costs: milliseconds, and the ratio to one plain PyTorch step on the joint batch, in the same run.
+"""Measures the time of a round, and its ratio to one plain PyTorch step on the joint batch in the same run.
 
-    python scripts/benchmark.py                    # every recipe, then its parts
+    python scripts/benchmark.py                    # every recipe, then every part
     python scripts/benchmark.py sgd sasg --rounds 2000
     python scripts/benchmark.py sgd sparse lasg sasg --model resnet18 --threads 2 --rounds 12
     python scripts/benchmark.py sgd --model resnet18 --device cuda --engine vmap --precision bf16-mixed
+<<<<<<< HEAD
     python scripts/benchmark.py packing vote       # signs of a ResNet18 against plain copies; votes of 1 to 31 workers
     python scripts/benchmark.py drawing            # GSpar, UniSp, QSGD and TernGrad against plain copies
     python scripts/benchmark.py lowrank            # PowerSGD on ResNet18's gradient beside PyTorch's own
     python scripts/benchmark.py logging            # what history, gauges and W&B cost a round
     python scripts/benchmark.py real               # two and four processes on loopback, beside DDP and its hooks
+=======
+    python scripts/benchmark.py packing vote       # packing ResNet18's signs against a copy; votes of 1 to 31 workers
+    python scripts/benchmark.py drawing            # GSpar, UniSp, QSGD and TernGrad against a plain copy
+    python scripts/benchmark.py lowrank            # PowerSGD on ResNet18's gradient against PyTorch's own
+    python scripts/benchmark.py logging            # time per round of history, gauges and W&B
+>>>>>>> oldckpt
 
-Ten workers × batch 10 through the Trainer, everything included but evaluation, on 784-512-10 and one thread unless
-told otherwise. Chunks of rounds alternate with chunks of plain steps, which are in single precision whatever the rounds
-have, so that whatever else the machine does falls on both; the ratio is the median over chunks. Images are MNIST or
-CIFAR-10 from data/, else the embedded digits or noise in their place: the cost is the same.
+Rounds are of ten workers × batch 10 through the Trainer, everything included but evaluation; by default on 784-512-10
+with one thread. Chunks of rounds alternate with chunks of plain steps, so that other load on the machine affects both
+alike; the ratio is the median over chunks. Plain steps are always in single precision. Images are MNIST or CIFAR-10
+from data/ if they are there, else scikit-learn's digits or noise, which cost the same.
 """
 
 import argparse
@@ -47,12 +54,12 @@ from scripts.bare import fit, keep_quiet
 from scripts.cli import guarded
 from scripts.parts import PARTS
 
-WARM_UP = 12  # rounds, in the first ten of which lazy rules are not lazy
+WARM_UP = 12  # rounds; lazy rules upload in all of the first ten
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained, in chunks of how many rounds, and how."""
+    """A network, its data, and the number of rounds in a chunk."""
 
     network: Callable[[], nn.Module]
     data: Callable[[], ImageData]
@@ -60,7 +67,7 @@ class Case:
 
 
 class Noise32(ImageData):
-    """Noise in the shape of CIFAR-10, for machines that have no data."""
+    """Noise in the shape of CIFAR-10, for machines without the data."""
 
     mean, std, usual = CIFAR10.mean, CIFAR10.std, CIFAR10.usual
 
@@ -100,13 +107,13 @@ class PlainSteps:
 
 
 class Stopwatch(Callback):
-    """Times chunks of rounds and, after each, as many plain steps. `progress` moves between them."""
+    """Times chunks of rounds and, after each, as many plain steps. `progress` is updated outside the timed spans."""
 
     def __init__(self, case: Case, progress: tqdm) -> None:
         self.case = case
         self.progress = progress
-        self.rounds: list[float] = []  # seconds a round, a chunk each
-        self.steps: list[float] = []  # seconds a plain step, a chunk each
+        self.rounds: list[float] = []  # seconds per round, one value per chunk
+        self.steps: list[float] = []  # seconds per plain step, one value per chunk
 
     def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         images, labels = trainer.datamodule.test[torch.arange(100)]  # pyright: ignore[reportAttributeAccessIssue]
@@ -157,12 +164,12 @@ def main() -> None:
     if unknown := set(args.recipes) - set(names):
         parser.error(f"unknown recipe {', '.join(sorted(unknown))}; there is {', '.join(names)}")
     if args.rounds < (chunk := CASES[args.model].chunk):
-        parser.error(f"--rounds: {args.rounds}; at least {chunk} are needed, a chunk of {args.model}")
+        parser.error(f"--rounds: {args.rounds}; at least {chunk} are needed, one chunk of {args.model}")
     guarded(lambda: benchmark(args))
 
 
 def benchmark(args: argparse.Namespace) -> None:
-    """Print a line a recipe, then what the parts print."""
+    """Print a line per recipe, then the measurements of the parts."""
     if recipes := [name for name in args.recipes if name not in PARTS]:
         print(f"{'recipe':<16}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
     case = CASES[args.model]

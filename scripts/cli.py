@@ -1,4 +1,4 @@
-"""Errors as people want to read them: one line on bad input, exit status 2. HYDRA_FULL_ERROR=1 shows where, too."""
+"""Error handling of the commands: on bad input, one line and exit status 2; HYDRA_FULL_ERROR=1 adds the traceback."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ IN_FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Run a command's main; print one line and exit with status 2 for what its user can mend."""
+    """Run a command's main; for errors that the user can fix, print one line and exit with status 2."""
     try:
         main()
     except KeyboardInterrupt:
@@ -27,21 +27,21 @@ def guarded(main: Callable[[], None]) -> None:
 
         from bench.errors import InputError, NonFiniteError, WorkerLostError
 
-        # ValueError: ours, and what libraries say of arguments. OSError: a place that cannot be written, for example.
+        # ValueError: ours, and libraries' for bad arguments. OSError: a path that cannot be written, for example.
         told = (ValueError, OSError, NonFiniteError, WorkerLostError)
         if not isinstance(error, (*told, HydraException, OmegaConfBaseException, MisconfigurationException)):
             raise
         if IN_FULL:
             traceback.print_exc()
-        # What all processes know, one says; a lost worker is known to those it left.
+        # Rank 0 prints an error that all processes share; a lost worker is reported by every process that survives.
         if getattr(rank_zero_only, "rank", 0) == 0 or isinstance(error, WorkerLostError):
-            theirs = type(error) is not InputError and isinstance(error, ValueError)  # and may be a mistake in code
+            theirs = type(error) is not InputError and isinstance(error, ValueError)  # may be a bug instead
             print(f"error: {one_line(error)}{' (HYDRA_FULL_ERROR=1 shows where)' * theirs}", file=sys.stderr)
         sys.exit(2)
 
 
 def _nobody_reads() -> bool:
-    """Whether what this prints goes nowhere, as under `| head`."""
+    """Whether nothing reads standard output any more, as after `| head`."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -50,7 +50,7 @@ def _nobody_reads() -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The heart of an error's message, without Hydra's wrapping."""
+    """An error's message on one line, without Hydra's wrapping."""
     from hydra.errors import InstantiationException, MissingConfigException
 
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -62,10 +62,10 @@ def one_line(error: BaseException) -> str:
 
 
 def each(items: Iterable[Any], work: Callable[[Any], None]) -> None:
-    """Do a work for every item.
+    """Call `work` on every item.
 
     Raises:
-        InputError: what was wrong with some, once all have had their turn.
+        InputError: some items failed; raised after all were tried, with all messages.
     """
     from bench.errors import InputError
 

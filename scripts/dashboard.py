@@ -1,7 +1,7 @@
-"""What results/ holds, to be looked at.
+"""Shows the results as a page, or on Weights & Biases.
 
 python scripts/dashboard.py                          # writes results/dashboard.html, which needs no network
-python scripts/dashboard.py --live                   # serves it on this machine, following runs as they go
+python scripts/dashboard.py --live                   # serves the page on this machine and follows runs
 python scripts/dashboard.py --wandb ENTITY/PROJECT   # makes a workspace and a report on Weights & Biases
 """
 
@@ -19,7 +19,7 @@ def write(results: Path) -> None:
     """Write the page.
 
     Raises:
-        InputError: there is no run, or none that can be shown.
+        InputError: there are no runs, or none that can be shown.
     """
     data = Store(results).data()
     if not data["experiments"]:
@@ -37,10 +37,10 @@ def serve(results: Path, port: int) -> None:
 
 
 def publish(place: str) -> None:
-    """Make the workspace and the report.
+    """Make the workspace and the report on W&B.
 
     Raises:
-        InputError: not of the form entity/project, or W&B does not take them.
+        InputError: `place` is not of the form entity/project, or W&B refuses the request.
     """
     from bench.findings.workspace import report, workspace
 
@@ -50,7 +50,7 @@ def publish(place: str) -> None:
     for made in (workspace(entity, project), report(entity, project)):
         try:
             made.save()
-        except Exception as error:  # of many kinds: no key, no network, no such project
+        except Exception as error:  # W&B raises many kinds: no key, no network, no such project
             raise InputError(f"--wandb: {place}; W&B refuses: {one_line(error)}") from error
         print(made.url)
 
@@ -58,9 +58,9 @@ def publish(place: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--live", action="store_true", help="serve, and follow runs")
-    parser.add_argument("--port", type=int, default=8642, help="of --live")
-    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="make panels there instead")
+    parser.add_argument("--live", action="store_true", help="serve the page and follow runs")
+    parser.add_argument("--port", type=int, default=8642, help="port of --live")
+    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="make a workspace and a report there instead")
     args = parser.parse_args()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-# Sourced by quickstart.sh, test.sh and gpu.sh: .venv with the project installed, made once and again when pyproject.toml changes.
+# Sourced by quickstart.sh, test.sh and gpu.sh. Makes .venv with the project installed, again if pyproject.toml changes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 stamp=.venv/installed-from

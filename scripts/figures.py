@@ -1,7 +1,7 @@
-"""The figures of experiments: accuracy against costs, or what a swept setting does.
+"""Draws the figures of experiments: accuracy against costs, or the effect of a swept setting.
 
-    python scripts/figures.py                     # all experiments that have results and a `figure:`
-    python scripts/figures.py signs_mnist_iid     # one
+    python scripts/figures.py                     # all experiments with results and a `figure:` in their file
+    python scripts/figures.py signs_mnist_iid     # one experiment
 
 Writes results/<experiment>/figure.{png,pdf}.
 """
@@ -15,7 +15,7 @@ from scripts.cli import each, guarded
 
 
 def draw(names: list[str], results: Path) -> None:
-    """Draw the figures of these experiments; of all that have one if none is named."""
+    """Draw the figures of the named experiments; without names, of all that have a `figure:`."""
 
     def save_figure(experiment: Experiment) -> None:
         if names or experiment.spec.get("figure"):

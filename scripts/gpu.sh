@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The SASG paper's experiments with ResNet18 (Table II, Figures 4 and 5), one after another on one GPU. Started again,
-# it goes on where it stopped; after every run it says how long the rest will take. Arguments go to every run.
+# Runs the SASG paper's experiments with ResNet18 (Table II, Figures 4 and 5), one after another on one GPU. If started
+# again, it resumes; after every run it prints how long the rest will take. Arguments go to every run.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { echo "error: no CUDA device is here" >&2; exit 2; }
 failed=0

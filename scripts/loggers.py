@@ -1,4 +1,4 @@
-"""The logger of a run: started with it, and ended with it."""
+"""Starts and ends the logger of a run."""
 
 import sys
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from scripts.cli import one_line
 
 @contextmanager
 def logging_to(cfg: DictConfig, folder: Any) -> Iterator[Any]:
-    """The logger of a run, which ends with the run however that does.
+    """Start the logger of a run, and end it with the run, even if the run fails.
 
     Raises:
-        InputError: the logger cannot be meant.
+        InputError: the logger's settings are invalid.
     """
     logger = start_logger(cfg, folder)
     try:
@@ -26,10 +26,10 @@ def logging_to(cfg: DictConfig, folder: Any) -> Iterator[Any]:
 
 
 def start_logger(cfg: DictConfig, folder: Any) -> Any:
-    """The configured logger of a run; it goes on without one that does not start.
+    """The configured logger of a run; False, with a message, if it fails to start, so that the run goes on without it.
 
     Raises:
-        InputError: the logger cannot be meant.
+        InputError: the logger's settings are invalid.
     """
     from hydra.utils import instantiate
 
@@ -37,7 +37,7 @@ def start_logger(cfg: DictConfig, folder: Any) -> Any:
 
     try:
         logger = instantiate(cfg.logger)
-        if callable(logger):  # partial: it wants to know where
+        if callable(logger):  # a partial, which still needs the run's folder
             logger: Any = logger(folder.path)
         if logger:
             _ = logger.experiment  # W&B starts here

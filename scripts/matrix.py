@@ -1,10 +1,10 @@
-"""A grid of runs: every combination of an experiment's `matrix`, a process each.
+"""Runs a grid: every combination of the values in an experiment's `matrix`, each in its own process.
 
     python scripts/matrix.py experiment=sasg_mnist
     python scripts/matrix.py experiment=sasg_mnist jobs=1 'matrix.seed=[1,19]'
 
-Skips what is complete, resumes what was interrupted, goes on past a cell that fails, and says at the end which
-did. Further overrides go to every run. Exit status 1 if a cell failed, 2 on bad input.
+Complete runs are skipped and interrupted ones resumed. A failed run does not stop the others; failures are listed at
+the end. Further overrides apply to every run. Exit status 1 if a run failed, 2 on bad input.
 """
 
 import os
@@ -31,17 +31,17 @@ TRAIN = Path(__file__).with_name("train.py")
 
 
 def run(cell: Cell, bars: "queue.Queue[int]") -> str | None:
-    """Run a cell in a process of its own; the reason if it failed."""
+    """Run a cell in its own process. Returns the reason if it failed, else None."""
     line = bars.get()
     try:
-        environment = {**os.environ, "TQDM_POSITION": str(line)}  # where tqdm draws the run's bar
-        environment.pop("WANDB_RUN_ID", None)  # names one run; every cell is one
+        environment = {**os.environ, "TQDM_POSITION": str(line)}  # the line of the run's progress bar
+        environment.pop("WANDB_RUN_ID", None)  # names a single run; each cell needs its own
         done = subprocess.run(
             [sys.executable, TRAIN, *cell.overrides], stderr=subprocess.PIPE, text=True, env=environment
         )
     finally:
         bars.put(line)
-    if done.returncode == 0 or cell.folder.is_complete:  # complete because it diverged, which is a result
+    if done.returncode == 0 or cell.folder.is_complete:  # a diverged run fails but is complete: divergence is a result
         if done.stderr.strip():
             tqdm.write(f"{cell.told}: {done.stderr.strip()}")
         return None
@@ -53,13 +53,13 @@ def matrix(overrides: list[str]) -> None:
     """Run the grid.
 
     Raises:
-        InputError: it has none, or its folders hold runs under another config.
+        InputError: the config has no grid, or its folders hold runs of another config.
     """
     cfg, grid = cells(overrides)
     if cfg.jobs is not None and not (isinstance(cfg.jobs, int) and cfg.jobs >= 1):
         raise InputError(f"jobs: {cfg.jobs}; at least 1 is needed, or null for one a core")
     pending = [cell for cell in grid if not cell.folder.is_complete]
-    # A misspelt key or another config is told at once; one cell stands for all, as composing each takes long.
+    # Report a misspelt key or another config before anything runs. Only one cell is checked: composing each takes long.
     first = next((cell for cell in grid if cell.folder.is_complete), grid[0])
     with initialize_config_module("configs", version_base="1.3"):
         one = compose("train", composable(first.overrides))
@@ -91,7 +91,7 @@ def matrix(overrides: list[str]) -> None:
                 to_go = tqdm.format_interval((progress.total - progress.n) * pace_s)
                 tqdm.write(f"{told}: {reason or 'complete'}; {progress.n} of {progress.total}, about {to_go} to go")
         except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)  # the running ones got the interrupt, too; the rest shall not start
+            pool.shutdown(cancel_futures=True)  # running cells got the interrupt as well; the others must not start
             raise
     print(f"{cfg.name}: {len(grid) - len(failed)} of {len(grid)} runs complete")
     for told, reason in failed.items():
@@ -103,7 +103,7 @@ def matrix(overrides: list[str]) -> None:
 
 
 def log_table(cfg: DictConfig) -> None:
-    """Log the table of the experiment where its runs are logged, if that is a place for tables."""
+    """Log the experiment's table with the logger of its runs, if that logger takes tables."""
     logger = get_class(cfg.logger._target_)
     if not hasattr(logger, "log_experiment"):
         return
@@ -111,8 +111,8 @@ def log_table(cfg: DictConfig) -> None:
     try:
         experiment = Experiment.read(cfg.name, Path(cfg.results_dir))
         logger.log_experiment(experiment.folder, experiment.files(), *table(experiment).records(), **place)
-    except Exception as error:  # the runs are worth more than a table that can be made again
-        print(f"logger: the table is not logged: {one_line(error)}", file=sys.stderr)
+    except Exception as error:  # the table can be made again; its failure must not fail the runs
+        print(f"logger: the table was not logged: {one_line(error)}", file=sys.stderr)
 
 
 def main() -> None:

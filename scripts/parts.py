@@ -1,4 +1,4 @@
-"""What parts of a round cost, most on a gradient as long as ResNet18's. scripts/benchmark.py prints them by name."""
+"""Measures parts of a round, most on a gradient as long as ResNet18's. scripts/benchmark.py runs them by name."""
 
 import multiprocessing
 import os
@@ -41,7 +41,7 @@ VOTERS = (1, 3, 7, 15, 31)
 
 
 def packing(repeats: int = 30) -> None:
-    """Signs to bits and back, for as many entries as ResNet18 has, against a copy of the vector."""
+    """Packing signs to bits and unpacking them, for as many entries as ResNet18 has, against a copy of the vector."""
     x = torch.randn(1, RESNET18)
     out, (bits, _) = torch.empty_like(x), signs.pack(x)
     parts = (lambda: out.copy_(x), lambda: signs.pack(x), lambda: signs.unpack(bits, out))
@@ -67,7 +67,7 @@ def vote(repeats: int = 30) -> None:
 
 
 def drawing(repeats: int = 15) -> None:
-    """What compressors that draw make of a gradient as long as ResNet18's, without coding it, against a copy of it."""
+    """Randomised compression of a gradient as long as ResNet18's, coding not included, against a copy of it."""
     x = torch.randn(1, RESNET18)
     out, noise = torch.empty_like(x), [Noise(0, 0, 0)]
     found = [GSpar(0.01), GSpar(0.1), UniSp(0.01), QSGD(4, "l2", 512), QSGD(4, "max", None), TernGrad()]
@@ -81,7 +81,7 @@ def drawing(repeats: int = 15) -> None:
 
 
 class Products(nn.Module):
-    """A loss whose gradients are these tensors, and cost hardly more than to write them."""
+    """A loss whose gradients are the given tensors, and cost little more than writing them."""
 
     def __init__(self, gradients: list[torch.Tensor]) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Products(nn.Module):
 
 
 def lowrank(repeats: int = 10) -> None:
-    """PowerSGD's part of a round of one worker on ResNet18's gradient, and that of PyTorch's own hook for DDP."""
+    """One worker's PowerSGD round on ResNet18's gradient, without computing it, against PyTorch's own DDP hook."""
     layout = Layout(resnet18().named_parameters())
     segments, noise, everyone = layout.segments("tensor"), Noise(0, 0, 0), np.ones(1, bool)
     gradient = torch.randn(1, layout.num_parameters)
@@ -121,7 +121,7 @@ def lowrank(repeats: int = 10) -> None:
         state = PowerSGDState(None, rank, start_powerSGD_iter=2, min_compression_rate=1)
         hooked.register_comm_hook(state, powerSGD_hook)
         work = ours, lambda: plain().backward(), lambda: hooked().backward()
-        times = [[_milliseconds(part) for part in work] for _ in range(repeats + 4)][4:]  # once all are warm
+        times = [[_milliseconds(part) for part in work] for _ in range(repeats + 4)][4:]  # the first four warm up
         return [statistics.median(column) for column in zip(*times, strict=True)]
 
     for rank in (1, 2, 4):
@@ -131,7 +131,7 @@ def lowrank(repeats: int = 10) -> None:
 
 
 def _apart(work: Callable[[], list[float]]) -> list[float]:
-    """What a work returns in a process of its own that ends at once: to take gloo down after a hook aborts at times."""
+    """Run `work` in a process that exits without clean-up: shutting gloo down after a DDP hook aborts at times."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
@@ -148,10 +148,10 @@ def _apart(work: Callable[[], list[float]]) -> list[float]:
 
 
 class TimedHistory(History):
-    """Notes how long its hooks take, and how long rounds do."""
+    """A history that records how long its hooks and the rounds take."""
 
     hooks_s: ClassVar[list[float]] = []
-    rounds_s: ClassVar[dict[bool, list[float]]] = {True: [], False: []}  # by whether they were gauged
+    rounds_s: ClassVar[dict[bool, list[float]]] = {True: [], False: []}  # by whether gauges were computed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self._timed(super().on_train_batch_start, trainer, pl_module, batch, batch_idx)
@@ -170,7 +170,7 @@ class TimedHistory(History):
 
 
 def logging(epochs: int = 3) -> None:
-    """What a run of SASG on FC-MNIST spends on its history and on W&B, offline, an evaluation every 100 rounds."""
+    """Time per round that SASG on FC-MNIST spends on history and offline W&B, with an evaluation every 100 rounds."""
     import wandb
 
     history.History = TimedHistory

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
@@ -147,5 +146,5 @@ class Stopwatch(Callback):
             self.seconds.append(now - self.last)
         self.last = now
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.lap()

@@ -1,12 +1,12 @@
-"""Send offline W&B runs to the server, each once, when it has come to its end.
+"""Send finished offline W&B runs to the server, each once.
 
-    python scripts/sync.py                      # what is in ./wandb
-    python scripts/sync.py --wandb-dir ~/wandb  # elsewhere
+    python scripts/sync.py                      # runs in ./wandb
+    python scripts/sync.py --wandb-dir ~/wandb  # runs elsewhere
     python scripts/sync.py --dry-run
 
-Safe to repeat: what was sent stays as it is. A run that was killed or failed, and resumed, lies in several folders, of
-which the newest holds all of it, and alone is sent; one that has not come to its end waits until it has. A diverged run
-has. Exit status 1 if a run could not be sent.
+Safe to repeat: runs that were sent are skipped. A run that was killed or failed and then resumed has several folders;
+only the newest, which holds the whole run, is sent. Unfinished runs are left for a later call; a diverged run counts as
+finished. Exit status 1 if a run could not be sent.
 """
 
 import argparse
@@ -23,20 +23,24 @@ from scripts.cli import guarded
 
 
 def newest_by_id(wandb_dir: Path) -> dict[str, Path]:
-    """The newest offline folder of every run that has not been sent, by its id.
+    """The newest offline folder of every run that has not been sent, by the run's id.
 
     Raises:
-        InputError: no such folder.
+        InputError: `wandb_dir` is not a folder.
     """
     if not wandb_dir.is_dir():
         raise InputError(f"--wandb-dir: {wandb_dir}; a folder that W&B wrote is needed")
-    folders = sorted(wandb_dir.glob("offline-run-*"))  # by date, which follows
+    folders = sorted(wandb_dir.glob("offline-run-*"))  # in order of time, which comes next in the name
     sent = {_id(marker.parent) for marker in wandb_dir.glob("offline-run-*/*.wandb.synced")}
     return {_id(folder): folder for folder in folders if _id(folder) not in sent}
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether an offline run has said that it is complete, and ended."""
+    """Whether an offline run was marked complete and its process ended.
+
+    Raises:
+        InputError: W&B cannot read the run's file.
+    """
     if (file := next(folder.glob("*.wandb"), None)) is None:
         return False
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
@@ -49,7 +53,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def sync(wandb_dir: Path, dry_run: bool) -> None:
-    """Send what waits."""
+    """Send the finished runs that were not sent yet."""
     waiting = newest_by_id(wandb_dir)
     finished = [folder for folder in tqdm(waiting.values(), "looking", unit="run", leave=False) if is_finished(folder)]
     if finished and not dry_run:
@@ -64,14 +68,14 @@ def sync(wandb_dir: Path, dry_run: bool) -> None:
 
 
 def _id(folder: Path) -> str:
-    """Of its run; it may have dashes, the time before it has none."""
+    """The run's id from a folder's name. The id may contain dashes; the time before it does not."""
     return folder.name.removeprefix("offline-run-").partition("-")[2]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wandb-dir", type=Path, default=Path("wandb"))
-    parser.add_argument("--dry-run", action="store_true", help="say what would be sent")
+    parser.add_argument("--dry-run", action="store_true", help="only say how many runs would be sent")
     args = parser.parse_args()
     guarded(lambda: sync(args.wandb_dir, args.dry_run))
 

@@ -1,10 +1,10 @@
-"""Every table in results/, as Markdown, LaTeX and CSV, ours beside the paper's.
+"""Writes the tables of experiments as Markdown, LaTeX and CSV, with the papers' numbers next to ours.
 
-    python scripts/tables.py                # all experiments that have results
-    python scripts/tables.py sasg_mnist     # one
+    python scripts/tables.py                # all experiments with results
+    python scripts/tables.py sasg_mnist     # one experiment
     python scripts/tables.py quickstart --print
 
-Writes results/<experiment>/table.{md,tex,csv}, and the tables that README.md and results/README.md show.
+Writes results/<experiment>/table.{md,tex,csv}, and updates the tables shown in README.md and results/README.md.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from scripts.cli import each, guarded
 
 
 def into_page(page: Path, experiment: str, table: Table) -> None:
-    """Replace what stands between the experiment's marks, if the page has them."""
+    """Replace the table between the experiment's markers, if the page has them."""
     text = page.read_text("utf-8")
     start, end = f"<!-- table {experiment} -->", "<!-- /table -->"
     shown = re.sub(f"{start}.*?{end}", lambda _: f"{start}\n{table.markdown()}{end}", text, flags=re.DOTALL)
@@ -28,7 +28,7 @@ def into_page(page: Path, experiment: str, table: Table) -> None:
 
 
 def regenerate(names: list[str], results: Path, shown: bool) -> None:
-    """Write the tables of these experiments; of all if none is named."""
+    """Write the tables of the named experiments; without names, of all."""
 
     def write(experiment: Experiment) -> None:
         found = table(experiment)
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", help="default: all with results")
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--print", action="store_true", help="show the Markdown, too")
+    parser.add_argument("--print", action="store_true", help="also print the Markdown")
     args = parser.parse_args()
     guarded(lambda: regenerate(args.experiments, args.results, args.print))
 

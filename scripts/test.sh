@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# All checks, from nothing: install, then lint, types and tests. Arguments go to pytest.
+# Installs the project, then runs lint, type checks and tests. Arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ruff check .
 ruff format --check .
 pyright
-python -m pytest -n auto "$@" # a process a core
+python -m pytest -n auto "$@" # one process per core

@@ -1,11 +1,11 @@
-"""One run of one recipe.
+"""Runs one recipe once.
 
     python scripts/train.py algorithm=sasg data=mnist seed=1
     python scripts/train.py algorithm=sparse algorithm.compressor.density=0.001 world=processes workers=4
     python scripts/train.py --help
 
-Writes results/<name>/<label>/seed=<n>/ and goes on there if it was interrupted. Exit status 2 on bad input; under
-Hydra's -m a run that fails says why, and the others have their turn.
+Writes results/<name>/<label>/seed=<n>/, and resumes an interrupted run there. Exit status 2 on bad input. Under
+Hydra's -m, a run that fails prints why and the other runs go on.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from scripts.cli import IN_FULL, guarded
 from scripts.loggers import logging_to
 
-# What does not change a result: where it lies, who watches, what else is run, what it is compared with.
+# Keys that do not change a result: where it is stored, how it is logged, the grid around it, how it is presented.
 NOT_RESULTS = (
     "results_dir",
     "data_dir",
@@ -43,7 +43,7 @@ NOT_RESULTS = (
     "table",
 )
 
-# Arguments of lightning.Trainer that a run of ours decides about.
+# Arguments of lightning.Trainer that train.py sets itself.
 OURS = {
     "enable_checkpointing": False,
     "enable_progress_bar": False,
@@ -53,27 +53,27 @@ OURS = {
 }
 HANDED_OVER = ("strategy", "logger", "callbacks")
 UNMEANT = ("max_time", "fast_dev_run", "barebones", "accumulate_grad_batches")
-# The first would end a run early, or without its history, in which a batch is a round.
+# The first three end a run early or without its history; the last breaks the history, in which a batch is a round.
 
 HARMLESS = (
     ".*does not have many workers",  # data are batched on the device
     ".*sync_dist=True",  # every process evaluates the same weights on the same test set
-    ".*smaller than the logging interval",  # rows are logged by evaluation, not by step
-    ".*LeafSpec",  # Lightning's own
+    ".*smaller than the logging interval",  # rows are logged at evaluations, not at steps
+    ".*LeafSpec",  # caused by Lightning itself
 )
 
 
 def train(cfg: DictConfig, overrides: list[str]) -> None:
-    """Run what the config says, or the rest of it. `overrides`: those that made the config, for the record.
+    """Run the config, or the rest of an interrupted run. `overrides`: those behind the config, for summary.json.
 
     Raises:
-        InputError: the config cannot be run, or the results folder was written under another one.
-        NonFiniteError: training diverged, which is a result: it is filed with what was evaluated until then.
+        InputError: the config cannot be run, or the results folder was written under another config.
+        NonFiniteError: training diverged. That is a result: it is stored with all evaluations before it.
     """
     import torch
     from lightning.pytorch.utilities import rank_zero_only
 
-    import bench  # noqa: F401  registers the strategies, in this process whoever launched it
+    import bench  # noqa: F401  registers the strategies; each launched process needs this
     from bench.runs.results import RunFolder
 
     refuse(cfg)
@@ -97,7 +97,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
 
 
 def refuse(cfg: DictConfig) -> None:
-    """Raise InputError where a config cannot be run here, as far as can be told before its parts are made."""
+    """Raise InputError if the config cannot be run here, as far as can be seen before its parts are instantiated."""
     import lightning
     import torch
 
@@ -114,7 +114,7 @@ def refuse(cfg: DictConfig) -> None:
 
 
 def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
-    """Run workers that wait for each other, under Lightning."""
+    """Run synchronous workers, under Lightning."""
     import lightning
     from hydra.utils import instantiate
 
@@ -150,10 +150,10 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
 
 
 def fit(cfg: DictConfig, folder: Any, module: Any, **parts: Any) -> Any:
-    """Train a module in a Trainer of these parts, from the run's last checkpoint if it has one; the Trainer.
+    """Train a module in a Trainer made of `parts`, from the run's last checkpoint if there is one. Returns the Trainer.
 
     Raises:
-        InputError: no such Trainer can be, or it has other workers; the checkpoint is damaged.
+        InputError: the Trainer cannot be made, or has another number of workers; the checkpoint is damaged.
         NonFiniteError: training diverged.
     """
     import lightning
@@ -164,26 +164,26 @@ def fit(cfg: DictConfig, folder: Any, module: Any, **parts: Any) -> Any:
 
     try:
         trainer = lightning.Trainer(**parts, **OURS, **cfg.trainer)
-    except (TypeError, ImportError) as error:  # Lightning's words for devices that cannot be, or are not installed
+    except (TypeError, ImportError) as error:  # Lightning raises these for devices that are invalid or not installed
         raise InputError(f"trainer: {error}") from error
     if (size := trainer.strategy.world.size) != cfg.workers:  # pyright: ignore[reportAttributeAccessIssue]
         key = "trainer.devices" if isinstance(trainer.strategy, bench.CompressedDDPStrategy) else "strategy.workers"
         raise InputError(f"{key}: {size}; as many as workers are needed, {cfg.workers}")
     resume = folder.checked_checkpoint()
     if resume and trainer.is_global_zero:
-        print(f"{folder.path}: going on from its last checkpoint")
+        print(f"{folder.path}: resuming from its last checkpoint")
     try:
         trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=True if resume else None)
     except SystemExit:  # Lightning's answer to Ctrl-C
         if trainer.interrupted:
-            print(f"{folder.path}: interrupted; the same command goes on", file=sys.stderr)
+            print(f"{folder.path}: interrupted; the same command resumes it", file=sys.stderr)
             sys.exit(130)
         raise
     return trainer
 
 
 def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
-    """Run threads on shared memory, which know no rounds, and so neither Lightning nor checkpoints."""
+    """Run threads on shared memory. They have no rounds, so neither Lightning nor checkpoints are used."""
     import numpy as np
     from hydra.utils import instantiate
 
@@ -197,9 +197,9 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
         raise InputError("world: threads; data=gspar_svm and objective=hinge are needed, or another world")
     for group in ("adversary", "estimator", "schedule"):
         if cfg.get(group) is not None:
-            raise InputError(f"{group}: {cfg[group]._target_}; threads on shared memory have none, null is needed")
+            raise InputError(f"{group}: {cfg[group]._target_}; not available with world=threads, null is needed")
     if set(cfg.optimizer) - {"_target_", "_partial_", "lr"} or not cfg.optimizer._target_.endswith(".SGD"):
-        raise InputError(f"optimizer: {cfg.optimizer._target_}; threads on shared memory take plain sgd")
+        raise InputError(f"optimizer: {cfg.optimizer._target_}; world=threads takes plain sgd only")
     refuse_target(cfg.target.metric, {"train_loss": 0})
     features, labels = data.draw()
     signed = np.ascontiguousarray(features * labels[:, None], np.float32)
@@ -223,7 +223,7 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
 
 
 def described(cfg: DictConfig) -> dict[str, Any]:
-    """What config.yaml holds: all that a result depends on."""
+    """The contents of config.yaml: everything that a result depends on."""
     plain = resolved(cfg)
     plain["data"].pop("data_dir", None)
     if plain.get("strategy"):
@@ -239,13 +239,13 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
 def _hydra_main(cfg: DictConfig) -> None:
-    os.environ["HYDRA_FULL_ERROR"] = str(int(IN_FULL))  # as it was, for the processes of a run
+    os.environ["HYDRA_FULL_ERROR"] = str(int(IN_FULL))  # restored, for the processes of a run
     job = HydraConfig.get()
     overrides = list(job.overrides.task)
     if job.mode is not RunMode.MULTIRUN:
-        guarded(lambda: train(cfg, overrides))  # inside Hydra, which would add lines of its own
+        guarded(lambda: train(cfg, overrides))  # guarded inside Hydra, which would add its own lines to an error
         return
-    os.environ.pop("WANDB_RUN_ID", None)  # names one run; every job is one
+    os.environ.pop("WANDB_RUN_ID", None)  # names a single run; each job needs its own
     launches = job.runtime.choices.get("world") == "processes" and "LOCAL_RANK" not in os.environ
     try:
         guarded(lambda: train_apart(overrides) if launches else train(cfg, overrides))
@@ -256,8 +256,8 @@ def _hydra_main(cfg: DictConfig) -> None:
 
 
 def train_apart(overrides: list[str]) -> None:
-    """Run a job in a process of its own. Lightning's launcher repeats the command line, here the sweep's, and leaves an
-    environment and a process group that the next job would take for its own.
+    """Run a job of a sweep in its own process. Lightning's launcher would repeat the command line of the whole sweep,
+    and leave behind environment variables and a process group that the next job would take for its own.
 
     Raises:
         CalledProcessError: the job crashed.
@@ -265,18 +265,18 @@ def train_apart(overrides: list[str]) -> None:
     with subprocess.Popen([sys.executable, __file__, *overrides]) as process:
         code = process.wait()
     if code == 2:
-        sys.exit(2)  # it has said why
+        sys.exit(2)  # the job has printed why
     if code:
         raise subprocess.CalledProcessError(code, process.args)
 
 
 def main() -> None:
     def composed() -> None:
-        if any("null" in argument for argument in sys.argv):  # else --help is quick
+        if any("null" in argument for argument in sys.argv):  # the import is slow, and --help should be quick
             from bench.runs.overrides import composable
 
             sys.argv[1:] = composable(sys.argv[1:])
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors come here instead of printing them itself
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
         _hydra_main()
 
     guarded(composed)

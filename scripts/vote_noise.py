@@ -1,12 +1,12 @@
-"""The noise of a majority vote against the number of voters, measured where the theory speaks of it.
+"""Measures the error of a majority vote against the number of voters, for comparison with its theoretical bound.
 
     python scripts/vote_noise.py
 
-At fixed parameters, M workers vote on the sign of the gradient g of all of MNIST, each from a batch of 16. What a vote
-loses is Σ|g_i| over the entries it gets wrong; its mean is at most ‖σ‖₁/√M, σ_i the deviation of one worker's g_i
-(Bernstein et al., ICLR 2019, proof of Theorem 2). Drawn as a share of ‖g‖₁, at the first parameters of 784-512-10 and
-after 600 rounds of signSGD with majority vote, 15 workers, γ = 0.001. Writes results/vote_noise/{noise.csv, figure.png,
-figure.pdf}.
+At fixed parameters, M workers vote on the sign of the gradient g of all of MNIST, each from a batch of 16. The loss of
+a vote is Σ|g_i| over the entries it gets wrong; its mean is at most ‖σ‖₁/√M, where σ_i is the standard deviation of
+one worker's g_i (Bernstein et al., ICLR 2019, proof of Theorem 2). Shown as a share of ‖g‖₁, at the initial parameters
+of 784-512-10 and after 600 rounds of signSGD with majority vote, 15 workers, γ = 0.001. Writes
+results/vote_noise/{noise.csv, figure.png, figure.pdf}.
 """
 
 import argparse
@@ -48,18 +48,19 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Measured:
-    """At one place: `shares` of ‖g‖₁ that votes get wrong, (repeats,) by the number of voters; `ratio` ‖σ‖₁/‖g‖₁."""
+    """At one point of training. `shares`: by number of voters, (repeats,) shares of ‖g‖₁ voted wrong. `ratio`:
+    ‖σ‖₁/‖g‖₁."""
 
     shares: dict[int, Tensor]
     ratio: float
 
     def bound(self, num_voters: int) -> float:
-        """Of the mean share."""
+        """The upper bound on the mean share."""
         return self.ratio / num_voters**0.5
 
 
 def measure(module: Classifier, images: ImageSet, repeats: int, progress: tqdm) -> Measured:
-    """Votes at the module's parameters."""
+    """Vote `repeats` times at the module's parameters."""
     layout = Layout(module.named_parameters())
     gradient = torch.zeros_like(layout.vector)
     for chunk in torch.arange(len(images)).split(5000):
@@ -79,14 +80,14 @@ def measure(module: Classifier, images: ImageSet, repeats: int, progress: tqdm) 
         for num_voters in VOTERS:
             message = Sign().compress(rows[:num_voters], (layout.num_parameters,), noise)
             vote = MajorityVote().aggregate(message, None, noise[0])
-            shares[num_voters].append(weights[vote != gradient.sign()].sum())  # where g is 0 nothing is lost
+            shares[num_voters].append(weights[vote != gradient.sign()].sum())  # an entry whose g is 0 adds nothing
         progress.update()
     ratio = float(variance.sqrt().sum() / gradient.abs().sum())
     return Measured({num_voters: torch.stack(values) for num_voters, values in shares.items()}, ratio)
 
 
 def drawing(measured: dict[int, Measured]) -> Figure:
-    """A line for the measurements after each number of rounds, beside the slope that theory has."""
+    """Draw a line of measurements for each number of rounds, and the slope of the bound."""
     with matplotlib.style.context(LOOK):
         figure = Figure(figsize=(3.6, 2.7), layout="constrained")
         axes = figure.subplots()

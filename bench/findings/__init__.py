@@ -1,1 +1,1 @@
-"""What runs left behind, read by experiment: tables, figures, a dashboard, panels on Weights & Biases."""
+"""Presents results by experiment: tables, figures, a dashboard and panels on Weights & Biases."""

@@ -1,4 +1,4 @@
-"""What an experiment's file asks for under `figure:` or `table:`, made or refused."""
+"""Makes the figure or table that an experiment's file asks for under `figure:` or `table:`, or rejects the request."""
 
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def made(field: str, asked: Mapping[str, Any], kinds: Mapping[str, Callable[..., T]], subject: Any) -> T:
-    """What the kind that is asked for makes of its subject and of the other options.
+    """Call the function in `kinds` that `asked["kind"]` names, on the subject, with the other options as keywords.
 
     Raises:
-        InputError: no such kind, no such option, or one that the runs do not have.
+        InputError: the kind or an option is unknown, an option is missing, or the runs lack a column or setting.
     """
     options = dict(asked)
     if (kind := options.pop("kind", None)) not in kinds:

@@ -1,4 +1,4 @@
-"""The results store, read by experiment: what an experiment's file wishes to see, and its runs by label."""
+"""Reads the results store by experiment: the experiment's config file, and its runs grouped by label."""
 
 import re
 import sys
@@ -16,46 +16,46 @@ from bench.runs.differences import differences
 from bench.runs.grid import cells
 from bench.runs.results import RunFolder
 
-_SETTING = re.compile(r",(?=\w+=)")  # where a setting begins in a label; a value may hold commas of its own
+_SETTING = re.compile(r",(?=\w+=)")  # where a setting begins in a label; values may contain commas
 
 
 @dataclass(frozen=True)
 class Arm:
-    """The runs of one label of an experiment, such as "sgd" or "sgd,adversary=invert,num_byzantine=2", a seed each."""
+    """The runs with one label, such as "sgd" or "sgd,adversary=invert,num_byzantine=2", one run per seed."""
 
     label: str
     runs: Sequence[RunFolder]
 
     @property
     def name(self) -> str:
-        """The label without what is swept."""
+        """The label without the swept settings."""
         return _SETTING.split(self.label)[0]
 
     @property
     def settings(self) -> dict[str, str]:
-        """What is swept, by name."""
+        """Values of the swept settings, by name."""
         return dict(part.split("=", 1) for part in _SETTING.split(self.label)[1:])
 
     @property
     def algorithm(self) -> str:
-        """The recipe that its runs follow."""
+        """The name of the recipe of these runs."""
         return self.runs[0].config()["algorithm"]["name"]
 
     @property
     def complete(self) -> Self:
-        """Without the runs that have not come to their end."""
+        """This arm with its complete runs only."""
         return type(self)(self.label, [run for run in self.runs if run.is_complete])
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What results/<name>/ holds.
+    """The contents of results/<name>/.
 
     Attributes:
-        name: of the folder, and of the file in configs/experiment that made it, if there is one.
+        name: of the folder, and of the file in configs/experiment that produced it, if any.
         folder: results/<name>.
-        spec: the config of that file; empty if there is none.
-        arms: every label that has a run, in the order of the file's grid, others by name.
+        spec: the config in that file; empty if there is no file.
+        arms: one for each label that has a run, in the order of the file's grid; labels outside it follow, by name.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Experiment:
 
     @classmethod
     def read(cls, name: str, results: Path) -> Self:
-        """The experiment of this name.
+        """Read the experiment of this name.
 
         Raises:
-            InputError: it has no run; two seeds of a label differ in more than the seed.
+            InputError: it has no run; two runs of one label differ in more than the seed.
         """
         folder = results / name
         if not (there := {p.parents[1] for p in folder.glob("*/*/config.yaml")}):
@@ -84,20 +84,20 @@ class Experiment:
 
     @property
     def complete(self) -> list[Arm]:
-        """The arms that have runs which came to their end, and of them only those."""
+        """The arms that have complete runs, with those runs only."""
         return [arm for arm in (arm.complete for arm in self.arms) if arm.runs]
 
     def files(self) -> list[Path]:
-        """What is worth keeping: of complete runs, and what tells of all of them."""
+        """The files worth keeping: those of complete runs, and the experiment's own (tables, figures)."""
         of_runs = [file for arm in self.complete for run in arm.runs for file in run.files()]
         return of_runs + [file for file in self.folder.iterdir() if file.is_file()]
 
 
 def read_experiments(names: Sequence[str], results: Path) -> list[Experiment]:
-    """The experiments of these names; without names, all that have a complete run, and a word on the others.
+    """Read the experiments of these names; without names, all that have a complete run, naming the others on stderr.
 
     Raises:
-        InputError: one has no complete run, or there is none at all.
+        InputError: an experiment has no complete run, or there are no runs at all.
     """
     if not (there := experiments_in(results)):
         raise InputError(f"results: {results} holds no run; scripts/matrix.py experiment=quickstart makes some")
@@ -113,10 +113,10 @@ def read_experiments(names: Sequence[str], results: Path) -> list[Experiment]:
 
 
 def experiments_in(results: Path) -> list[str]:
-    """The experiments that have a run.
+    """Names of the experiments that have a run.
 
     Raises:
-        InputError: two folders hold runs of one name.
+        InputError: two folders hold runs of the same name.
     """
     there: list[str] = []
     named: dict[str, Path] = {}
@@ -124,7 +124,7 @@ def experiments_in(results: Path) -> list[str]:
         there.append(folder.name)
         try:
             name = RunFolder(next(configs).parent).config().get("name", folder.name)
-        except InputError:  # told where this experiment is read, and hides no other
+        except InputError:  # reported when this experiment is read; the others stay visible
             continue
         if (other := named.setdefault(name, folder)) != folder:
             raise InputError(f"name: {name!r}; {other} and {folder} both hold runs of it, move one away")
@@ -132,7 +132,7 @@ def experiments_in(results: Path) -> list[str]:
 
 
 def specified(name: str) -> tuple[dict[str, Any], list[str]]:
-    """What an experiment's file says, and the labels of its grid in order; nothing for runs without such a file."""
+    """The config in an experiment's file, and the labels of its grid in order; both empty if there is no such file."""
     if not (files("configs") / "experiment" / f"{name}.yaml").is_file():
         return {}, []
     shared, grid = cells([f"experiment={name}"])

@@ -1,7 +1,7 @@
-"""Figures of an experiment: accuracy against what it cost, and what a swept setting does to it.
+"""Figures of an experiment: accuracy against its costs, and the effect of a swept setting.
 
-One colour an algorithm, everywhere the same; its variants differ in line style. Lines are means over seeds, bands
-reach from the lowest seed to the highest. paper.mplstyle has the rest of the look.
+Each algorithm has one colour in all figures; its variants differ in line style. Lines are means over seeds; bands
+reach from the lowest seed to the highest. The rest of the style is in paper.mplstyle.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ DASHES: Any = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
 def figure(experiment: Experiment) -> Figure:
-    """The figure that an experiment's file describes under `figure:`.
+    """Draw the figure that an experiment's file describes under `figure:`.
 
     Raises:
-        InputError: it describes none, or one that cannot be made.
+        InputError: the file describes no figure, or one that cannot be drawn.
     """
     if not (asked := experiment.spec.get("figure")):
-        raise InputError(f"experiment: {experiment.name!r}; no figure is asked for in its file")
+        raise InputError(f"experiment: {experiment.name!r}; its file needs a figure: entry")
     with matplotlib.style.context(LOOK):
         return made("figure", asked, {"curves": curves, "sweep": sweep}, experiment.complete)
 
@@ -50,15 +50,16 @@ def curves(
     columns: str | None = None,
     best: str | None = None,
 ) -> Figure:
-    """A line for each arm.
+    """Draw a line for each arm.
 
     Args:
-        arms: to be drawn.
-        x: costs, a panel for each: side by side, or below one another where `columns` is given.
-        y: columns of the history, a row of panels for each.
-        limits: of the axes of some of them.
-        rows, columns: settings that the arms are swept over, a panel for each of their values.
-        best: a setting that arms are tuned over: of those that differ in nothing else, the one that ends best is drawn.
+        arms: the arms to draw.
+        x: costs, one panel each: side by side, or below one another if `columns` is given.
+        y: columns of the history, one row of panels each.
+        limits: limits of the y axis, by column of the history.
+        rows, columns: swept settings, one row or column of panels for each of their values.
+        best: a tuned setting; among arms that differ in nothing else, only the one with the best final value of the
+            first `y` is drawn.
     """
     arms = _tuned(arms, best, y[0]) if best else arms
     down, across = _values(arms, rows), _values(arms, columns)
@@ -88,13 +89,13 @@ def sweep(
     y: Sequence[str] = ("test_accuracy",),
     panels: str | None = None,
 ) -> Figure:
-    """Figures at the end of runs against a swept setting `x`, a line for each name. A cross: a run that diverged.
+    """Draw final values against a swept setting `x`, a line for each arm's name. A cross marks a diverged run.
 
     Args:
-        arms: labelled by what is swept.
-        x: the setting, a number.
-        y: columns of the history, a panel each.
-        panels: another setting, a panel for each of its values.
+        arms: with the swept settings in their labels.
+        x: the swept setting, a number.
+        y: columns of the history, one panel each.
+        panels: another swept setting, one panel for each of its values.
     """
     values = _values(arms, panels)
     drawing = Figure(figsize=(2.6 * len(values) * len(y) + 1.5, 2.7), layout="constrained")
@@ -114,7 +115,7 @@ def sweep(
 
 
 def _tuned(arms: Sequence[Arm], setting: str, y: str) -> list[Arm]:
-    """The arms that end best, over the values of a setting."""
+    """For each group of arms that differ in `setting` only, the arm with the best final `y`."""
 
     def end(arm: Arm) -> float:
         summaries = [run.summary() for run in arm.runs]
@@ -129,12 +130,12 @@ def _tuned(arms: Sequence[Arm], setting: str, y: str) -> list[Arm]:
 
 
 def _values(arms: Sequence[Arm], setting: str | None) -> list[str]:
-    """The values of a setting, in order; one that stands for all where there is none."""
+    """The values of a setting, in order of appearance; [""] if no setting is given."""
     return list(dict.fromkeys(arm.settings[setting] for arm in arms)) if setting else [""]
 
 
 def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, told: set[str]) -> None:
-    """A panel of `curves`. Labels have those settings that are to be told."""
+    """Draw one panel of `curves`. Labels show the settings in `told`."""
     num_of_color: dict[str, int] = {}
     for arm in arms:
         shade = color(arm.algorithm)
@@ -154,7 +155,7 @@ def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, told: set[str]) ->
     axes.set_yscale("log" if y in LOGARITHMIC else "linear")
     if cost in LOGARITHMIC:
         axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())  # labels between powers of ten would run into each other
+        axes.xaxis.set_minor_formatter(NullFormatter())  # labels between powers of ten would overlap
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -173,9 +174,9 @@ def _line(axes: Axes, arms: Sequence[Arm], x: str, y: str) -> None:
 
 
 def _name_lines(drawing: Figure, grid: np.ndarray) -> None:
-    """Write lines' names at their ends in the last panels; where there is no room for them, a legend for all."""
+    """Label lines at their ends in the last column of panels; if labels do not fit, draw one legend instead."""
     named = {str(line.get_label()): line for axes in grid.flat for line in _named(axes)}
-    drawing.draw_without_rendering()  # settles where panels and lines are
+    drawing.draw_without_rendering()  # fixes the positions of panels and lines
     places = [_places(axes) if len(_named(axes)) == len(named) else None for axes in grid[:, -1]]
     if None in places:
         drawing.legend(named.values(), named.keys(), loc="outside right center")
@@ -198,27 +199,27 @@ def _end(line: Line2D) -> tuple[float, float]:
 
 
 def _places(axes: Axes, height: float = 9.0) -> list[float] | None:
-    """How far a name has to move up or down from its line's end not to meet another, in points.
+    """How far each label must shift up or down from its line's end to avoid overlap, in points.
 
-    None where a line ends elsewhere than at the right, or a name would be more than its height away.
+    None if a line does not end at the right edge, or if a label would shift by more than `height`.
     """
     ends = np.array([axes.transData.transform(_end(line)) for line in _named(axes)])
     box = axes.get_window_extent()
-    if not (ends[:, 0] > box.x1 - 0.1 * box.width).all():  # not a number is not at the right
+    if not (ends[:, 0] > box.x1 - 0.1 * box.width).all():  # NaN counts as not at the right edge
         return None
     at = ends[:, 1] * 72 / axes.figure.dpi
     order = np.argsort(at)
     placed = at[order].copy()
     for i in range(1, len(placed)):
         placed[i] = max(placed[i], placed[i - 1] + height)
-    placed -= (placed - at[order]).mean()  # half of it downwards
+    placed -= (placed - at[order]).mean()  # the mean shift is zero: some labels up, others down
     shifts = np.empty_like(at)
     shifts[order] = placed - at[order]
     return shifts.tolist() if (np.abs(shifts) <= height).all() else None
 
 
 def _cost(row: Row, name: str, density: float) -> float:
-    """What an evaluation had cost by then. Some costs no history holds as such."""
+    """The cost `name` at an evaluation. Costs that the history has no column for are derived."""
     derived = {
         "dense_passes": lambda: row["data_passes"] * density,
         "measured_ms": lambda: 1e3 * row["measured_s"],
@@ -227,7 +228,7 @@ def _cost(row: Row, name: str, density: float) -> float:
 
 
 def save(drawing: Figure, folder: Path, source: str) -> None:
-    """figure.png and figure.pdf, the same bytes for the same data. The PNG says what `source` it shows."""
+    """Write figure.png and figure.pdf, byte-identical for the same data. The PNG's metadata holds `source`."""
     with matplotlib.style.context(LOOK):
         for suffix, metadata in (
             ("png", {"Software": None, "Source": source}),
@@ -239,7 +240,7 @@ def save(drawing: Figure, folder: Path, source: str) -> None:
 
 
 def digest(experiment: Experiment) -> str:
-    """A hash of all that a figure shows: what was asked for, and the runs."""
+    """A hash of everything that a figure depends on: its description, and the data of the runs."""
     shown = [
         [arm.label, [[run.history(), run.summary().get("diverged")] for run in arm.runs]] for arm in experiment.complete
     ]

@@ -1,6 +1,6 @@
-"""How algorithms and quantities look, the same in every figure, panel and page."""
+"""Colours of algorithms and titles of quantities, shared by all figures, panels and the dashboard."""
 
-COLORS = {  # told apart by the colour-blind, too: after Okabe and Ito, and the farthest from these that a search found
+COLORS = {  # safe for colour-blind readers: those of Okabe and Ito, and the farthest from them that a search found
     "sgd": "#555555",
     "sparse": "#0072B2",
     "lasg": "#56B4E9",
@@ -43,7 +43,7 @@ TITLES = {
     "test_top5_accuracy": "top-5 test accuracy",
     "train_loss": "training loss",
     "suboptimality": "suboptimality",
-    "gradient_norm": "length of a gradient",
+    "gradient_norm": "gradient norm",
     "compression_error": "compression error",
     "bits_over_bound": "wire bits over information bound",
     "message_bits": "bits a message",
@@ -63,9 +63,9 @@ LOGARITHMIC = (
     "dense_passes",
     "suboptimality",
 )
-"""Quantities whose axes are in powers of ten."""
+"""Quantities with a logarithmic axis."""
 
 
 def color(algorithm: str) -> str:
-    """Of a recipe, by its name; newcomers share one until they are given theirs."""
+    """The colour of a recipe, by its name; recipes not in `COLORS` share one."""
     return COLORS.get(algorithm, OTHERS)

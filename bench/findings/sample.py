@@ -1,4 +1,4 @@
-"""A figure over seeds, and a paper's beside it."""
+"""A number over seeds, and a paper's number to compare with it."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scipy.stats import t as student_t
 
 @dataclass(frozen=True)
 class Sample:
-    """A figure over seeds: those that have it, out of `num_runs`; `fate` is what befell the others."""
+    """A number over seeds: the `values` of the runs that have it, out of `num_runs`; `fate` says why others lack it."""
 
     values: tuple[float, ...]
     num_runs: int
@@ -21,7 +21,7 @@ class Sample:
 
     @property
     def std(self) -> float | None:
-        """With n − 1; None below two values."""
+        """Sample standard deviation (n − 1); None for fewer than two values."""
         return stdev(self.values) if len(self.values) > 1 else None
 
     @property
@@ -30,7 +30,7 @@ class Sample:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Where the mean lies with 95 % confidence, by Student's t; None below two values."""
+        """95 % confidence interval of the mean, by Student's t; None for fewer than two values."""
         if (std := self.std) is None:
             return None
         half = float(student_t.ppf(0.975, len(self.values) - 1)) * std / math.sqrt(len(self.values))
@@ -39,19 +39,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Theirs:
-    """A paper's figure, beside ours."""
+    """A paper's number, with ours for comparison."""
 
     value: float
     ours: "Sample | float | None"
 
     @property
     def difference(self) -> float | None:
-        """Ours less theirs, as a share of theirs; None where we have none."""
+        """(ours − theirs) / theirs; None if we have no number."""
         ours = self.ours.mean if isinstance(self.ours, Sample) else self.ours
         return None if ours is None else ours / self.value - 1
 
     @property
     def is_outside(self) -> bool | None:
-        """Whether it lies outside of our 95 % interval; None where we have none."""
+        """Whether the paper's number lies outside our 95 % interval; None if we have no interval."""
         interval = self.ours.interval if isinstance(self.ours, Sample) else None
         return None if interval is None else not interval[0] <= self.value <= interval[1]

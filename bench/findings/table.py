@@ -1,6 +1,6 @@
-"""A table is data; Markdown, LaTeX and CSV are three ways to print it.
+"""Tables as data, printed as Markdown, LaTeX or CSV.
 
-Figures over seeds are printed as mean ± standard deviation; seeds that lack one are said to.
+Numbers over seeds are printed as mean ± standard deviation, with a note if some seeds have no number.
 """
 
 import csv
@@ -14,12 +14,12 @@ from bench.findings.sample import Sample, Theirs
 from bench.runs.results import write_whole
 
 Entry = Sample | Theirs | float | str | None
-"""A figure over seeds, one of the paper's, a ratio, a name, or nothing."""
+"""A number over seeds, a paper's number, a ratio, a name, or None for an empty cell."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """`style`: "name", "count" (1,234), "power" (of ten), "percent", "number", "seconds" or "factor"."""
+    """A column. `style`: "name", "count" (1,234), "power" (of ten), "percent", "number", "seconds" or "factor"."""
 
     key: str
     title: str
@@ -33,11 +33,11 @@ class Table:
     rows: Sequence[Mapping[str, Entry]]
 
     def text(self, row: Mapping[str, Entry], column: Column) -> str:
-        """A cell as people read it."""
+        """A cell as plain text."""
         return _text(row.get(column.key), column.style, _PLAIN)
 
     def number(self, row: Mapping[str, Entry], column: Column) -> float | str | None:
-        """What a cell is sorted by."""
+        """The value that a cell is sorted by."""
         cell = row.get(column.key)
         return cell.mean if isinstance(cell, Sample) else cell.value if isinstance(cell, Theirs) else cell
 
@@ -48,7 +48,7 @@ class Table:
         return "\n".join([*lines, "", self.caption]) + "\n"
 
     def latex(self) -> str:
-        """A booktabs tabular with its caption, to be \\input into a paper."""
+        """A LaTeX table (booktabs) with its caption, to \\input into a paper."""
         align = "".join("l" if c.style == "name" else "r" for c in self.columns)
         head = " & ".join(_escape(c.title) for c in self.columns)
         body = [" & ".join(_text(row.get(c.key), c.style, _LATEX) for c in self.columns) for row in self.rows]
@@ -58,16 +58,17 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """Unrounded, as `records`."""
+        """The unrounded `records` as CSV."""
         names, rows = self.records()
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([names, *rows])
         return text.getvalue()
 
     def records(self) -> tuple[list[str], list[list[Any]]]:
-        """Names and rows of plain values, None where there is none.
+        """Names of columns, and rows of plain values; None for an empty cell.
 
-        A figure over seeds takes columns for mean, std, n and missed, a paper's for how ours differs.
+        A number over seeds takes columns for mean, std, n and missed; a paper's number takes further columns for the
+        relative difference of ours and for whether it lies outside our interval.
         """
         names: dict[str, None] = {}
         records: list[dict[str, Any]] = [{} for _ in self.rows]
@@ -79,13 +80,13 @@ class Table:
         return list(names), [[record.get(name) for name in names] for record in records]
 
     def write(self, folder: Path) -> None:
-        """table.md, table.tex and table.csv."""
+        """Write table.md, table.tex and table.csv."""
         for suffix, text in (("md", self.markdown()), ("tex", self.latex()), ("csv", self.csv())):
             write_whole(folder / f"table.{suffix}", text)
 
 
 def _parts(key: str, cell: Entry) -> dict[str, Any]:
-    """A cell's columns in a CSV file; none where there is nothing."""
+    """A cell's columns in the CSV file; none for an empty cell."""
     if cell is None:
         return {}
     if isinstance(cell, Sample):
@@ -110,7 +111,7 @@ _LATEX = _Marks(" $\\pm$ ", "$\\cdot 10^{{{exponent}}}$", "$\\times$", "{,}", "-
 
 
 def _text(cell: Entry, style: str, marks: _Marks) -> str:
-    """A cell as people read it: the digits that its spread leaves meaning."""
+    """A cell as text."""
     if cell is None:
         return marks.nothing
     if isinstance(cell, str):
@@ -136,7 +137,7 @@ def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
         return (format(value / scale, form) + spread).replace(",", marks.thousands)
 
     if style == "power":
-        exponent = int(f"{value:.2e}".partition("e")[2])  # of the number as it is rounded
+        exponent = int(f"{value:.2e}".partition("e")[2])  # of the rounded number
         inner = joined(".2f", 10**exponent)
         return (f"({inner})" if std is not None else inner) + marks.power.format(exponent=exponent)
     if style == "factor":

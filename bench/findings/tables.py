@@ -1,4 +1,4 @@
-"""The tables of an experiment: what each recipe paid, ours beside the paper's; or what a setting does."""
+"""Tables of an experiment: the costs of each recipe next to the paper's, or the effect of a swept setting."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,36 +20,36 @@ FINAL = {
 
 
 def table(experiment: Experiment) -> Table:
-    """The table of an experiment: of the kind that its file's `table:` asks for, else of costs at the target.
+    """Make the table of an experiment: the kind that its file's `table:` asks for, by default costs at the target.
 
     Raises:
-        InputError: one that cannot be made.
+        InputError: the table cannot be made.
     """
     asked = experiment.spec.get("table") or {"kind": "costs"}
     return made("table", asked, {"costs": cost_table, "sweep": sweep_table}, experiment)
 
 
 def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") -> Table:
-    """What each recipe paid, a row each, beside what the paper says it did.
+    """The costs of each recipe, one row each, next to the paper's numbers.
 
     Args:
-        experiment: with one complete run at least.
-        at: the first evaluation that reached the target, or the last one.
+        experiment: with at least one complete run.
+        at: whether costs are those at the first evaluation that reached the target, or those at the end of the run.
 
     Raises:
-        InputError: another `at`; runs that were told of different targets.
+        InputError: `at` has another value; the runs have different targets.
     """
     if at not in ("target", "end"):
         raise InputError(f"table.at: {at!r}; target or end is needed")
     arms, target = experiment.complete, _target(experiment)
-    # What the paper says is of its own target.
+    # The paper's numbers hold for the target in the experiment's file only.
     comparable = at == "end" or experiment.spec.get("target") == target
     paper = (experiment.spec.get("paper") or {}) if comparable else {}
     figures = {arm.label: _figures(arm.runs, at) for arm in arms}
     rows: list[dict[str, Entry]] = []
     for arm in arms:
         own, base = figures[arm.label], figures.get("sgd")
-        codes = [run.summary()["downlink"] for run in arm.runs]  # none of a run that diverged before it was evaluated
+        codes = [run.summary()["downlink"] for run in arm.runs]  # empty if a run diverged before its first evaluation
         row: dict[str, Entry] = {"recipe": arm.label, **own, "downlink": next(filter(None, codes), None)}
         for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
             if base and column in own and column in base:
@@ -95,11 +95,11 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
 
 
 def sweep_table(experiment: Experiment, across: str, metric: str = "test_accuracy") -> Table:
-    """A metric at the end of each run: a row a recipe, a column a value of one of the matrix's keys.
+    """A metric at the end of the runs: one row per recipe, one column per value of a swept setting.
 
     Args:
-        experiment: with one complete run at least.
-        across: the last part of that key, as labels have it: "lr" in "sgd,lr=0.1".
+        experiment: with at least one complete run.
+        across: the setting's name as in labels, the last part of its key: "lr" in "sgd,lr=0.1".
         metric: a column of the history. Accuracies are shown in percent.
     """
     rows: dict[str, dict[str, Entry]] = {}
@@ -125,7 +125,11 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
 
 
 def _target(experiment: Experiment) -> dict[str, Any]:
-    """The metric and value that all runs were told of."""
+    """The target (metric and value) that all runs share.
+
+    Raises:
+        InputError: the runs have different targets.
+    """
     targets = [run.summary()["target"] for arm in experiment.complete for run in arm.runs]
     told = [{"metric": target["metric"], "value": target["value"]} for target in targets]
     if other := [target for target in told if target != told[0]]:
@@ -135,13 +139,13 @@ def _target(experiment: Experiment) -> dict[str, Any]:
 
 
 def _num_seeds(arms: Sequence[Arm]) -> str:
-    """How many runs the recipes have, from the fewest to the most."""
+    """The number of runs per recipe, as a range if recipes differ."""
     counts = sorted({len(arm.runs) for arm in arms})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 
 def _figures(runs: Sequence[RunFolder], at: Literal["target", "end"]) -> dict[str, Sample]:
-    """The metric at the end, and each cost at the target or at the end, over the runs of a recipe."""
+    """The final metric, and each cost at the target or at the end, over the runs of a recipe."""
     summaries, rows = [run.summary() for run in runs], []
     for run, summary in zip(runs, summaries, strict=True):
         round = summary["target"]["round"] if at == "target" else None if "diverged" in summary else summary["round"]
@@ -151,7 +155,7 @@ def _figures(runs: Sequence[RunFolder], at: Literal["target", "end"]) -> dict[st
     ends = tuple(unit * s[metric] for s in summaries if "diverged" not in s)
     figures = {"final": Sample(ends, len(runs), "diverged")}
     for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s"):
-        if all(row[column] is not None for row in rows):  # threads have no messages
+        if all(row[column] is not None for row in rows):  # runs with world=threads send no messages
             fate = "missed" if at == "target" else "diverged"
             figures[column] = Sample(tuple(row[column] for row in rows), len(runs), fate)
     return figures

@@ -1,6 +1,6 @@
-"""A workspace and a report on Weights & Biases, as code: what each algorithm reached, against every cost.
+"""Defines a workspace and a report on Weights & Biases: metrics of each algorithm against every cost.
 
-Both group runs by experiment and label, so that seeds make a mean and a band.
+Both group runs by experiment and label, so that the seeds of a label are shown as a mean and a band.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ GAUGES = ("message_bits", "compression_error", "bits_over_bound", "gradient_norm
 
 
 def workspace(entity: str, project: str) -> ws.Workspace:
-    """Sections of panels: each metric against every cost, what a round is like, costs at the target."""
+    """The workspace: sections for each metric against every cost, costs at the target, and quantities by round."""
     sections = [
         ws.Section(name=f"{TITLES[metric]} against its costs", panels=_curves(metric), is_open=True)
         for metric in METRICS
@@ -41,22 +41,22 @@ def workspace(entity: str, project: str) -> ws.Workspace:
 
 
 def report(entity: str, project: str) -> Report:
-    """The same panels with words between them, and the tables that the matrix logs."""
+    """The report: most of the workspace's panels, with text, and the tables that scripts/matrix.py logs."""
     runs = Runset(name="runs", filters="JobType = 'train'", groupby=["group"])
     tables = Runset(name="tables", filters="JobType = 'table'")
     blocks: list[Any] = [wr.TableOfContents()]
     for metric in METRICS:
         blocks += [
             wr.H1(f"{TITLES[metric]} against its costs"),
-            wr.P("Lines are means over seeds, bands reach from the lowest seed to the highest."),
+            wr.P("Lines are means over seeds; bands reach from the lowest seed to the highest."),
             wr.PanelGrid(runsets=[runs], panels=_curves(metric)),
         ]
     blocks += [
         wr.H1("Costs at the target"),
-        wr.P("What a run had spent when it first reached the target of its experiment."),
+        wr.P("What each run had cost when it first reached its experiment's target."),
         wr.PanelGrid(runsets=[runs], panels=_targets()),
         wr.H1("Tables"),
-        wr.P("What scripts/matrix.py logs when its runs are complete."),
+        wr.P("The tables of experiments, logged by scripts/matrix.py."),
         wr.PanelGrid(runsets=[tables], panels=[_tables()]),
     ]
     return Report(entity=entity, project=project, title="bitbudget", blocks=blocks, width="fluid",
@@ -64,12 +64,12 @@ def report(entity: str, project: str) -> Report:
 
 
 def _curves(metric: str) -> list[Any]:
-    """A panel for every cost."""
+    """One panel of the metric for each cost."""
     return [panel for axis in COSTS for panel in _plots(axis, [metric])]
 
 
 def _plots(axis: str, columns: Sequence[str]) -> list[Any]:
-    """A panel for each of these against a cost: mean and band over seeds; bits and seconds in powers of ten."""
+    """One panel for each column against a cost: mean and band over seeds; log scale for bits and seconds."""
     return [
         wr.LinePlot(
             title=f"{TITLES[column]} against {TITLES[axis]}", x=axis, y=[column], title_x=TITLES[axis],
@@ -81,7 +81,7 @@ def _plots(axis: str, columns: Sequence[str]) -> list[Any]:
 
 
 def _targets() -> list[Any]:
-    """A bar a group for each cost at the target."""
+    """One panel for each cost at the target, with a bar per group."""
     return [
         wr.BarPlot(
             title=f"{TITLES[column]} at the target", metrics=[wr.SummaryMetric(f"target/{column}")], groupby=GROUP,
@@ -92,12 +92,12 @@ def _targets() -> list[Any]:
 
 
 def _tables() -> Any:
-    """What the matrix logs of each experiment."""
+    """The tables that scripts/matrix.py logs, one per experiment."""
     return wr.WeavePanelSummaryTable(table_name="table")
 
 
 def _skips() -> Any:
-    """A line a worker."""
+    """Rounds skipped, a line per worker."""
     return wr.LinePlot(
         title="rounds skipped, by worker", x="round", metric_regex="skips/worker_.*", max_runs_to_show=100
     )

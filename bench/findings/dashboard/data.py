@@ -1,4 +1,4 @@
-"""The results store as one tree of plain values, which the page shows."""
+"""Turns the results store into one tree of plain values for the page to show."""
 
 import hashlib
 from dataclasses import replace
@@ -17,7 +17,7 @@ SHOWN = (*METRICS, "train_loss", "gradient_norm", "compression_error", "bits_ove
 
 
 class Store:
-    """A results folder, read again where it has changed.
+    """A results folder. Experiments are read again only if their files have changed.
 
     Args:
         results: the folder.
@@ -28,7 +28,7 @@ class Store:
         self._known: dict[str, tuple[str, dict[str, Any], list[str]]] = {}
 
     def data(self) -> dict[str, Any]:
-        """All experiments, and what is wrong with those that cannot be shown."""
+        """All experiments, and error messages for runs and experiments that cannot be shown."""
         experiments, problems = [], []
         try:
             names = experiments_in(self.results)
@@ -39,7 +39,7 @@ class Store:
             if self._known.get(name, ("",))[0] != fingerprint:
                 try:
                     self._known[name] = fingerprint, *_experiment(Experiment.read(name, self.results))
-                except Exception as error:  # whatever is wrong with one, the others are shown
+                except Exception as error:  # an error in one experiment must not hide the others
                     told = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
                     problems.append(f"{name}: {' '.join(told.split())}")
                     continue
@@ -51,7 +51,7 @@ class Store:
                 "experiments": experiments, "problems": problems}  # fmt: skip
 
     def _fingerprint(self, name: str) -> str:
-        """Changes with the files of an experiment's runs, and when one is taken up or dies."""
+        """A hash that changes if a file of the experiment's runs changes, or if a run's process starts or ends."""
         files = sorted(f for kind in ("config.yaml", "history.csv", "summary.json")
                        for f in (self.results / name).glob(f"*/*/{kind}"))  # fmt: skip
         stats: list[Any] = [(str(file), (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files]
@@ -60,7 +60,7 @@ class Store:
 
 
 def _experiment(experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
-    """What is to be shown, and what is wrong with the runs that are left out."""
+    """The experiment's data for the page, and error messages for the runs left out."""
     results, arms, sound, problems = experiment.folder.parent, [], [], []
     for arm in experiment.arms:
         runs: dict[RunFolder, dict[str, Any]] = {}
@@ -103,7 +103,7 @@ def _status(run: RunFolder, summary: dict[str, Any]) -> str:
 
 
 def _table(experiment: Experiment) -> dict[str, Any]:
-    """The experiment's own table, every cell as people read it and as a number to sort by."""
+    """The experiment's table; each cell is its text and the value to sort by."""
     asked = experiment.spec.get("table") or {}
     shown = table(experiment)
     columns = [{"key": c.key, "title": c.title, "name": c.style == "name"} for c in shown.columns]

@@ -1,4 +1,4 @@
-"""The dashboard served on this machine, following runs as they go."""
+"""Serves the dashboard on this machine and follows runs as they progress."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ from bench.findings.dashboard.page import page
 
 
 class LiveServer(ThreadingHTTPServer):
-    """Serves the page, its data, and the files of the results folder, to this machine only.
+    """Serves the page, its data and the files of the results folder, to this machine only.
 
     Args:
         results: the folder.
-        port: to listen on; 0 for a free one.
+        port: to listen on; 0 picks a free one.
 
     Raises:
-        InputError: the port is taken.
+        InputError: the port is taken or out of range.
     """
 
     daemon_threads = True
@@ -35,7 +35,7 @@ class LiveServer(ThreadingHTTPServer):
             raise InputError(f"--port: {port}; a free one from 0 to 65535 is needed: {error}") from error
 
     def data(self) -> bytes:
-        """What the page shows, as JSON."""
+        """The page's data, as JSON."""
         with self.lock:
             return json.dumps(self.store.data(), ensure_ascii=False).encode()
 
@@ -67,8 +67,8 @@ class _Handler(SimpleHTTPRequestHandler):
             self.wfile.write(content)
 
     def guess_type(self, path: Any) -> str:
-        """Shown in the browser rather than downloaded."""
+        """Serve text files as plain text, so that browsers show them instead of downloading them."""
         return "text/plain; charset=utf-8" if str(path).endswith((".yaml", ".csv", ".md")) else super().guess_type(path)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing for every look."""
+        """Log nothing: the page polls every two seconds."""

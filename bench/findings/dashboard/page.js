@@ -1,9 +1,9 @@
-// The dashboard's script: state in the address, everything drawn from DATA, or from data.json of a live server.
+// The dashboard's script. State is kept in the address; data come from DATA, or from data.json of a live server.
 "use strict";
 
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
-const MANY = 12; // arms: more than this, and one value of a setting is picked where all kinds of arms have one
-const FEW = 6; // points: as many are named in the chart
+const MANY = 12; // with more arms than this, each setting is preset to a value that all kinds of arms have, if any
+const FEW = 6; // up to so many points get labels in the chart
 const POLL_MS = 2000;
 
 let data = DATA;
@@ -14,14 +14,14 @@ const make = (tag, properties = {}, ...children) => {
   element.append(...children);
   return element;
 };
-const told = (value) => // as exact as it is: counts in full, others to six digits
+const told = (value) => // formatted: integers and large numbers in full, others to six digits
   Number.isInteger(value) || Math.abs(value) >= 1e6 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(6)));
 const isLog = (column) => data.logarithmic.includes(column);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const unfinished = (run) => ["running", "interrupted"].includes(run.status);
 const pick = (columns, has) => columns.filter((column) => has.has(column));
 
-// ---- colours: a recipe's own, moved as little as it takes to be read on the card
+// ---- colours: a recipe's own, shifted only as far as contrast with the card needs
 
 function luminance(rgb) {
   const [r, g, b] = rgb.map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
@@ -110,7 +110,7 @@ function looks(arms) {
   }));
 }
 
-// Mean over the seeds that came to their end, and the lowest and highest of them, evaluation by evaluation.
+// Mean, lowest and highest value over the given runs, at each evaluation.
 function band(runs, cost, metric) {
   const having = runs.filter((run) => run.history[cost] && run.history[metric]);
   const length = Math.min(...having.map((run) => run.history[cost].length));
@@ -234,7 +234,7 @@ function drawTable() {
     const at = state.sort;
     rows.sort((a, b) => {
       const [p, q] = [a[at][1], b[at][1]];
-      if (p === null || q === null) return (p === null) - (q === null); // what is missing comes last
+      if (p === null || q === null) return (p === null) - (q === null); // missing values come last
       const order = typeof p === "string" ? p.localeCompare(q) : p - q;
       return state.descending ? -order : order;
     });
@@ -256,7 +256,7 @@ function drawTradeOff() {
     const reached = complete.filter((run) => run.target_round !== null);
     const bits = reached.map((run) => run.history.total_bits?.[run.history.round.indexOf(run.target_round)]).filter((b) => b);
     const ends = complete.map((run) => run.history[metric]?.at(-1)).filter((v) => v !== undefined && v !== null);
-    const ended = arm.runs.filter((run) => !unfinished(run)).length; // to diverge is to miss
+    const ended = arm.runs.filter((run) => !unfinished(run)).length; // a diverged run counts as a miss
     if (reached.length < ended) missed.push(`${arm.label} (${ended - reached.length} of ${ended})`);
     if (state.hidden.has(arm.label) || !bits.length || !ends.length) continue;
     const { rgb } = look.get(arm.label);
@@ -274,14 +274,14 @@ function drawTradeOff() {
   if (shown.length) Plotly.react("trade", shown, layout(
     { title: { text: "bits both ways to the target" }, type: "log" },
     { title: { text: `${data.titles[metric]} at the end` } },
-    { margin: { l: 60, r: 90, t: 24, b: 48 } }, // room for names
+    { margin: { l: 60, r: 90, t: 24, b: 48 } }, // room for labels
   ), PLOTLY);
   byId("trade").setAttribute("aria-label", `${data.titles[metric]} at the end against bits both ways to the target`);
-  byId("missed").textContent = missed.length > FEW ? `${missed.length} of ${arms.length} arms have seeds without the target.`
-    : missed.length ? `Without the target: ${missed.join(", ")}.` : shown.length ? "" : "None that is shown has reached the target.";
+  byId("missed").textContent = missed.length > FEW ? `${missed.length} of ${arms.length} arms have seeds that missed the target.`
+    : missed.length ? `Missed the target: ${missed.join(", ")}.` : shown.length ? "" : "No arm shown has reached the target.";
 }
 
-// The share of rounds that a worker skipped between two evaluations, mean over seeds.
+// The share of rounds that each worker skipped between two evaluations, mean over seeds.
 function skipsOf(arm) {
   const having = arm.runs.filter((run) => run.history.skips && !run.history.skips.includes(null));
   const complete = having.filter((run) => run.status === "complete");
@@ -307,7 +307,7 @@ function drawSkips() {
   fill(byId("skipper"), labels, label);
   byId("skips").hidden = byId("skipper").parentElement.hidden = !lazy.length;
   byId("no-skips").textContent = lazy.length ? "The share of rounds that a worker skipped since the last evaluation, mean over seeds."
-    : found.length ? "Nobody skipped." : "Not recorded in these runs.";
+    : found.length ? "No worker skipped a round." : "Not recorded in these runs.";
   if (!lazy.length) return;
   byId("skips").setAttribute("aria-label", `share of rounds skipped by each worker of ${label}`);
   const { rounds, z } = options.find(([name]) => name === label)[1];
@@ -414,8 +414,8 @@ async function follow() {
     try {
       said = await ask(tag);
     } catch {
-      tag = null; // to be told all of it again
-      byId("status").textContent = "The server does not answer; what it said last is shown.";
+      tag = null; // ask for all data again
+      byId("status").textContent = "The server does not answer; its last data are shown.";
       continue;
     }
     if (!said) continue;

@@ -1,4 +1,4 @@
-"""The page: markup, style, script and Plotly in one file, with the data or with where to ask for them."""
+"""Builds the page: one HTML file with style, script, Plotly and, unless it is served live, the data."""
 
 import json
 from importlib.resources import files
@@ -8,10 +8,10 @@ from plotly.offline import get_plotlyjs
 
 
 def page(data: dict[str, Any] | None) -> str:
-    """The dashboard as HTML that loads nothing else.
+    """The dashboard as self-contained HTML.
 
     Args:
-        data: of `Store.data`; None for a page that asks its server for data.json, and goes on asking.
+        data: from `Store.data`; None for a page that polls its server for data.json.
     """
     parts = files("bench.findings.dashboard")
     values = {

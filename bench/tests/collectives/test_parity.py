@@ -1,7 +1,6 @@
 """Simulated and real workers run the same code and give the same bits."""
 
 import time
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,10 @@ from lightning import Callback, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from bench.adversary import Random
-from bench.aggregators import MajorityVote
 from bench.errors import NonFiniteError, WorkerLostError
-from bench.round.ledger import Report
-from bench.rules import Always
 from bench.runs.autosave import Autosave
-from bench.tests.found import RANDOM, RECIPES, RULES
-from bench.tests.toys import Gauged, Normed, Toy, train
+from bench.tests.found import RECIPES
+from bench.tests.toys import Normed, Toy, train
 from bench.tests.worlds import Hang, M, run_processes
 
 
