@@ -4,18 +4,11 @@
     python scripts/benchmark.py sgd sasg --rounds 2000
     python scripts/benchmark.py sgd sparse lasg sasg --model resnet18 --threads 2 --rounds 12
     python scripts/benchmark.py sgd --model resnet18 --device cuda --engine vmap --precision bf16-mixed
-<<<<<<< HEAD
-    python scripts/benchmark.py packing vote       # signs of a ResNet18 against plain copies; votes of 1 to 31 workers
-    python scripts/benchmark.py drawing            # GSpar, UniSp, QSGD and TernGrad against plain copies
-    python scripts/benchmark.py lowrank            # PowerSGD on ResNet18's gradient beside PyTorch's own
-    python scripts/benchmark.py logging            # what history, gauges and W&B cost a round
-    python scripts/benchmark.py real               # two and four processes on loopback, beside DDP and its hooks
-=======
     python scripts/benchmark.py packing vote       # packing ResNet18's signs against a copy; votes of 1 to 31 workers
     python scripts/benchmark.py drawing            # GSpar, UniSp, QSGD and TernGrad against a plain copy
     python scripts/benchmark.py lowrank            # PowerSGD on ResNet18's gradient against PyTorch's own
     python scripts/benchmark.py logging            # time per round of history, gauges and W&B
->>>>>>> oldckpt
+    python scripts/benchmark.py real               # two and four real processes against DDP and its hooks
 
 Rounds are of ten workers × batch 10 through the Trainer, everything included but evaluation; by default on 784-512-10
 with one thread. Chunks of rounds alternate with chunks of plain steps, so that other load on the machine affects both
