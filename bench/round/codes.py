@@ -42,12 +42,12 @@ class Codes:
             self._blanks[name] = getattr(self, name).blank(1, self.segments, self.like)
         return self._blanks[name]
 
-    def kept(self, num_rows: int, start: int, end: int) -> Message:
-        """Rows such as workers send, over the entries between two positions, to keep others in."""
+    def kept(self, num_rows: int, bounds: tuple[int, int] | None) -> Message:
+        """Rows such as workers send, to keep others in: of a slice between two positions, or whole if None."""
         whole = self.uplink.blank(num_rows, self.segments, self.like)
-        if end - start == len(self.like):
+        if bounds is None:
             return whole
-        part = whole.cut([0, start, end, len(self.like)])[1]
+        part = whole.cut([0, *bounds, len(self.like)])[1]
         return part.with_tensors({name: t.clone() for name, t in part.tensors.items()})  # and not the memory of all
 
     def follow(self, answer: Message) -> None:

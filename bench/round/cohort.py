@@ -57,7 +57,8 @@ class Cohort:
         self.workers = Workers(algorithm, adversary, world.local_ranks, world.size, segments, vector, seed)
         self.codes = Codes(algorithm, segments, vector)
         self.collective = make_collective(collective, world, algorithm, self.codes, len(vector))
-        self.server = Server(algorithm, world.size, self.codes, self.collective.bounds)
+        sliced = len(self.collective.slices) > 1
+        self.server = Server(algorithm, world.size, self.codes, self.collective.bounds if sliced else None)
         self.lagged_rate = LaggedRate()
         self.ledger = Ledger()
 

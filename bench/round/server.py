@@ -35,13 +35,13 @@ class Server:
         like = codes.like[start:end]
         self.algorithm = algorithm
         self.codes = codes
-        self.segments = codes.segments if len(like) == len(codes.like) else (len(like),)
+        self.segments = codes.segments if bounds is None else (len(like),)
         self.num_workers = num_workers
         self.like = like
         differ = isinstance(algorithm.feedback, Differences)
         # Old messages are used only where workers may skip; old differences are part of the estimate instead.
         keeps = algorithm.rule.adaptive and not differ
-        self.last: Message | None = codes.kept(num_workers, start, end) if keeps else None
+        self.last: Message | None = codes.kept(num_workers, bounds) if keeps else None
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
         self.estimate = like.new_zeros(like.shape) if differ else None
 

@@ -48,6 +48,7 @@ def _server(cohort: Cohort) -> dict[str, Any]:
     own, codes, slices = cohort.server.state_dict(), cohort.codes, cohort.collective.slices
     if len(slices) == 1:
         return own
+    own["upload_lr"] = cohort.world.gather(own["upload_lr"])[0]  # the first slice is never empty
     if own["last"]:
         everyone = cohort.world.gather({name: t.cpu() for name, t in own["last"].items()})
         schemas = codes.uploads.cut([0, *(end for _, end in slices)])
@@ -60,8 +61,10 @@ def _server(cohort: Cohort) -> dict[str, Any]:
 
 def _served(cohort: Cohort, state: dict[str, Any]) -> dict[str, Any]:
     """Of the state of the whole server what this process's server serves."""
+    if len(cohort.collective.slices) == 1:
+        return state
     start, end = cohort.collective.bounds
-    last, estimate, dim = state["last"], state["estimate"], len(cohort.codes.like)
-    if end - start < dim and last:
-        last = cohort.codes.uploads.with_tensors(last).cut([0, start, end, dim])[1].tensors
+    last, estimate = state["last"], state["estimate"]
+    if last:
+        last = cohort.codes.uploads.with_tensors(last).cut([0, start, end, len(cohort.codes.like)])[1].tensors
     return {**state, "last": last, "estimate": None if estimate is None else estimate[start:end].clone()}

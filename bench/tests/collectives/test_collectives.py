@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,13 @@ def work(rank: int, folder: Path) -> None:
         torch.save(ended, folder / f"{name}-{rank}.pt")
         if name in SAVED:
             cohort = strategy.cohort
-            torch.save(state := state_of(cohort), folder / f"{name} saved.pt")
+            torch.save(state := copy.deepcopy(state_of(cohort)), folder / f"{name} saved-{rank}.pt")
             kept = (cohort.server.estimate, *(cohort.server.last.tensors.values() if cohort.server.last else ()))
             for tensor in kept:
                 if tensor is not None:
                     tensor.zero_()
-            restore(cohort, copy.deepcopy(state))
-            torch.save(state_of(cohort), folder / f"{name} taken back.pt")
+            restore(cohort, state)
+            torch.save(state_of(cohort), folder / f"{name} taken back-{rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +140,8 @@ def test_checkpoints_are_the_simulations(name: str, world: Path) -> None:
     case = CASES[name]
     simulated = train(case.algorithm, case.module, workers=M, rounds=case.rounds, data=case.data())
     whole = state_of(simulated.strategy.cohort)
-    for when in ("saved", "taken back"):
-        state = torch.load(world / f"{name} {when}.pt")
+    for when, rank in product(("saved", "taken back"), range(M)):
+        state = torch.load(world / f"{name} {when}-{rank}.pt")
         state["ledger"]["measured_s"] = 0.0
         assert leaves(state) == leaves(whole)
 
