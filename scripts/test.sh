@@ -4,4 +4,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ruff check .
 ruff format --check .
 pyright
-python -m pytest -n auto "$@" # one process per core
+# One process per core; an idle one takes over tests from the other.
+python -m pytest -n auto --dist worksteal "$@"
