@@ -34,7 +34,7 @@ class Exchange:
     Attributes:
         report: of all M workers.
         answer: one row, the same in every process.
-        waited_s: seconds in the reports' exchange, which begins when the slowest worker is there.
+        waited_s: seconds in the exchange of reports, the wait for the slowest worker included.
         measured_s: seconds that messages and answers took in transit.
     """
 
@@ -82,8 +82,8 @@ class Collective(ABC):
             round: for error messages.
 
         Raises:
-            InputError: workers have different learning rates. In every process alike, as all that follow.
-            NonFiniteError: a worker's loss or message, or the answer, is NaN or infinite.
+            InputError: workers have different learning rates. In every process alike.
+            NonFiniteError: a worker's loss or message, or the answer, is NaN or infinite. In every process alike.
             WorkerLostError: another process did not answer in time.
         """
 

@@ -1,7 +1,8 @@
 """Every worker is the server of a slice of the vector: messages are cut, and answers come back from all.
 
-A worker sends (M − 1)/M of its message, and of its slice's answer to everybody else: of dense messages as many bytes as
-a ring all-reduce. Rows of a slice are added up in rank order, so that the bits are those of the simulation.
+A worker sends the others their pieces, (M − 1)/M of its message, and each of them its slice's answer, padded to the
+longest. Of dense messages these are, but for the padding, as many bytes as a ring all-reduce sends. Rows of a slice are
+added up in rank order, so that the bits are those of the simulation.
 """
 
 import time

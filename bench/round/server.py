@@ -78,7 +78,7 @@ class Server:
         Args:
             uploaded: (M,) bool.
             arrived: the uploaders' messages, in rank order; None if there are none.
-            learning_rate: γ of this round.
+            learning_rate: the last γ above 0.
         """
         if self.last is None:
             return arrived

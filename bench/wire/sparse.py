@@ -21,7 +21,8 @@ COUNT_BITS = 32  # how many entries there are
 
 @dataclass(frozen=True)
 class SparsePiece(RaggedMessage):
-    """A slice of a `SparseMessage`, in which by chance there are more entries or fewer."""
+    """A slice of a `SparseMessage`, in which by chance there are more entries or fewer. `intact` is true throughout:
+    values that are not finite are found in the whole message."""
 
     kind = "sparse"
 
