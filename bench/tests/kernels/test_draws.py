@@ -1,7 +1,7 @@
-"""What compressors that draw promise: on average nothing is lost, within a variance, in no more bits than papers say.
+"""Random compressors are unbiased, within their declared variance, and cost no more bits than their papers state.
 
-Draws are fixed by their noise, so that nothing here changes from run to run. "Five deviations" means that a right
-operator would fail a check with other draws less than once in a million times.
+Noise keys fix the draws, so results do not change from run to run. "Five deviations" means that a correct operator
+would fail a check for less than one in a million other draws.
 """
 
 import itertools
@@ -38,7 +38,7 @@ UNBIASED: dict[str, Compressor] = {
         *COMPRESSORS.values(),
         *(GSpar(0.1, iterations) for iterations in (0, 1, 9)),
         *(GSparClosed(epsilon) for epsilon in (0.1, 10.0)),
-        # Every two of their parts meet.
+        # Every pair of values of levels, norm and bucket occurs.
         *(QSGD(levels, "l2", bucket) for levels, bucket in ((1, None), (17, 64), (300, None))),
         *(QSGD(levels, "max", bucket) for levels, bucket in ((1, 64), (17, None), (300, 64))),
         UniSp(0.3),
@@ -50,16 +50,16 @@ UNBIASED: dict[str, Compressor] = {
 
 
 def drawn(compressor: Compressor, x: Tensor, num_draws: int = NUM_DRAWS, segments: tuple[int, ...] = ()) -> Tensor:
-    """(N, d): what N workers with the same vector (d,) send."""
+    """Return what N workers send that compress the same vector: (d,) -> (N, d)."""
     noise = [Noise(0, 0, rank) for rank in range(num_draws)]
     return compressor.compress(x.expand(num_draws, -1).contiguous(), segments or (len(x),), noise).dense().double()
 
 
 def deviations(error: Tensor, x: Tensor) -> float:
-    """How far the mean of many draws (N, d) is from x along some directions, in standard errors; the largest.
+    """Return the distance of the mean of many draws from x, in standard errors, the largest over several directions.
 
     Args:
-        error: draws of x, less x.
+        error: (N, d) draws of x, minus x.
         x: (d,).
     """
     generator = torch.Generator().manual_seed(4)
@@ -72,7 +72,7 @@ def deviations(error: Tensor, x: Tensor) -> float:
 @pytest.mark.parametrize("kind", ["normal", "heavy tails", "one-hot", "constant", "mostly zero"])
 @pytest.mark.parametrize("name", UNBIASED)
 def test_unbiased_within_its_variance(name: str, kind: str) -> None:
-    """The mean of 2,000 draws is x, to five deviations; their variance is within what is declared."""
+    """The mean of 2,000 draws is x within five deviations; their variance does not exceed the declared one."""
     compressor, x = UNBIASED[name], inputs(SEGMENTS)[kind][1]
     error = drawn(compressor, x, segments=SEGMENTS) - x.double()
     assert deviations(error, x) < 5
@@ -92,7 +92,7 @@ def test_the_test_of_bias_finds_one() -> None:
 
 
 def test_powers_of_two_are_sent_as_they_are() -> None:
-    """From the smallest to the largest; in between, up as often as the mantissa says."""
+    """From the smallest normal one to the largest. Other values round up with the probability given by the mantissa."""
     x = torch.tensor([2.0**e for e in range(-126, 128)] + [-(2.0**e) for e in range(-126, 128)] + [0.0])
     assert torch.equal(drawn(Natural(), x, 3), x.double().expand(3, -1))
     sent = drawn(Natural(), torch.full((20_000,), -5.5), 1)[0]
@@ -104,7 +104,7 @@ def test_powers_of_two_are_sent_as_they_are() -> None:
 def test_sixteen_bits_round(format: Format, digits: int, largest: float) -> None:
     x = inputs(SEGMENTS)["normal"]
     error = (Half(format).compress(x, SEGMENTS, []).dense() - x).abs()
-    assert (error <= x.abs() * 2.0**-digits + 2.0**-25).all()  # the last where fp16 has fewer digits
+    assert (error <= x.abs() * 2.0**-digits + 2.0**-25).all()  # the constant covers fp16's subnormal numbers
     beyond = Half(format).compress(torch.tensor([[3.4e38, -3.4e38]]), (2,), [])
     assert beyond.finite().all()
     torch.testing.assert_close(beyond.dense(), torch.tensor([[largest, -largest]]), rtol=1e-4, atol=0)
@@ -113,7 +113,7 @@ def test_sixteen_bits_round(format: Format, digits: int, largest: float) -> None
 @pytest.mark.parametrize("density", [0.003, 0.1, 1.0])
 @pytest.mark.parametrize("kind", ["normal", "zeros", "ties", "one-hot", "heavy tails", "tiny"])
 def test_compiled_passes_are_the_plain_ones(kind: str, density: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same entries and levels, bit for bit, whichever way and wherever a part begins."""
+    """Both choose the same entries and levels, bit for bit, also for a part that begins inside the vector."""
     x = inputs((5_003,))[kind][1]
     scale, norms = float(x.abs().mean() / density), x.abs().amax().expand(10).contiguous()
     levels, plain = torch.zeros_like(x, dtype=torch.int16), torch.zeros_like(x, dtype=torch.int16)
@@ -133,7 +133,7 @@ def test_compiled_passes_are_the_plain_ones(kind: str, density: float, monkeypat
 
 
 def test_numbers_are_uniform_and_keys_independent() -> None:
-    """Pairs fall into a thousand bins as chance has it: of neighbours, and of keys that differ in one bit."""
+    """χ² test on 1,024 bins: pairs of neighbouring entries, and pairs from keys that differ in one bit."""
     cpu, size, key = torch.device("cpu"), 1_000_000, (1, 2)
     u = draws.uniforms(key, size, cpu)
     near = [(key[0] ^ 1 << bit, key[1]) for bit in range(32)] + [(key[0], key[1] ^ 1 << bit) for bit in range(32)]
@@ -149,7 +149,7 @@ def test_numbers_are_uniform_and_keys_independent() -> None:
 
 
 def closed_form(x: np.ndarray, epsilon: float) -> np.ndarray:
-    """Algorithm 2 as it is written, by sorting: the probabilities."""
+    """The probabilities of Algorithm 2, written as in the paper, with sorting."""
     order = np.argsort(-np.abs(x), kind="stable")
     sizes, total = np.abs(x[order]), np.sum(x**2)
     for k in range(len(x)):
@@ -160,7 +160,7 @@ def closed_form(x: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def greedy(x: np.ndarray, density: float, iterations: int) -> np.ndarray:
-    """Algorithm 3 as it is written: the probabilities."""
+    """The probabilities of Algorithm 3, written as in the paper."""
     d = len(x)
     p = np.minimum(density * d * np.abs(x) / np.abs(x).sum(), 1)
     for _ in range(iterations):
@@ -186,7 +186,7 @@ VECTORS = {power: np.random.default_rng(3).standard_normal(2000) ** power for po
 @pytest.mark.parametrize("x", VECTORS.values(), ids=map(str, VECTORS))
 @pytest.mark.parametrize("epsilon", [0.01, 0.5, 1.0, 20.0])
 def test_closed_form_is_algorithm_2(x: np.ndarray, epsilon: float) -> None:
-    """And spends its variance to the last bit."""
+    """Its variance is exactly the allowed one, (1 + ε) ‖x‖²."""
     p = probabilities(GSparClosed(epsilon), x)
     np.testing.assert_allclose(p, closed_form(x, epsilon), rtol=1e-12)
     assert np.sum(x**2 / p) == pytest.approx((1 + epsilon) * np.sum(x**2))
@@ -196,7 +196,7 @@ def test_closed_form_is_algorithm_2(x: np.ndarray, epsilon: float) -> None:
 @pytest.mark.parametrize("density", [0.003, 0.1, 0.7])
 @pytest.mark.parametrize("iterations", [0, 1, 2, 50])
 def test_greedy_is_algorithm_3(x: np.ndarray, density: float, iterations: int) -> None:
-    """And stays within its budget."""
+    """Its expected density does not exceed the given one."""
     p = probabilities(GSpar(density, iterations), x)
     np.testing.assert_allclose(p, greedy(x, density, iterations), rtol=1e-9)
     assert p.sum() <= density * len(x) * (1 + 1e-9)
@@ -205,7 +205,7 @@ def test_greedy_is_algorithm_3(x: np.ndarray, density: float, iterations: int) -
 @pytest.mark.parametrize("x", VECTORS.values(), ids=map(str, VECTORS))
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 20.0])
 def test_greedy_ends_at_the_closed_form(x: np.ndarray, epsilon: float) -> None:
-    """Given the closed form's expected density and time enough; at once where nothing is certain to be sent."""
+    """At the closed form's expected density, after enough iterations; after none where no entry has probability 1."""
     closed = probabilities(GSparClosed(epsilon), x)
     np.testing.assert_allclose(probabilities(GSpar(closed.mean(), 500), x), closed, rtol=1e-6)
     if closed.max() < 1:
@@ -214,8 +214,9 @@ def test_greedy_ends_at_the_closed_form(x: np.ndarray, epsilon: float) -> None:
 
 @pytest.mark.parametrize("power", [3, 9, 21])
 def test_few_entries_of_what_is_nearly_sparse(power: int) -> None:
-    """Where s entries hold all of ‖x‖₁ but ρ of their own, ε = ρ sends (1 + ρ)s at most in expectation (Lemma 3), in no
-    more bits than s(b + log₂ d) + min(ρ s log₂ d, d) + b (Theorem 4), but for a sign each and our headers."""
+    """If the entries outside the s largest have ρ times the ℓ₁ norm of the s largest, GSpar with ε = ρ sends at most
+    (1 + ρ)s entries in expectation (Lemma 3), in at most s(b + log₂ d) + min(ρ s log₂ d, d) + b bits (Theorem 4), plus
+    a sign for each entry and our headers."""
     x = VECTORS[power].astype(np.float32)
     sizes, d = np.sort(np.abs(x))[::-1].astype(float), len(x)
     headers = COUNT_BITS + trits.HEADER_BITS + 2 * LENGTH_BITS
@@ -232,7 +233,7 @@ def test_few_entries_of_what_is_nearly_sparse(power: int) -> None:
 @pytest.mark.parametrize("density", [0.001, 0.01, 0.1, 0.6])
 @pytest.mark.parametrize("power", [1, 9])
 def test_the_wire_takes_no_more_than_the_papers_code(density: float, power: int) -> None:
-    """Row by row, but for our headers."""
+    """In every row, apart from our headers."""
     x = torch.randn(20, 50_000, generator=torch.Generator().manual_seed(1)) ** power
     compressor, headers = GSpar(density), COUNT_BITS + trits.HEADER_BITS + 2 * LENGTH_BITS
     message = compressor.compress(x, (50_000,), [Noise(1, 0, rank) for rank in range(20)])
@@ -242,7 +243,7 @@ def test_the_wire_takes_no_more_than_the_papers_code(density: float, power: int)
 @pytest.mark.parametrize("n", [100, 2_500, 40_000])
 @pytest.mark.parametrize("levels", [1, 2, 5])
 def test_qsgd_keeps_few_entries_in_few_bits(n: int, levels: int) -> None:
-    """E‖Q‖₀ ≤ s(s + √n), and the code of gaps within Theorem 3.2's bound, its o(1) taken as 1/2."""
+    """E‖Q‖₀ ≤ s(s + √n), and the code of gaps stays within Theorem 3.2's bound, with 1/2 for its o(1)."""
     x = torch.randn(n, generator=torch.Generator().manual_seed(1))
     message = QSGD(levels).compress(x.expand(50, -1).contiguous(), (n,), [Noise(1, 0, rank) for rank in range(50)])
     most = levels * (levels + sqrt(n))
@@ -253,14 +254,14 @@ def test_qsgd_keeps_few_entries_in_few_bits(n: int, levels: int) -> None:
 
 @pytest.mark.parametrize("root", [10, 50, 200])
 def test_qsgd_with_root_n_levels(root: int) -> None:
-    """2.8 n + 32 bits (Corollary 3.3)."""
+    """At most 2.8 n + 32 bits (Corollary 3.3)."""
     x = torch.randn(20, root**2, generator=torch.Generator().manual_seed(1))
     message = QSGD(root).compress(x, (root**2,), [Noise(1, 0, rank) for rank in range(20)])
     assert message.num_bits.double().mean() <= 2.8 * root**2 + 32 + elias.HEADER_BITS
 
 
 def test_elias_code() -> None:
-    """Elias 1975, and back again."""
+    """Code words are those of Elias 1975; vectors of levels survive encoding and decoding."""
     words = {1: "0", 2: "100", 3: "110", 4: "101000", 8: "1110000", 16: "10100100000", 100: "1011011001000"}
     for n, word in words.items():
         bits = np.zeros(len(word), np.uint8)
@@ -294,16 +295,16 @@ def test_nothing_and_one_entry_are_sent_as_they_are(compressor: Compressor) -> N
     one = compressor.compress(x["one-hot"], (400,), noise)
     if not isinstance(compressor, GSparClosed):
         torch.testing.assert_close(one.dense(), x["one-hot"])
-    else:  # which has a variance to spend: 1 + ε times the entry, with probability 1/(1 + ε)
+    else:  # it uses its allowed variance: sends 1 + ε times the entry, with probability 1/(1 + ε)
         assert set(one.dense().unique().tolist()) <= {-3.25, 0.0}
 
 
 def test_terngrad_agrees_on_a_scale() -> None:
-    """All take the largest; a float a tensor each way pays for it."""
+    """All workers use the largest offered scale, at the cost of one float per tensor in each direction."""
     recipe = RECIPES["terngrad"]
     shared, own = train(recipe, rounds=10), train(replace(recipe, compressor=TernGrad(shared=False)), rounds=10)
     assert not torch.equal(shared.weights, own.weights)
-    offer = 4 * 32  # of four tensors
+    offer = 4 * 32  # one float for each of four tensors
     assert shared.strategy.cohort.workers.offer_bits == offer
     assert own.strategy.cohort.workers.offer_bits == 0
     assert shared.ledger["downlink_bits"] - own.ledger["downlink_bits"] == 10 * offer
@@ -324,7 +325,7 @@ def test_a_broken_gradient_names_its_worker(name: str) -> None:
 
 @pytest.mark.parametrize("largest", [1.0, 1.7, 30.0])
 def test_an_agreed_scale_loses_nothing_on_average(largest: float) -> None:
-    """To five deviations, for one's own scale and for larger ones; clipped to one's own deviations all the same."""
+    """Unbiased within five deviations, at the worker's own scale and larger ones; clipping uses its own bound."""
     x = torch.randn(400, generator=torch.Generator().manual_seed(7))
     for clip in (None, 1.5):
         compressor = TernGrad(clip)
@@ -336,9 +337,9 @@ def test_an_agreed_scale_loses_nothing_on_average(largest: float) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("factor", [-1.0, -8.0])  # by which floats of any number of digits scale
+@pytest.mark.parametrize("factor", [-1.0, -8.0])  # powers of two scale floats of any precision exactly
 def test_a_liar_sends_a_multiple_of_what_it_would_have(name: str, factor: float) -> None:
-    """Of the honest message where the compressor scales with its input; of signs, the other signs."""
+    """It sends a multiple of the honest message if the compressor scales with its input; of signs, the flipped ones."""
     compressor, x = RECIPES[name].compressor, torch.randn(1, 346, generator=torch.Generator().manual_seed(3))
     lie, noise = Scale(num_byzantine=1, factor=factor), [Noise(0, 0, 0)]
     honest = compressor.compress(x, SEGMENTS, noise).dense()
@@ -352,7 +353,7 @@ def test_a_liar_sends_a_multiple_of_what_it_would_have(name: str, factor: float)
     "compressor", [c for c in COMPRESSORS.values() if c.variance(SEGMENTS) or not c.repeats], ids=str
 )
 def test_other_tensors_go_the_same_way(compressor: Compressor) -> None:
-    """In double precision, on the path of accelerators: the same entries, and bytes that carry them."""
+    """float64 takes the path of accelerators: it keeps the same entries, and its bytes decode to them."""
     x, noise = inputs(SEGMENTS)["normal"], [Noise(0, 0, rank) for rank in range(3)]
     single, double = compressor.compress(x, SEGMENTS, noise), compressor.compress(x.double(), SEGMENTS, noise)
     torch.testing.assert_close(double.dense().float(), single.dense(), rtol=1e-5, atol=1e-6)
@@ -362,7 +363,7 @@ def test_other_tensors_go_the_same_way(compressor: Compressor) -> None:
 
 @pytest.mark.parametrize("kind", ["l2", "max"])
 def test_norms(kind: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled and plain are the same, broken entries show."""
+    """Compiled and plain norms agree; a non-finite entry makes its bucket's norm non-finite."""
     for x in inputs((5_003,)).values():
         compiled = norms(x[0], 512, kind)
         with monkeypatch.context() as patched:

@@ -1,4 +1,4 @@
-"""The papers' networks have the papers' sizes, and keep their memory format in the flat vector."""
+"""Networks have the parameter counts of their papers, and keep their memory format in the flat vector."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Methods that must coincide do, and each keeps its invariants."""
+"""Methods that are equal in theory give equal runs, and every method keeps its invariants."""
 
 from dataclasses import replace
 from typing import Any
@@ -30,7 +30,7 @@ def with_density(recipe: Algorithm, density: float) -> Algorithm:
 @pytest.mark.parametrize("name", ["sgd", "sparse"])
 @pytest.mark.parametrize("rule", LAZY, ids=lambda rule: type(rule).__name__)
 def test_never_skipping_changes_nothing(name: str, rule: LazyRule) -> None:
-    """LASG that never skips is SGD, SASG that never skips is Sparse, bit for bit."""
+    """LASG without skips equals SGD, SASG without skips equals Sparse, bit for bit."""
     lazy = train(replace(RECIPES[name], rule=replace(rule, coefficient=-INF)))
     always = train(name)
     assert torch.equal(lazy.weights, always.weights)
@@ -59,7 +59,7 @@ def test_sasg_is_the_product_of_its_parts() -> None:
 @pytest.mark.parametrize("name", ["lasg", "sasg"])
 @pytest.mark.parametrize("rule", LAZY, ids=lambda rule: type(rule).__name__)
 def test_always_skipping_uploads_once_in_eleven_rounds(name: str, rule: LazyRule) -> None:
-    """Rounds 0 to 9 upload; then D skips, and one that is forced."""
+    """Workers upload in rounds 0 to 9, then alternate between D skips and one forced upload."""
     recorder = Recorder()
     train(
         replace(RECIPES[name], rule=replace(rule, coefficient=INF)), rounds=43, data=toy_data(800), callbacks=[recorder]
@@ -71,7 +71,7 @@ def test_always_skipping_uploads_once_in_eleven_rounds(name: str, rule: LazyRule
 
 @pytest.mark.parametrize("granularity", ["tensor", "model"])
 def test_nothing_is_lost_but_the_error(granularity: str) -> None:
-    """w^t − (1/M) Σ_m e_m^t = w^0 − (γ/M) Σ_{j<t} Σ_m g_m^j, exactly where arithmetic is exact."""
+    """w^t − (1/M) Σ_m e_m^t = w^0 − (γ/M) Σ_{j<t} Σ_m g_m^j, without rounding error, as the arithmetic is exact."""
     recipe = replace(RECIPES["sparse"], granularity=granularity)
     sparse, dense = train(recipe, Dyadic, dyadic_data()), train("sgd", Dyadic, dyadic_data())
     error = sparse.strategy.cohort.workers.kept[:, 0]
@@ -89,7 +89,7 @@ def test_a_mean_at_m_times_the_rate_is_a_sum(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["lasg", "sasg"])
 def test_thresholds_count_a_means_rate_as_a_mth(name: str) -> None:
-    """So that a mean skips where the sum does, and goes the same way, bit for bit where M is a power of two."""
+    """With γ/M in its thresholds a mean skips where a sum does; the runs are bit-equal if M is a power of two."""
     runs = []
     for aggregator, lr in ((Mean(), 0.2), (Sum(), 0.05)):
         recorder = Recorder()
@@ -103,8 +103,8 @@ def test_thresholds_count_a_means_rate_as_a_mth(name: str) -> None:
 
 @pytest.mark.parametrize("name", COVERING)
 def test_the_server_adds_the_last_uploads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The direction of every round is the broadcast aggregate of what each worker last sent; of differences, together
-    with those before."""
+    """The direction of every round is the broadcast aggregate of each worker's last upload; if workers send
+    differences, those of earlier rounds are added."""
     algorithm, recorder = COVERING[name], Recorder()
     sent: dict[int, torch.Tensor] = {}
     expected: list[torch.Tensor] = []
@@ -132,7 +132,7 @@ def test_the_server_adds_the_last_uploads(name: str, monkeypatch: pytest.MonkeyP
 
 
 def test_a_skipper_stands_still() -> None:
-    """Its error and its message stay what they were."""
+    """A worker that skips keeps its error, and the server keeps its last message."""
     run = train(replace(RECIPES["sasg"], rule=LASGWK2(coefficient=INF)), rounds=10)
     later = train(replace(RECIPES["sasg"], rule=LASGWK2(coefficient=INF)), rounds=15)
     assert torch.equal(run.strategy.cohort.workers.kept, later.strategy.cohort.workers.kept)
@@ -141,7 +141,7 @@ def test_a_skipper_stands_still() -> None:
 
 
 def test_rescaled_stale_updates() -> None:
-    """With one learning rate the same; after a decay a skipper's old update shrinks with it."""
+    """At a constant learning rate rescaling changes nothing; after a decay the reused update shrinks with the rate."""
     recipe = replace(RECIPES["sasg"], rule=LASGWK2(coefficient=INF))
     rescaled = replace(recipe, stale_scale="rescaled")
     assert torch.equal(train(recipe, rounds=15).weights, train(rescaled, rounds=15).weights)
@@ -161,7 +161,7 @@ def test_rescaled_stale_updates() -> None:
 
 
 def test_the_window_of_movements() -> None:
-    """D − 1 of them, none where D = 1."""
+    """It holds D − 1 of them, so none if D = 1."""
     for max_age in (1, 2, 10):
         rule = LASGWK2(max_age=max_age)
         movements = train(replace(RECIPES["lasg"], rule=rule), rounds=15).strategy.cohort.workers.past.movements
@@ -176,7 +176,7 @@ def test_thresholds_follow_the_learning_rate_an_epoch_late() -> None:
 
 
 def test_thresholds_take_the_last_rate_above_zero() -> None:
-    """Where nothing moves there is nothing to go by; in the first epoch, and until there was one, nothing lags."""
+    """A rate of 0 moves nothing, so it is ignored. In the first epoch, and until a lagging rate exists, none lags."""
     rate = LaggedRate()
     steps = [(0, 0.0), (0, 0.1), (0, 0.0), (1, 0.2), (1, 0.0), (2, 0.0)]
     assert [rate.follow(lr, epoch) for epoch, lr in steps] == [
@@ -190,7 +190,7 @@ def test_thresholds_take_the_last_rate_above_zero() -> None:
 
 
 def test_lag_hardly_ever_skips_where_lasg_does() -> None:
-    """Mini-batch noise keeps LAG's change above its threshold (Chen, Sun, Yin 2021)."""
+    """Mini-batch noise keeps the change that LAG measures above its threshold (Chen, Sun, Yin 2021)."""
     uploads = {
         type(rule).__name__: train(replace(RECIPES["lasg"], rule=rule), rounds=60, data=toy_data(960)).ledger["uploads"]
         for rule in (LAGWK(coefficient=0.5), LASGWK1(coefficient=0.5), LASGWK2(coefficient=0.5))
@@ -206,7 +206,7 @@ def test_the_server_decides_without_a_second_backward() -> None:
 
 
 def test_groups_with_learning_rates_of_their_own() -> None:
-    """An update carries each tensor's own γ."""
+    """An update contains the γ of each tensor's own parameter group."""
 
     class Grouped(Toy):
         def configure_optimizers(self) -> torch.optim.Optimizer:

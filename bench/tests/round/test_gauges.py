@@ -1,4 +1,4 @@
-"""What is measured of a round is what happened in it, and measuring changes nothing."""
+"""The quantities measured in a round are correct, and measuring them does not change the run."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from bench.tests.toys import Gauged, train
 
 
 class Reports(Gauged):
-    """Keeps every round's report, and the gradients that it is about."""
+    """Keeps every round's report and gradients."""
 
     def __init__(self) -> None:
         self.seen: list[Report] = []
@@ -62,7 +62,7 @@ SPARSE = RECIPES["sparse"]
     ids=["identity", "everything", "a tenth"],
 )
 def test_compression_error(algorithm: Algorithm, low: float, high: float) -> None:
-    """Nothing is lost by the identity; of top-k what its contraction allows."""
+    """The identity has no compression error; that of top-k stays within its contraction."""
     reports = Reports()
     train(algorithm, callbacks=[reports])
     assert all(low <= report.compression_error <= high for report in reports.seen)

@@ -1,4 +1,4 @@
-"""Every count, against traces that change only on purpose, and against the papers' own figures."""
+"""Every count of the ledger matches the committed golden traces and the papers' figures."""
 
 import json
 from pathlib import Path
@@ -21,9 +21,9 @@ RESNET18 = 11_173_962
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_golden_trace(name: str, request: pytest.FixtureRequest) -> None:
-    """The ledger after each of 24 rounds of exact arithmetic. `--rewrite-golden` writes today's."""
+    """Compares the ledger after each of 24 rounds of exact arithmetic. `--rewrite-golden` writes a new trace."""
     recorder = Recorder()
-    module = Bilinear if RECIPES[name].compressor.follows else Dyadic  # of which the first has a matrix
+    module = Bilinear if RECIPES[name].compressor.follows else Dyadic  # only Bilinear has a matrix
     train(name, module, dyadic_data(), workers=4, rounds=24, callbacks=[recorder])
     trace, file = recorder.ledgers, GOLDEN / f"{name}.json"
     if request.config.getoption("--rewrite-golden"):
@@ -46,7 +46,7 @@ def test_counts_add_up(name: str) -> None:
     assert ledger["uploads"] == uploads.sum()
     broadcast = RECIPES[name].broadcast.blank(1, (387,), torch.zeros(387))
     assert ledger["downlink"] == broadcast.kind
-    if broadcast.kind in ("dense", "sign"):  # whose length depends on nothing else
+    if broadcast.kind in ("dense", "sign"):  # their length depends only on d
         assert ledger["downlink_bits"] == ledger["rounds"] * (int(broadcast.num_bits) + offer_bits)
     assert 0 < ledger["downlink_bits"] <= ledger["rounds"] * (387 * 32 + offer_bits)
     assert ledger["measured_s"] == 0
@@ -55,12 +55,12 @@ def test_counts_add_up(name: str) -> None:
     assert ledger["control_bits"] == (ledger["rounds"] * 4 if adaptive else 0)
     if not looks_back:
         assert ledger["num_backwards"] == ledger["rounds"] * 4
-    else:  # free to skip from round 10 on, unless forced: those took a second pass
+    else:  # workers may skip from round 10 on unless forced to upload; to decide takes a second backward pass
         assert ledger["rounds"] * 4 < ledger["num_backwards"] <= (2 * ledger["rounds"] - 10) * 4
 
 
 def test_bits_of_sasgs_tables() -> None:
-    """Uploads times their bits are the paper's own products (Table II, FC-MNIST)."""
+    """Uploads times bits per upload equal the paper's totals (Table II, FC-MNIST)."""
     layers = (401_408, 512, 5_120, 10)
     dense, kept = 32 * sum(layers), 32 * sum(load_recipe("sparse").compressor.counts(layers))  # pyright: ignore[reportAttributeAccessIssue]
     for uploads, bits, one in (
@@ -73,13 +73,13 @@ def test_bits_of_sasgs_tables() -> None:
 
 
 def test_star_link_gives_the_papers_seconds() -> None:
-    """Table III: 100 rounds of ResNet18 with ten workers took SGD 327.45 s."""
+    """Table III: SGD takes 327.45 s for 100 rounds of ResNet18 with ten workers."""
     assert 100 * StarLink().seconds([RESNET18 * 32] * 10, RESNET18 * 32) == pytest.approx(327.45, rel=2e-3)
 
 
 def test_links() -> None:
     star, parallel, ring = (kind(bandwidth_bps=100.0, latency_s=1.0) for kind in (StarLink, ParallelLink, RingLink))
-    assert star.seconds([500, 200, 0, 300], 1000) == (1 + 2) + (1 + 3)  # worker 0 keeps the server
+    assert star.seconds([500, 200, 0, 300], 1000) == (1 + 2) + (1 + 3)  # worker 0 hosts the server: a free upload
     assert parallel.seconds([500, 200, 0, 300], 1000) == (1 + 5) + (1 + 10)
     assert parallel.seconds([0, 0], 1000) == 1 + 10
     assert ring.seconds([800] * 4, 800) == 2 * 3 * (1 + 2)
@@ -97,7 +97,7 @@ def test_links_refuse_what_they_cannot_carry() -> None:
 
 
 def test_reports_survive_the_wire() -> None:
-    """Counts come back exactly, up to 2^53."""
+    """Counts up to 2^53 are unpacked exactly."""
     counts = np.array([0, 2**53 - 1])
     flags = np.array([True, False])
     lengths = np.array([0.5, np.inf])

@@ -1,4 +1,4 @@
-"""What ten workers with a ResNet18 under SASG keep from round to round."""
+"""The memory that ten workers with a ResNet18 under SASG occupy from round to round."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ from models.resnet import resnet18
 
 
 def tensors(state: Any) -> Iterator[Tensor]:
-    """Every tensor in a tree of objects of ours."""
+    """Yield every tensor in a tree of dictionaries and bench's own objects."""
     if isinstance(state, Tensor):
         yield state
     elif isinstance(state, dict):
@@ -29,7 +29,7 @@ def tensors(state: Any) -> Iterator[Tensor]:
 
 
 def test_state_of_a_resnet18(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below 1.5 GB when every worker last uploaded in a round of its own; last uploads are sparse."""
+    """Below 1.5 GB even if every worker last uploaded in a different round; the last uploads are stored sparse."""
 
     def one_each(self: LASGWK2, view: View, rows: Tensor) -> Tensor:
         return torch.where(rows == view.round % 10, torch.inf, 0.0)
@@ -38,7 +38,7 @@ def test_state_of_a_resnet18(monkeypatch: pytest.MonkeyPatch) -> None:
     layout = Layout(resnet18().named_parameters())
     cohort = Cohort(RECIPES["sasg"], SimulatedWorld(10), StarLink(), layout)
     gradient = torch.randn(layout.num_parameters, generator=torch.Generator().manual_seed(0))
-    matrix = gradient.expand(10, -1)  # equal gradients do: what is kept is as large
+    matrix = gradient.expand(10, -1)  # gradients may be equal: the state has the same size
 
     def no_second_pass(rows: Tensor, parameters: Any) -> Any:
         raise AssertionError
@@ -48,9 +48,9 @@ def test_state_of_a_resnet18(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(cohort.workers.past.upload_rounds.tolist())) == 10
     assert cohort.server.last is not None
     server = sum(t.nbytes for t in cohort.server.last.tensors.values())
-    assert server == 10 * 111_723 * 12  # a position and a value each
+    assert server == 10 * 111_723 * 12  # each entry: a position and a value, 12 bytes
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors(cohort)}
-    # Ten errors, as many parameters of the past, today's, a workspace, and some positions.
+    # Ten errors, ten past parameter vectors, the current one, a workspace, and some positions.
     assert sum(storages.values()) == pytest.approx(22 * gradient.nbytes + server, rel=0.01)
-    in_a_round = 10 * gradient.nbytes + gradient.nbytes  # gradients, and an eleventh vector of the past
+    in_a_round = 10 * gradient.nbytes + gradient.nbytes  # gradients, and an eleventh past vector
     assert sum(storages.values()) + in_a_round <= 1.5e9

@@ -1,10 +1,10 @@
-"""Checkpoints that were written before the package was sorted into rooms go on, bit for bit.
+"""Checkpoints from before the package was divided into subpackages resume, bit for bit.
 
-`written_before/` holds, by case, what runs of 24 rounds left behind at commit b4c1357, the last one before: in
-`<case>.pt` the checkpoint of one killed after 13, in the middle of its second epoch; in `<case>.end.pt` the weights,
-averaged buffer and ledger at the end of one that nobody killed. They were made by the cases, the module and the data
-below, imported from where that commit has their parts. The arithmetic is exact, so that they hold on every machine. A
-change that fails them breaks runs of users; they are not to be written anew.
+`written_before/` holds the results of runs of 24 rounds at commit b4c1357, the last one before the division. For each
+case, `<case>.pt` is the checkpoint of a run killed after 13 rounds, in the middle of its second epoch; `<case>.end.pt`
+holds the weights, averaged buffer and ledger at the end of an uninterrupted run. They come from the cases, the module
+and the data below, with imports adapted to that commit. The arithmetic is exact, so they hold on every machine. Never
+regenerate them: a change that fails these tests breaks the runs of users.
 """
 
 import ast
@@ -42,7 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 class Counting(Dyadic):
-    """With a buffer that each worker has its own of, and two learning rates."""
+    """Has a buffer of which each worker keeps its own copy, and two learning rates."""
 
     seen: Tensor
 
@@ -72,7 +72,7 @@ class Data(lightning.LightningDataModule):
 
 
 def ended(checkpoint: Path | None, callbacks: list[Callback], algorithm: Algorithm, **options: Any) -> dict[str, Any]:
-    """How a run ends, given a case."""
+    """Return the weights, averaged buffer and ledger at the end of a run of a case."""
     module = Counting()
     weights, ledger = fit(algorithm, Data(), callbacks, checkpoint, module=lambda: module, max_epochs=3, **options)
     return {"weights": weights, "seen": module.seen, "ledger": ledger}
@@ -92,7 +92,7 @@ PARTS = [*RECIPES.values(), Scale(1, -2.0), Random(2), SVRG(3), LocalSGD(4, lr=0
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: getattr(part, "name", type(part).__name__))
 def test_every_field_is_compared(part: Any) -> None:
-    """Another value is refused by name, one that was not written is the default, one that is unknown is refused."""
+    """A field with another value is refused by name, a missing one has its default, an unknown one is refused."""
     written = repr(part)
     refuse_other("part", part, written)
     for path, value, default in settings(part):
@@ -118,7 +118,7 @@ def test_another_kind_is_refused(part: Any) -> None:
 
 
 def settings(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Every field that a `repr` shows, of parts of parts, too: where it is, its value and its default."""
+    """Yield every field that a `repr` shows, nested parts included: its path, value and default."""
     for field in fields(part):
         if field.repr:
             here, value = (*path, field.name), getattr(part, field.name)
@@ -128,7 +128,7 @@ def settings(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 def edited(written: str, path: tuple[str, ...], value: str | None) -> str:
-    """A `repr` with another value of one field, or without it."""
+    """Return a `repr` with another value of one field, or without the field if the value is None."""
     tree = ast.parse(written, mode="eval")
     call: Any = tree.body
     for name in path[:-1]:

@@ -1,4 +1,4 @@
-"""The convex problems: their data, their exact optima, and the threads that share one."""
+"""The convex problems: their data, their exact optima, and the threads that train a shared vector."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,7 +27,7 @@ SMALL = LogisticData(num_samples=64, num_features=20, threshold=0.9, factor=0.25
 @pytest.mark.parametrize("loss", [Logistic(), Hinge()], ids=lambda loss: type(loss).__name__)
 @pytest.mark.parametrize("ridge", [1e-3, 0.1, 2.0])
 def test_nothing_is_below_the_optimum(loss: Loss, ridge: float) -> None:
-    """And another solver, from elsewhere and by values alone, comes close to it."""
+    """A derivative-free solver from another starting point comes close to it."""
     rows = signed(SMALL)
 
     def f(w: np.ndarray) -> float:
@@ -41,7 +41,7 @@ def test_nothing_is_below_the_optimum(loss: Loss, ridge: float) -> None:
 
 
 def test_the_optimum_of_the_papers_problem() -> None:
-    """Certified inside `lowest`; here its value, below that of the zero vector, 1 in base 2."""
+    """`lowest` certifies the optimum; its value is below that of the zero vector, which is 1 in base 2."""
     data = LogisticData(num_samples=1024, num_features=2048, threshold=0.9, factor=0.0625)
     assert Logistic().lowest(signed(data), 1 / 1024) == pytest.approx(0.6479, abs=1e-4)
     assert float(Logistic()(torch.zeros(1))) == 1
@@ -49,7 +49,7 @@ def test_the_optimum_of_the_papers_problem() -> None:
 
 @pytest.mark.parametrize("factor", [0.25, 1 / 64])
 def test_features_shrink_where_they_should(factor: float) -> None:
-    """Nine coordinates of ten have shrunk, the same ones in every sample; labels are those of the plain Gaussians."""
+    """Nine of ten coordinates are shrunk, the same in every sample; labels come from the plain Gaussians."""
     data = LogisticData(num_samples=4000, num_features=300, threshold=0.9, factor=factor)
     features, labels = data.draw()
     magnitudes = features.std(axis=0)
@@ -80,7 +80,7 @@ def test_inverse_time() -> None:
 
 @pytest.mark.parametrize("name", ["sgd", "gspar", "unisp"])
 def test_threads_learn_together(name: str) -> None:
-    """f(w) falls, in updates whose writes are those that the density says."""
+    """f(w) falls, and the number of writes per update is d times the density."""
     rows = signed(SVMData(num_samples=2000, num_features=64, threshold=0.9, factor=0.01)).astype(np.float32)
     history, facts = SharedMemory(num_threads=4, milliseconds=300, num_evaluations=5).train(
         RECIPES[name], rows, ridge=0.1, learning_rate=1e-4, seed=1
@@ -95,7 +95,7 @@ def test_threads_learn_together(name: str) -> None:
 
 
 def test_no_update_is_lost() -> None:
-    """Threads that add to one coordinate at once leave the sum of all they added."""
+    """Concurrent additions to one coordinate leave the sum of all of them."""
     w, locks, counts = np.zeros(1, np.float32), np.zeros(1, np.int32), np.zeros((4, 16), np.int64)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda own: _many(w, locks, own), counts))
@@ -118,8 +118,8 @@ def test_an_interrupt_ends_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_thread_is_plain_sgd() -> None:
-    """Dense and alone, every write arrives: w is what the same samples give one after another."""
-    rows = np.eye(8, dtype=np.float32)  # each sample moves a coordinate of its own, until its margin is 1
+    """One dense thread writes every coordinate of each update and never waits; the loss approaches 0."""
+    rows = np.eye(8, dtype=np.float32)  # each sample moves its own coordinate until its margin is 1
     history, facts = SharedMemory(num_threads=1, milliseconds=200, num_evaluations=1).train(
         RECIPES["sgd"], rows, ridge=1e-6, learning_rate=0.01, seed=1
     )

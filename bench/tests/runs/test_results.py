@@ -1,4 +1,4 @@
-"""What a run leaves behind: whole files, honest tables, and the same tables that are committed."""
+"""The files of a run are written whole; tables and figures report it correctly and match the committed ones."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk leaves what was there."""
+    """On a full disk the previous file stays."""
     file = tmp_path / "history.csv"
     write_whole(file, "first")
 
@@ -59,7 +59,7 @@ def test_a_history_reads_back(tmp_path: Path) -> None:
 def test_the_target_is_reached_first_once() -> None:
     accuracies = {100: 0.97, 200: 0.98, 300: 0.981, 400: 0.99}
     rows = [row(round=round, test_accuracy=accuracy) for round, accuracy in accuracies.items()]
-    assert target_reached(rows, "test_accuracy", 0.98)["round"] == 300  # above, not at
+    assert target_reached(rows, "test_accuracy", 0.98)["round"] == 300  # above the target, not at it
     missed = target_reached(rows, "test_accuracy", 0.999)
     assert (missed["round"], missed["uplink_bits"], missed["value"]) == (None, None, 0.999)
 
@@ -87,12 +87,12 @@ def make_run(path: Path, reached: int | None) -> None:
 
 
 def experiment(folder: Path, **spec: Any) -> Experiment:
-    """The runs there, as an experiment whose file says this."""
+    """Return the runs in a folder as an experiment with this specification."""
     return replace(Experiment.read(folder.name, folder.parent), spec=spec)
 
 
 def test_tables(tmp_path: Path) -> None:
-    """Means over those that reached the target, misses said, half-written runs left out, ratios to sgd."""
+    """Means over the runs that reached the target, the number that missed it, no incomplete runs, ratios to sgd."""
     toy = tmp_path / "toy"
     for recipe, rounds in {"sgd": (300, 300, 300), "sparse": (100, 200, None), "lasg": (None, None, None)}.items():
         for seed, reached in enumerate(rounds):
@@ -132,7 +132,7 @@ def test_tables(tmp_path: Path) -> None:
 
 
 def test_bad_wishes_are_told(tmp_path: Path) -> None:
-    """An option that there is not, one that is lacking, one that the runs do not have."""
+    """An unknown option, a missing one, and a column that the runs do not have."""
     make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
     RunFolder(tmp_path / "toy" / "sgd" / "seed=1").write_config({"algorithm": {"name": "sgd"}})
     for make, spec, said in (
@@ -160,7 +160,7 @@ def test_bad_wishes_are_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> None:
-    """Also one that ends before its run did."""
+    """Also a history that ends before its run did."""
     make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
     (tmp_path / "toy" / "sgd" / "seed=1" / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}: (damaged|ends at round|unknown column)"):
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> N
 
 
 def test_labels() -> None:
-    """A setting's value may hold commas and signs of its own."""
+    """A setting's value may contain commas and equals signs."""
     arm = Arm("sgd,x,milestones=[1, 2],f=a=b", [])
     assert (arm.name, arm.settings) == ("sgd,x", {"milestones": "[1, 2]", "f": "a=b"})
 
@@ -182,7 +182,7 @@ def test_numbers_as_they_are_rounded() -> None:
 
 
 def test_intervals() -> None:
-    """Mean ± t s/√n; the paper's figure is inside or outside of it."""
+    """Mean ± t s/√n, and whether the paper's figure lies outside."""
     ours = Sample((1.0, 2.0, 3.0, 4.0, 5.0), 5)
     low, high = ours.interval or (0, 0)
     assert (low, high) == pytest.approx((3 - 1.963243, 3 + 1.963243))
@@ -192,7 +192,7 @@ def test_intervals() -> None:
 
 
 def test_sweeps(tmp_path: Path) -> None:
-    """A row a recipe and other settings, a column a value in its order; what diverged is said to have."""
+    """A row per recipe and other settings, a column per value in numerical order; diverged runs are labelled."""
     for lr, accuracy in {"1.0": None, "0.03": 0.75, "0.2": 0.5}.items():
         folder = RunFolder(tmp_path / "toy" / f"sgd,data=x,lr={lr}" / "seed=1")
         folder.write_config({"algorithm": {"name": "sgd"}})
@@ -206,7 +206,7 @@ def test_sweeps(tmp_path: Path) -> None:
 
 
 def test_figures(tmp_path: Path) -> None:
-    """Lines are the means of the histories, bands their extremes; the same data give the same bytes."""
+    """Lines are means of the histories, bands their extremes; equal data give equal bytes."""
     for recipe, reached in {"sgd": (300, 200), "sparse": (100, 300)}.items():
         for seed, first in enumerate(reached):
             folder = tmp_path / "runs" / recipe / f"seed={seed}"
@@ -230,7 +230,7 @@ def test_figures(tmp_path: Path) -> None:
 
 
 def test_figures_of_sweeps(tmp_path: Path) -> None:
-    """A point a value, in order; a cross where a run diverged."""
+    """A point per value, in order; a cross where a run diverged."""
     for workers, loss in {"9": 0.1, "1": 0.3, "16": None}.items():
         folder = RunFolder(tmp_path / "toy" / f"signsgd_mv,workers={workers}" / "seed=1")
         folder.write_config({"algorithm": {"name": "signsgd_mv"}})
@@ -246,7 +246,7 @@ def test_figures_of_sweeps(tmp_path: Path) -> None:
 
 
 def test_no_results_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """None at all; none of that name; none complete, which hides those that are from nobody."""
+    """No runs, none of that name, or none complete; an incomplete experiment does not hide the others."""
     with pytest.raises(InputError, match=r"results: .* holds no run"):
         read_experiments([], tmp_path)
     RunFolder(tmp_path / "half" / "sgd" / "seed=1").write_config({})
@@ -267,7 +267,7 @@ def test_two_experiments_of_one_name_are_told(tmp_path: Path) -> None:
 
 
 def test_histories_of_other_versions(tmp_path: Path) -> None:
-    """An older one lacks what was not counted then; a newer one is named."""
+    """An older one lacks the columns added since; an unknown column of a newer one is named."""
     (tmp_path / "history.csv").write_text("round,uplink_bits,downlink_bits,control_bits,test_accuracy\n1,5,7,2,0.5\n")
     (old,) = RunFolder(tmp_path).history()
     assert (old["total_bits"], old["test_accuracy"], old["skips"], old["data_passes"]) == (14, 0.5, None, None)
@@ -298,7 +298,7 @@ def test_committed_tables_are_those_of_the_results(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", [e for e in COMMITTED if specified(e)[0].get("figure")])
 def test_committed_figures_show_the_results(name: str) -> None:
-    """The hash of what was drawn is that of what is there."""
+    """The hash stored in the figure is that of the committed results."""
     folder = ROOT / "results" / name
     with Image.open(folder / "figure.png") as image:
         assert image.info["Source"] == digest(Experiment.read(name, ROOT / "results"))
@@ -324,7 +324,7 @@ def test_committed_summaries_are_those_of_their_histories(experiment: str) -> No
 def test_a_full_disk_does_not_lose_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What could not be written at one evaluation is written at the next."""
+    """Rows that could not be written at one evaluation are written at the next."""
     written, calls = RunFolder.write_history, []
 
     def full_at_second(self: RunFolder, rows: Any) -> None:

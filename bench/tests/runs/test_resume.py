@@ -1,4 +1,4 @@
-"""Killed and resumed = never killed, bit for bit."""
+"""A run that is killed and resumed equals an uninterrupted one, bit for bit."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"
 
 
 class Jittered(RoundData):
-    """Inputs that are shaken anew in every round, as augmented images are."""
+    """Adds fresh noise to the inputs in every round, as augmentation does."""
 
     def train_dataloader(self) -> RoundLoader:
         loader = super().train_dataloader()
@@ -69,15 +69,15 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_exact(name: str, tmp_path: Path) -> None:
-    """30 rounds an epoch, killed after some of 44: in the first epoch, between epochs, in the second.
+    """44 rounds, 30 an epoch, killed in the first epoch, between epochs, or in the second.
 
-    Eleven rounds at least are left, after which whoever skips must upload.
+    At least eleven rounds are left, within which every skipping worker must upload.
     """
     assert_goes_on(CASES[name], [7, 30, 33], tmp_path / "saved.ckpt", max_steps=44, module=lambda: Toy(dropout=0.2))
 
 
 class SaveAtEvaluation(Callback):
-    """As `Autosave` does: saves at every evaluation, and dies after some."""
+    """Saves at every evaluation, as `Autosave` does, and dies at the one after the given round."""
 
     def __init__(self, path: Path, after: int) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class SaveAtEvaluation(Callback):
 
 
 class Evaluated(Decaying):
-    """Has something to evaluate, so that evaluations happen."""
+    """Has a validation step, so that evaluations happen."""
 
     def validation_step(self, batch: Any) -> None:
         self.training_step(batch)
@@ -99,7 +99,7 @@ class Evaluated(Decaying):
 @pytest.mark.parametrize("limit", [30, 24], ids=["whole epochs", "limited epochs"])
 @pytest.mark.parametrize("lagging", [True, False], ids=["lagging", "at once"])
 def test_schedules_and_augmentations_go_on(limit: int, lagging: bool, tmp_path: Path) -> None:
-    """Inside epochs and where an evaluation falls on their end."""
+    """Inside epochs, and where an evaluation coincides with an epoch's end."""
     recipe = replace(RECIPES["sasg"], rule=LASGWK2(lagging=lagging))
     options = {
         "max_epochs": 3, "module": Evaluated, "limit_train_batches": limit, "limit_val_batches": 1,
@@ -118,7 +118,7 @@ def test_schedules_and_augmentations_go_on(limit: int, lagging: bool, tmp_path: 
 
 @pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
 def test_a_loader_of_the_users_own(tmp_path: Path) -> None:
-    """Between epochs, shuffling goes on where it was: the generators are in the checkpoint."""
+    """Resumed between epochs, shuffling continues: the checkpoint contains the generators."""
 
     def shuffled() -> DataLoader:
         return DataLoader(toy_data(), batch_size=16, shuffle=True)
@@ -132,7 +132,7 @@ def test_a_loader_of_the_users_own(tmp_path: Path) -> None:
 
 
 def test_across_worlds(tmp_path: Path) -> None:
-    """A simulation's checkpoint goes on in real processes: a row finds its process."""
+    """A simulation's checkpoint resumes in real processes: each process takes its worker's rows."""
     whole = train("sasg", workers=M, rounds=60)
     path = tmp_path / "saved.ckpt"
     with pytest.raises(Killed):
@@ -143,7 +143,7 @@ def test_across_worlds(tmp_path: Path) -> None:
 
 
 def test_from_real_processes(tmp_path: Path) -> None:
-    """What three processes saved goes on in three processes, and in a simulation."""
+    """A checkpoint of three processes resumes in three processes, and in a simulation."""
     whole, path = train("sasg", workers=M, rounds=60), tmp_path / "saved.ckpt"
     with pytest.raises(Exception, match="Killed"):
         run_processes(tmp_path, RECIPES["sasg"], callbacks=[SaveAndDie(path, 40)], rounds=60)
@@ -170,7 +170,7 @@ def test_another_number_of_workers_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_killed_outright_goes_on(tmp_path: Path) -> None:
-    """SIGKILL at some moment, the same command again: the same history to the byte, and no checkpoint left."""
+    """After SIGKILL at some moment, the same command gives the same history to the byte and leaves no checkpoint."""
 
     options = ["algorithm=sasg", f"results_dir={tmp_path}", "logger=csv", "trainer.max_epochs=8",
                "trainer.val_check_interval=20", "autosave_minutes=0"]  # fmt: skip

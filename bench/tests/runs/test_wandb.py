@@ -1,4 +1,4 @@
-"""What W&B gets: offline and online, at once and after a kill, and sent later; the same numbers as history.csv."""
+"""W&B gets the numbers of history.csv: offline and online, in one go or resumed after a kill, and when sent later."""
 
 import json
 import math
@@ -30,7 +30,7 @@ OPTIONS = ["algorithm=sasg", "trainer.max_epochs=4", "trainer.val_check_interval
 
 @pytest.fixture(autouse=True)
 def finished() -> Iterator[None]:
-    """No run reaches into the next test."""
+    """Ends W&B after each test, so that no run reaches into the next."""
     import wandb
 
     yield
@@ -46,7 +46,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def run(folder: Path, *options: str) -> RunFolder:
-    """A run to its end, logged to W&B."""
+    """Train a run to its end, logged to W&B."""
     given = [*OPTIONS, f"results_dir={folder / 'results'}", f"logger.save_dir={folder}", *options]
     train(composed(given), given)
     return RunFolder(folder / "results" / "local" / "sasg" / "seed=1")
@@ -54,7 +54,7 @@ def run(folder: Path, *options: str) -> RunFolder:
 
 @contextmanager
 def dying_at_third(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What is run here dies after its third evaluation, saved after its second."""
+    """A run in this context dies at its third evaluation; its last checkpoint is from the second."""
     saved, count = Autosave.on_validation_end, []
 
     def save_or_die(self: Autosave, *args: Any) -> None:
@@ -70,7 +70,7 @@ def dying_at_third(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """An offline run, read by W&B's own tool."""
+    """Return the records of an offline run, read by W&B's own tool."""
     (file,) = folder.glob("*.wandb")
     inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     said = subprocess.run(inspect, check=True, capture_output=True, text=True, timeout=60).stdout
@@ -82,20 +82,20 @@ def start(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def exit_code(offline: Path) -> int:
-    """Of a run that has ended."""
+    """Return the exit code of a run that has ended."""
     (ended,) = (record["exit"] for record in records(offline) if record["type"] == "exit")
     return ended["exit_code"]
 
 
 def assert_failed(folder: Path) -> None:
-    """Its only run has ended, and is not to be sent."""
+    """Assert that the folder's only run has ended with exit code 1 and is not ready to be sent."""
     (offline,) = folder.glob("wandb/offline-run-*")
     assert exit_code(offline) == 1
     assert not is_finished(offline)
 
 
 def assert_same(logged: list[dict[str, Any]], folder: RunFolder) -> None:
-    """Every row of the history was logged at its round, with a chart of every metric over every cost."""
+    """Assert that every row of the history was logged at its round, with every metric charted over every cost."""
     rows = folder.history()
     assert [entry["_step"] for entry in logged] == [row["round"] for row in rows]
     for entry, row in zip(logged, rows, strict=True):
@@ -126,7 +126,7 @@ def test_an_offline_run_holds_the_history(tmp_path: Path) -> None:
 
 
 def test_a_resumed_offline_run_holds_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the newest folder of its id."""
+    """The newest folder of its id holds the whole run."""
     with dying_at_third(monkeypatch):
         run(tmp_path)
     folder = run(tmp_path)
@@ -148,7 +148,7 @@ def test_online(tmp_path: Path, server: Server) -> None:
 def test_a_resumed_online_run_goes_on_with_its_own(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rounds that were played twice are logged once."""
+    """Rounds that were run twice are logged once."""
     with dying_at_third(monkeypatch):
         run(tmp_path, "wandb_mode=online")
     folder = run(tmp_path, "wandb_mode=online")
@@ -158,7 +158,7 @@ def test_a_resumed_online_run_goes_on_with_its_own(
 
 @pytest.mark.parametrize("trouble", [InputError, RuntimeError, KeyboardInterrupt])
 def test_a_failed_run_is_ended(trouble: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused, crashed or interrupted under way."""
+    """Whether it is refused, crashes or is interrupted under way."""
 
     def fail(*args: Any) -> None:
         raise trouble("in the middle")
@@ -169,7 +169,7 @@ def test_a_failed_run_is_ended(trouble: type[BaseException], tmp_path: Path, mon
         with pytest.raises((trouble, SystemExit)):
             run(tmp_path)
     finally:
-        signal.signal(signal.SIGINT, handler)  # after an interrupt, Lightning lets it be ignored
+        signal.signal(signal.SIGINT, handler)  # after an interrupt, Lightning leaves the signal ignored
     assert_failed(tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_a_run_refused_by_its_trainer_is_ended(tmp_path: Path) -> None:
 def test_sync_sends_once(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is finished, all of it, under its whole id, and nothing when it is repeated."""
+    """Sync sends finished runs whole, under their full id, and nothing when repeated."""
     monkeypatch.setenv("WANDB_RUN_ID", "my-run")
     wandb_dir = tmp_path / "wandb"
     with dying_at_third(monkeypatch):
@@ -212,7 +212,7 @@ def test_sync_says_what_could_not_be_sent(tmp_path: Path, server: Server, capsys
 
 
 def test_sync_tells_ids_with_dashes_apart(tmp_path: Path) -> None:
-    """The newest folder of each, but for those that were sent."""
+    """It finds the newest folder of each id, leaving out runs that were sent."""
     names = ["0101_000000-my-run", "0102_000000-my-run", "0102_000000-your-run", "0103_000000-run", "0104_000000-a-run"]
     folders = [tmp_path / f"offline-run-2026{name}" for name in names]
     for folder in folders:
@@ -222,7 +222,7 @@ def test_sync_tells_ids_with_dashes_apart(tmp_path: Path) -> None:
 
 
 def test_sync_waits_for_what_has_hardly_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder without a record, of a run that was killed at its start; one that is no record is told."""
+    """The folder of a run killed at its start has no record file yet; an unreadable record file is an error."""
     folder = tmp_path / "offline-run-20260101_000000-abcdefgh"
     folder.mkdir()
     sync(tmp_path, dry_run=False)
@@ -249,7 +249,7 @@ def test_threads_are_logged_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [["trainer.max_epochs=1", "trainer.val_check_interval=15"], THREADS])
 def test_a_sweep_has_a_run_for_every_job(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hydra's own -m: ended and to be sent, one that diverged among them. An id for all of them is none of theirs."""
+    """With Hydra's -m, every job's run has ended and is ready to send, a diverged one too; WANDB_RUN_ID is ignored."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_RUN_ID", "my-run")
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", *options, "optimizer.lr=0.001,1e30,0.002",
@@ -310,7 +310,7 @@ def test_a_logger_that_dies_loses_nothing(
 
 
 def test_no_wandb_where_none_is_asked_for(tmp_path: Path) -> None:
-    """`logger=csv` imports none of it."""
+    """`logger=csv` does not import wandb."""
     code = "import sys; from scripts.train import main; main(); print('wandb' in sys.modules)"
     options = [*OPTIONS, "logger=csv", f"results_dir={tmp_path}"]
     said = subprocess.run([sys.executable, "-c", code, *options], check=True, capture_output=True, text=True).stdout

@@ -1,4 +1,4 @@
-"""As much of a W&B server as its client needs to send a run: it keeps what arrives."""
+"""A minimal W&B server: answers what the client needs to send a run, and keeps what arrives."""
 
 import gzip
 import json
@@ -13,11 +13,11 @@ class Server(ThreadingHTTPServer):
     """Listens on a free port of this machine.
 
     Attributes:
-        history: the lines of every run, by its id; a line sent again for the same place replaces what was there.
-        artifacts: the names of those created, in order.
-        summaries: of runs, by id.
-        refusing: whether everything is forbidden.
-        requests: how many files of lines arrived, to see whether anything was sent at all.
+        history: the lines of every run, by its id; a line sent again for the same place replaces the earlier one.
+        artifacts: the names of created artifacts, in order.
+        summaries: the last summary of every run, by its id.
+        refusing: whether every request is answered with 403.
+        requests: the number of file stream requests, which shows whether anything was sent at all.
     """
 
     daemon_threads = True
@@ -32,11 +32,11 @@ class Server(ThreadingHTTPServer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes W&B's client come here."""
+        """The environment variables that direct W&B's client to this server."""
         return {"WANDB_BASE_URL": f"http://127.0.0.1:{self.server_port}", "WANDB_API_KEY": "0" * 40}
 
     def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-        """To a GraphQL query."""
+        """Answer a GraphQL query."""
         if "upsertBucket" in query:
             name = variables["name"]
             lines = self.history.setdefault(name, [])
@@ -74,7 +74,7 @@ class Server(ThreadingHTTPServer):
         }  # fmt: skip
 
     def stream(self, run: str, files: dict[str, Any]) -> None:
-        """Lines of a run's files."""
+        """Store lines of a run's files."""
         self.requests += 1
         if (chunk := files.get("wandb-history.jsonl")) is not None:
             lines, start = self.history.setdefault(run, []), chunk["offset"]
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def wandb_server() -> Iterator[Server]:
-    """A server that runs for a while."""
+    """A server that runs within this context."""
     server = Server()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

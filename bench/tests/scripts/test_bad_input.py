@@ -1,4 +1,4 @@
-"""Bad input: one clear line each, exit status 2, nothing overwritten."""
+"""Bad input gives one clear line and exit status 2, and overwrites nothing."""
 
 import importlib
 import os
@@ -24,7 +24,7 @@ SMALL = ["logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=5"]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run scripts/train.py with these arguments; what it says on its way to exit status 2."""
+    """Run scripts/train.py with these arguments and return the line that it prints before exit status 2."""
 
     def call(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, f"results_dir={tmp_path / 'results'}", *arguments])
@@ -206,7 +206,7 @@ def test_a_folder_of_another_config(run: Callable[..., str], tmp_path: Path, mon
 
 
 def test_what_was_computed_is_kept(run: Callable[..., str], tmp_path: Path) -> None:
-    """A run that diverges ends with the history it has; run again, it says so."""
+    """A diverged run keeps its history, and its summary says that it diverged."""
     said = run("algorithm=sgd", "optimizer.lr=1e5", "trainer.val_check_interval=1", "trainer.max_epochs=40")
     folder = tmp_path / "results" / "local" / "sgd" / "seed=1"
     evaluated = (folder / "history.csv").read_text().splitlines()[1:]
@@ -224,7 +224,7 @@ def test_no_accelerator(run: Callable[..., str], accelerator: str) -> None:
 
 
 def test_no_half_precision(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a processor that would only pretend."""
+    """On a processor that only emulates it."""
     monkeypatch.setattr(refusals, "_has_bfloat16", lambda device: False)
     assert "precision: bf16-mixed; cpu does not compute in it" in run("+trainer.precision=bf16-mixed")
 
@@ -293,7 +293,7 @@ def test_a_damaged_checkpoint(run: Callable[..., str], tmp_path: Path, kind: str
 def test_a_run_goes_on_with_another_target_that_it_has(
     run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that could not write its end keeps its checkpoint; one without the metric is told before it goes on."""
+    """A run that fails to write its summary keeps its checkpoint; a target metric that it lacks is refused at once."""
     options, folder = ["autosave_minutes=0"], RunFolder(tmp_path / "results" / "local" / "sasg" / "seed=1")
 
     def full(*args: Any, **kwargs: Any) -> None:
@@ -313,7 +313,7 @@ def test_a_run_goes_on_with_another_target_that_it_has(
 def test_where_it_went_wrong_is_shown_to_whom_asks(
     run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in any Hydra application."""
+    """HYDRA_FULL_ERROR=1 shows the traceback, as in any Hydra application."""
     told = "error: workers: 0; a finite number, at least 1, is needed\n"
     command = [sys.executable, "-m", "scripts.train", "workers=0", f"results_dir={tmp_path}"]
     asking = {**os.environ, "HYDRA_FULL_ERROR": "1"}
@@ -327,7 +327,7 @@ def test_where_it_went_wrong_is_shown_to_whom_asks(
 
 
 def test_two_processes_at_one_run(run: Callable[..., str], tmp_path: Path) -> None:
-    """The second is told, before it writes anything; the lock goes with whoever held it."""
+    """The second is refused before it writes anything; the lock ends with its holder."""
     folder = RunFolder(tmp_path / "results" / "local" / "sasg" / "seed=1")
     with folder.held():
         assert folder.is_held
@@ -337,7 +337,7 @@ def test_two_processes_at_one_run(run: Callable[..., str], tmp_path: Path) -> No
 
 
 class Options(torch.nn.Module):
-    """As people write theirs: further options, parts by name, a device, a default that its type does not tell."""
+    """A typical user module: extra keyword options, a dict of modules, a device, a default that its type excludes."""
 
     def __init__(
         self,

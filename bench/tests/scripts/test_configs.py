@@ -1,4 +1,4 @@
-"""Every experiment composes and runs two rounds; every recipe is a strategy by name; the scripts hold together."""
+"""Every experiment composes and runs two rounds, every recipe is a strategy by name, and the scripts work together."""
 
 import re
 import subprocess
@@ -45,7 +45,7 @@ def two_rounds(tmp_path: Path, data_dir: Path, *overrides: str) -> RunFolder:
 
 
 def choices(cell: Cell) -> set[str]:
-    """What a cell sets other than numbers and its name."""
+    """Return the settings of a cell other than numbers, its experiment and its label."""
     settings = (override.partition("=") for override in cell.overrides)
     numbers = r"[\d.]+(e-?\d+)?"
     return {
@@ -57,9 +57,9 @@ def choices(cell: Cell) -> set[str]:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> None:
-    """Every algorithm of its matrix, at its first seed; its paper's numbers name its rows.
+    """Every algorithm or arm of its matrix runs, in one cell each; the paper's numbers belong to its rows.
 
-    Where only rates are searched: the algorithms that the experiment they are for does not run, and one.
+    `<name>_rates` only searches learning rates: it runs its first algorithm and those that `<name>` does not run.
     """
     shared, grid = cells([f"experiment={experiment}"])
     assert shared.name == experiment
@@ -68,12 +68,12 @@ def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> Non
         assert column == "source" or set(numbers) <= {cell.folder.path.parent.name for cell in grid}
     searched = experiment.removesuffix("_rates")
     elsewhere = [choices(cell) for cell in cells([f"experiment={searched}"])[1]] if searched != experiment else []
-    short = ["data.batch_size=${oc.select:estimator.num_steps,2}"]  # a sample a local step
+    short = ["data.batch_size=${oc.select:estimator.num_steps,2}"]  # one sample per local step
     if "asynchronous" in shared:
         short += ["asynchronous.milliseconds=20", "asynchronous.num_evaluations=2"]
     if shared.model.get("_target_", "").endswith("resnet18"):
-        short += ["workers=2"]  # ten take half a minute
-    # One cell of every arm or algorithm will do: other axes change numbers only.
+        short += ["workers=2"]  # ten workers take half a minute
+    # One cell of every arm or algorithm is enough: other axes change only numbers.
     arms = {cell.folder.path.parent.name.split(",")[0]: cell for cell in grid}
     for number, cell in enumerate(arms.values()):
         if number > 0 and choices(cell) in elsewhere:
@@ -89,14 +89,14 @@ def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> Non
 
 @pytest.mark.parametrize("experiment", COMMITTED)
 def test_committed_results_are_those_of_the_grid(experiment: str) -> None:
-    """A cell of each label that has results composes to what was run, which is complete."""
+    """One cell of each label with results composes to the config that was run; that run is complete."""
     _, grid = cells([f"experiment={experiment}"])
     there = {file.parent for file in (RESULTS / experiment).glob("*/*/config.yaml")}
     by_label = {cell.folder.path.parent.name: cell for cell in grid if RESULTS.parent / cell.folder.path in there}
     assert by_label.keys() == {folder.parent.name for folder in there}
     alike: dict[Any, DictConfig] = {}
     for cell in by_label.values():
-        # Composing takes a tenth of a second: once for all cells that differ in values only, which are set afterwards.
+        # Composing takes 0.1 s, so cells that differ only in values share one composed config and set them afterwards.
         settings = [override.lstrip("+").split("=", 1) for override in cell.overrides]
         choices = {"experiment", *GROUPS}
         kind = tuple((key, value if key in choices else ...) for key, value in settings)
@@ -111,7 +111,7 @@ def test_committed_results_are_those_of_the_grid(experiment: str) -> None:
 
 
 def test_the_sasg_papers_rates_are_a_sums() -> None:
-    """In a run of one of its recipes by name, too, though recipes take the mean."""
+    """Also when a recipe is chosen by name, although recipes use the mean."""
     for experiment in (name for name in EXPERIMENTS if name.startswith("sasg_")):
         cfg = composed([f"experiment={experiment}", "algorithm=sgd"])
         assert cfg.algorithm.aggregator == {"_target_": "bench.aggregators.Sum"}
@@ -119,7 +119,7 @@ def test_the_sasg_papers_rates_are_a_sums() -> None:
 
 
 def test_labels_tell_the_cells_of_a_grid_apart() -> None:
-    """Algorithms and arms by name, other settings by their last part; seeds share a folder."""
+    """Algorithms and arms give their name, other settings the last part of their key; seeds share a folder."""
     grid = {
         "algorithm": ["sgd"],
         "optimizer.lr": [0.1, 0.2],
@@ -165,7 +165,7 @@ def test_every_data_set_runs(data: str, tmp_path: Path, data_dir: Path) -> None:
 
 
 def test_torchrun(tmp_path: Path) -> None:
-    """Its workers end with the history of simulated ones but for measured_s."""
+    """Its workers have the history of simulated ones, except measured_s."""
     common = ["algorithm=sasg", "workers=2", "logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=10",
               f"results_dir={tmp_path}"]  # fmt: skip
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -175,7 +175,7 @@ def test_torchrun(tmp_path: Path) -> None:
 
 
 def assert_same_history(results: Path) -> None:
-    """In both worlds, but for the seconds that are measured in real processes only."""
+    """Assert equal histories in both worlds, except the seconds, which only real processes measure."""
     histories = [RunFolder(results / name / "sasg" / "seed=1").history() for name in ("real", "simulated")]
     for rows, measured in zip(histories, (True, False), strict=True):
         assert all((row["measured_s"] is not None) is measured for row in rows)
@@ -184,7 +184,7 @@ def assert_same_history(results: Path) -> None:
 
 
 def test_photographs_in_real_processes(tmp_path: Path, data_dir: Path) -> None:
-    """Augmented, convolved and normalised, with stale passes: the same history in Lightning's processes and in none."""
+    """Real processes and simulation agree under augmentation, convolution, normalisation and stale passes."""
     common = ["algorithm=sasg", "data=cifar10", "model=resnet20", "workers=3", "data.batch_size=2", "logger=csv",
               "+data.eval_batch_size=20", "+trainer.max_steps=14", "trainer.val_check_interval=7",
               "+trainer.limit_val_batches=1", f"results_dir={tmp_path}", f"data_dir={data_dir}"]  # fmt: skip
@@ -222,7 +222,7 @@ def test_a_complete_run_is_left_alone(tmp_path: Path, data_dir: Path, capsys: py
 
 
 def test_another_target_is_read_from_the_history(tmp_path: Path, data_dir: Path) -> None:
-    """It changes what is told of a run, not the run."""
+    """It changes the summary and config of a run, not its history."""
     folder = two_rounds(tmp_path, data_dir, "algorithm=sgd")
     before = (folder.path / "history.csv").stat().st_mtime_ns
     assert folder.summary()["target"]["round"] is None
@@ -243,7 +243,7 @@ def test_an_optional_group_may_be_null() -> None:
 
 
 def test_the_matrix_refuses_what_it_cannot_mean(tmp_path: Path, data_dir: Path) -> None:
-    """Runs of another config are not its own; an axis needs values; jobs are counted."""
+    """It refuses folders with runs of another config, axes without values, and invalid numbers of jobs."""
     grid = ["experiment=quickstart", "logger=csv", f"results_dir={tmp_path}"]
     folder = RunFolder(tmp_path / "quickstart" / "sgd" / "seed=1")
     folder.write_config({"name": "quickstart", "seed": 1})
@@ -264,7 +264,7 @@ def test_the_matrix_refuses_what_it_cannot_mean(tmp_path: Path, data_dir: Path) 
 def test_a_sweep_goes_on_past_a_failed_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Hydra's own -m: two runs diverge, two want the folders of those, and all have their turn."""
+    """With Hydra's -m: two runs diverge, two more are refused the same folders, and all four are tried."""
     monkeypatch.chdir(tmp_path)
     arguments = ["-m", "optimizer.lr=1e30,0.01", "label=one,other", "logger=csv", "trainer.max_epochs=1",
                  "trainer.val_check_interval=15"]  # fmt: skip
@@ -280,7 +280,7 @@ def test_a_sweep_goes_on_past_a_failed_run(
 def test_a_sweep_over_worlds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Real processes are those of their job: the next one is run once, and both with one history but for measured_s."""
+    """Real processes end with their job, so the next job runs once; both have one history, except measured_s."""
     monkeypatch.chdir(tmp_path)
     arguments = ["-m", "world=processes,simulated", "label=${hydra:runtime.choices.world}", "workers=2", "logger=csv",
                  "trainer.max_epochs=1", "trainer.val_check_interval=15"]  # fmt: skip
@@ -293,7 +293,7 @@ def test_a_sweep_over_worlds(
 
 
 def test_the_matrix_goes_on_past_a_failed_cell(tmp_path: Path, capsys: Any) -> None:
-    """sparse cannot travel a ring; sgd can. Run again, only the failed one is tried."""
+    """A ring cannot carry sparse, but can carry sgd. When repeated, only the failed cell is tried."""
     grid = ["experiment=quickstart", "matrix.algorithm=[sparse,sgd]", "matrix.seed=[1]", "link=ring", "logger=csv",
             "trainer.max_epochs=1", f"results_dir={tmp_path}", "name=ring"]  # fmt: skip
     said = ""

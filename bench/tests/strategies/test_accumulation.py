@@ -1,4 +1,4 @@
-"""Several batches a round, and losses that are scaled: as Lightning has them, before workers compress anything."""
+"""Gradient accumulation and loss scaling work as in Lightning, and happen before workers compress."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ from bench.tests.worlds import M, run_processes
 
 
 def plain(module: Toy, **options: Any) -> Tensor:
-    """The weights of one worker under plain Lightning."""
+    """Return the weights of one worker after plain Lightning training."""
     Trainer(**{**QUIET, **options}).fit(module, loader(toy_data(), 1, [0]))
     return flat(module)
 
@@ -52,7 +52,7 @@ def test_as_a_schedule_says() -> None:
 
 @pytest.mark.parametrize("name", ["sgd", "sparse", "sasg", "lag", "dgc", "powersgd", "signsgd_mv", "gspar"])
 def test_many_batches_are_a_larger_one(name: str) -> None:
-    """Four of two samples a worker, or one of eight; rules look back at all of them."""
+    """Four batches of two samples per worker count as one of eight; rules evaluate old parameters on all four."""
     x, y = toy_data().tensors
     order = torch.arange(480).view(15, 4, 4, 2)  # round, worker, batch, sample
     apart = TensorDataset(x[order.transpose(1, 2).flatten()], y[order.transpose(1, 2).flatten()])
@@ -73,7 +73,7 @@ def test_many_batches_are_a_larger_one(name: str) -> None:
 
 
 def test_each_batch_has_noise_of_its_own(tmp_path: Path) -> None:
-    """In both worlds alike; with one batch a round the keys stay what they were."""
+    """Both worlds use the same noise; accumulation changes it."""
     simulated = train("sasg", lambda: Toy(dropout=0.3), workers=M, rounds=14, accumulate_grad_batches=2)
     once = train("sasg", lambda: Toy(dropout=0.3), workers=M, rounds=14)
     assert not torch.equal(simulated.weights, once.weights)
@@ -85,7 +85,7 @@ def test_each_batch_has_noise_of_its_own(tmp_path: Path) -> None:
 
 
 class Overflowing(Toy):
-    """The loss of one worker is too large for its scale in some rounds."""
+    """The scaled loss of one worker overflows in some rounds."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, y = batch
@@ -108,7 +108,7 @@ class Scales(Callback):
 
 @pytest.mark.parametrize("name", ["sgd", "sasg"])
 def test_an_overflow_is_a_skipped_step(name: str, tmp_path: Path) -> None:
-    """In all processes, nothing compressed, and the scale falls alike; else losses are unscaled before the round."""
+    """All processes skip it without compressing and lower the scale alike; other gradients are unscaled first."""
     scales, recorder = Scales(), Recorder()
     simulated = train(name, Overflowing, workers=M, rounds=18, callbacks=[scales, recorder], plugins=[scaled()])
     assert simulated.ledger["rounds"] == 16
@@ -133,7 +133,7 @@ def test_estimators_refuse_what_they_would_add_up_wrongly(estimator: Any) -> Non
 
 
 def test_scales_are_taken_out_again() -> None:
-    """One worker is plain Lightning with the same scaler."""
+    """One worker equals plain Lightning with the same scaler."""
     lightning.seed_everything(3, verbose=False)
     expected = plain(Toy(), max_steps=20, plugins=[scaled()], gradient_clip_val=0.5)
     run = train("sgd", workers=1, rounds=20, plugins=[scaled()], gradient_clip_val=0.5)
@@ -141,7 +141,7 @@ def test_scales_are_taken_out_again() -> None:
 
 
 def test_a_round_that_a_short_batch_ends_is_gauged() -> None:
-    """The third batch makes a round of its own, as the fourth is too short to deal."""
+    """The third batch makes a round of its own, because the fourth is too short to divide among the workers."""
     short = Subset(toy_data(), range(3 * 16 + 3))
     strategy = bench.CompressedStrategy("sgd", workers=4)
     options = {**QUIET, "max_epochs": 1, "accumulate_grad_batches": 2}

@@ -1,4 +1,4 @@
-"""A learning rate of 0: a round in which nothing moves, charged as any, after which training goes on."""
+"""In a round with a learning rate of 0 nothing moves; it costs bits like any other, and training continues."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ RATES = [0.0, 0.0, *[0.05] * 12, 0.0, 0.02, *[0.05] * 8, 0.0]
 
 
 class Warmed(Toy):
-    """A rate a round, from 0; and to 0 at the end."""
+    """Takes a rate per round from RATES, which begins and ends with 0."""
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
@@ -29,7 +29,7 @@ class Warmed(Toy):
 
 
 class Half(Toy):
-    """The first layer stands still: a group of its own, with a rate of 0 in every third round."""
+    """The first layer is its own parameter group, with a rate of 0 in every third round."""
 
     def configure_optimizers(self) -> Any:
         first, second = self.network[0], self.network[2]
@@ -42,7 +42,7 @@ class Half(Toy):
 
 
 class Watch(Callback):
-    """Keeps the parameters, and what workers keep, before and after every round."""
+    """Records the parameters, and the vectors that workers keep, after every round."""
 
     def __init__(self) -> None:
         self.parameters: list[Tensor] = []
@@ -70,7 +70,7 @@ def test_nothing_moves(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.units == "update"])
 def test_errors_wait(name: str) -> None:
-    """To the bit, and what is sent meanwhile is 0; in units of gradients a round is played as ever."""
+    """Errors stay bit-equal and the direction is 0; with recipes in units of gradients the round runs as usual."""
     watch, recorder = Watch(), Recorder()
     train(name, Warmed, rounds=len(RATES), callbacks=[watch, recorder])
     for round in (1, 14, len(RATES) - 1):
@@ -85,9 +85,9 @@ def test_errors_wait(name: str) -> None:
     ids=lambda recipe: recipe.name,
 )
 def test_a_group_alone(recipe: Algorithm) -> None:
-    """Its entries stand and its errors wait, while the rest goes on as if it were all there is."""
+    """Only the entries and errors of the group whose rate is 0 stay unchanged."""
     watch = Watch()
-    train(recipe, Half, rounds=10, callbacks=[watch])  # in which nobody skips
+    train(recipe, Half, rounds=10, callbacks=[watch])  # no worker skips in these
     first = 20 * 16 + 16
     for round in range(1, 10):
         stands = round % 3 == 0
@@ -100,7 +100,7 @@ def test_a_group_alone(recipe: Algorithm) -> None:
 
 @pytest.mark.parametrize("alone", [False, True], ids=["all", "a group alone"])
 def test_zeros_are_not_used_again(alone: bool) -> None:
-    """Who had to upload while nothing moved uploads in the next round, or its zeros would stand for it."""
+    """A worker forced to upload at a rate of 0 uploads again in the next round; else its zeros would be reused."""
 
     class Paused(Toy):
         def configure_optimizers(self) -> Any:
@@ -110,7 +110,7 @@ def test_zeros_are_not_used_again(alone: bool) -> None:
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)  # pyright: ignore[reportArgumentType]
             return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
-    lazy = replace(RECIPES["sasg"], rule=LASGWK2(coefficient=1e9))  # skips all it may
+    lazy = replace(RECIPES["sasg"], rule=LASGWK2(coefficient=1e9))  # skips whenever allowed
     recorder, watch = Recorder(), Watch()
     train(lazy, Paused, rounds=26, callbacks=[recorder, watch])
     assert [all(uploads) for uploads in recorder.uploads] == [*[True] * 10, *[False] * 10, True, True, *[False] * 4]
@@ -118,7 +118,7 @@ def test_zeros_are_not_used_again(alone: bool) -> None:
 
 
 def test_the_threshold_of_a_mean_is_that_of_a_sum() -> None:
-    """At γ and γ/M: the same uploads; of four workers the same bits."""
+    """A mean at γ and a sum at γ/M upload in the same rounds; with four workers the weights are bit-equal."""
     of_sum, of_mean = (replace(RECIPES["lasg"], aggregator=aggregator()) for aggregator in (Sum, Mean))
     sums, means = Recorder(), Recorder()
     total = train(of_sum, lambda: Toy(lr=0.0125), callbacks=[sums])

@@ -1,4 +1,4 @@
-"""Modules of every kind train right: as plain Lightning trains them, and the same in both worlds."""
+"""Modules of every kind train as under plain Lightning, and the same in both worlds."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Outputs(Callback):
 
 
 def trained(exhibit: type[Exhibit], strategy: Any, ranks: list[int], size: int, **options: Any) -> dict[str, Any]:
-    """What a module is like at the end, and what its last step returned and logged."""
+    """Return a module's tensors after training, and what its last step returned and logged."""
     lightning.seed_everything(3, verbose=False)
     module, outputs = exhibit(), Outputs()
     trainer = Trainer(strategy=strategy, callbacks=[outputs], **{**QUIET, "max_epochs": 1, **options})
@@ -41,7 +41,7 @@ def trained(exhibit: type[Exhibit], strategy: Any, ranks: list[int], size: int, 
 
 
 def process(rank: int, folder: Path) -> None:
-    """A worker of one world that trains every case."""
+    """Train every case as one worker of a world of real processes."""
     for name, recipe in CASES:
         ended = trained(ZOO[name], CompressedDDPStrategy(recipe), [rank], M, devices=M)
         torch.save(ended, folder / f"{name}-{recipe}-{rank}.pt")
@@ -49,7 +49,7 @@ def process(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where M processes, forked once, left what they ended with."""
+    """The folder of the results of M processes, which are forked once for all tests."""
     folder = tmp_path_factory.mktemp("world")
     forked(M, process, folder)
     return folder
@@ -77,7 +77,7 @@ def test_simulated_equals_real(name: str, recipe: str, world: Path) -> None:
 @HARMLESS
 @pytest.mark.parametrize("name", [name for name, exhibit in ZOO.items() if not exhibit.draws])
 def test_one_worker_is_plain_lightning(name: str) -> None:
-    """But for rounding: where tensors begin in memory decides last bits of products."""
+    """Up to rounding: the memory alignment of tensors affects the last bits of products."""
     ours = trained(ZOO[name], CompressedStrategy("sgd", workers=1), [0], 1)
     plain = trained(ZOO[name], "auto", [0], 1)
     ours_outputs, outputs = ours.pop("outputs"), plain.pop("outputs")

@@ -1,4 +1,4 @@
-"""Signs and votes: the invariants of sign methods, and the codes that carry them."""
+"""Invariants of sign methods and majority votes, and the codes of their messages."""
 
 from dataclasses import replace
 from math import log2
@@ -34,7 +34,7 @@ def normal(*shape: int, seed: int = 7) -> Tensor:
 
 @pytest.mark.parametrize("num_entries", [1, 7, 8, 9, 4095, 4096, 4097, 9001])
 def test_compiled_passes_are_the_plain_ones(num_entries: int) -> None:
-    """float32 takes the compiled way, float64 the plain one."""
+    """float32 takes the compiled path, float64 the plain one."""
     x = normal(5, num_entries).round()  # with zeros of both signs
     bits, finite = signs.pack(x)
     assert torch.equal(bits, signs.pack(x.double())[0])
@@ -80,14 +80,14 @@ def test_signum_without_momentum_is_signsgd() -> None:
 
 @pytest.mark.parametrize("granularity", ["tensor", "model"])
 def test_sparse_signs_of_everything_are_signsgd_with_majority_vote(granularity: str) -> None:
-    """ρ = 0 and K = d, with ties at zero."""
+    """With ρ = 0 and K = d, and ties giving 0."""
     everything = replace(RECIPES["sparse_signsgd"], compressor=TopKSign(1.0), granularity=granularity)
     voted = train(replace(RECIPES["signsgd_mv"], aggregator=MajorityVote("zero")))
     memoryless = train(replace(everything, feedback=Accumulate(0.0)))
     assert torch.equal(memoryless.weights, voted.weights)
     assert memoryless.ledger["downlink_bits"] == voted.ledger["downlink_bits"]
     assert torch.equal(train(replace(everything, feedback=NoFeedback())).weights, voted.weights)
-    assert torch.equal(train(everything).weights, voted.weights)  # what is sent is cleared, and that is all
+    assert torch.equal(train(everything).weights, voted.weights)  # all is sent, so all is cleared
 
 
 @pytest.mark.parametrize("name", SIGN_RECIPES)
@@ -110,7 +110,7 @@ def test_scaling_a_worker_leaves_its_message(compressor: Sign | Ternary | TopKSi
 
 
 def test_the_accumulator() -> None:
-    """It is zero where something was sent, and the running sum of gradients elsewhere."""
+    """It is zero where an entry was sent, and the running sum of gradients elsewhere."""
     feedback, compressor, accumulator = Accumulate(), TopKSign(0.1), torch.zeros(1, 300)
     expected = torch.zeros(1, 300)
     for step in range(5):
@@ -126,10 +126,10 @@ def test_the_accumulator() -> None:
 
 
 def test_zeros_that_stay_zero() -> None:
-    """Workers that send three values, and a server that returns three: a zero of all stays where it is."""
+    """If workers and server use three values, a coordinate whose gradient is zero at all workers does not move."""
     recipe = replace(RECIPES["signsgd_mv"], compressor=Ternary(), aggregator=MajorityVote("zero"))
     run = train(recipe, Dyadic, TensorDataset(torch.nn.functional.pad(dyadic_data().tensors[0][:, 8:], (8, 0))))
-    assert not run.weights[:8].any()  # whose inputs are zero
+    assert not run.weights[:8].any()  # their inputs are zero
     assert run.weights[8:96].any()
     assert run.ledger["downlink"] == "ternary"
 
@@ -166,7 +166,7 @@ def test_few_liars_cannot_turn_a_vote(num_byzantine: int) -> None:
 
 
 def test_votes_survive_liars_and_means_do_not() -> None:
-    """Two of five workers send ten times the opposite: the mean climbs, the vote still descends."""
+    """Two of five workers send −10 times their message: under the mean the loss rises, under the vote it falls."""
 
     def loss(recipe: Algorithm, rounds: int) -> float:
         run = train(recipe, lambda: Toy(lr=0.02), workers=5, rounds=rounds, adversary=Scale(2, factor=-10.0))
@@ -188,7 +188,7 @@ def test_random_liars_are_as_long_as_honest_workers() -> None:
 
 @pytest.mark.parametrize("ties", ["zero", "plus", "random"])
 def test_ties(ties: str) -> None:
-    """A tie is what the recipe says; random ones are fair, and drawn anew each round."""
+    """A tie gives what the recipe says; random ties are fair and drawn anew each round."""
     rows = normal(1, 10_000).sign()
     message = DenseMessage(torch.cat([rows, -rows]))
     votes = MajorityVote(ties).aggregate(message, None, SERVER)  # pyright: ignore[reportArgumentType]
@@ -210,7 +210,7 @@ def test_zeros_of_workers() -> None:
 
 @pytest.mark.parametrize("zeros", [0.0, 0.001, 0.05, 0.2, 0.33, 0.4, 0.5, 0.6, 0.7, 0.9, 0.99, 1.0])
 def test_a_ternary_code_costs_its_entropy(zeros: float) -> None:
-    """Within 3 %, and a hundred bits for its lengths."""
+    """Within 3 %, plus 100 bits for its length fields."""
     dim = 200_000
     x = normal(1, dim) * (torch.rand(1, dim, generator=torch.Generator().manual_seed(1)) >= zeros)
     message = Ternary().compress(x, (dim,), ())
@@ -223,7 +223,7 @@ def test_a_ternary_code_costs_its_entropy(zeros: float) -> None:
 
 
 def test_the_bound_of_a_set() -> None:
-    """⌈log₂ C(n, k)⌉, the information in which k of n positions are meant (the positions on the wire stay near it)."""
+    """⌈log₂ C(n, k)⌉ bits identify k of n positions; the encoded positions stay close to that."""
     assert set_bits((10,), (3,)) == pytest.approx(log2(120))
     assert set_bits((111_739,), (1_117,)) == pytest.approx(111_739 * 0.0808, rel=0.01)
     message = TopKSign(0.01).compress(normal(1, 400_000), (400_000,), ())
@@ -232,10 +232,10 @@ def test_the_bound_of_a_set() -> None:
 
 
 def test_lazy_signs() -> None:
-    """A combination nobody has published: a vote in which skippers' old signs count again."""
+    """An unpublished combination: a vote in which the last signs of skipping workers count again."""
     lazy = replace(RECIPES["signsgd_mv"], rule=LASGWK2(coefficient=float("inf")))
     run = train(lazy, Dyadic, dyadic_data(), rounds=24)
-    assert run.ledger["uploads"] == 4 * 11  # rounds 0 to 9, and one that is forced
+    assert run.ledger["uploads"] == 4 * 11  # rounds 0 to 9, and one forced upload
     assert run.ledger["uplink_bits"] == 4 * 11 * 128
 
 
