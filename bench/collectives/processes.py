@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.collectives.world import World
-from bench.errors import WorkerLostError
+from bench.errors import NonFiniteError, WorkerLostError
 
 
 class ProcessWorld(World):
@@ -44,7 +44,7 @@ class ProcessWorld(World):
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, WorkerLostError):
+            if isinstance(error, WorkerLostError | NonFiniteError):  # what is told already, or is no loss
                 raise
             waited = self.timeout.total_seconds()
             raise WorkerLostError(

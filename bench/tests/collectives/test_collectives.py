@@ -19,7 +19,7 @@ from bench.aggregators import MajorityVote
 from bench.algorithm import Algorithm
 from bench.collectives.report import Report
 from bench.collectives.sharded import UNIT, slice_bounds
-from bench.errors import InputError
+from bench.errors import InputError, NonFiniteError
 from bench.estimators import SVRG, LocalSGD
 from bench.gradients.layout import MatrixSize
 from bench.round.state import restore, state_of
@@ -151,6 +151,39 @@ def leaves(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: leaves(value) for key, value in state.items()}
     return state.numpy().tobytes() if isinstance(state, torch.Tensor) else state
+
+
+class Overflowing(Toy):
+    """Finite gradients whose sum over workers is not."""
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        return self.get_parameter("network.2.weight")[2, 15] * 3e38
+
+
+class Broken(Toy):
+    """In one worker the loss is not finite."""
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        return super().training_step(batch) * (torch.nan if self.trainer.global_rank == 1 else 1.0)
+
+
+FAULTS = {Overflowing: "round 0: the workers' sum is not finite", Broken: "round 0: worker 1: loss nan"}
+
+
+def fail(rank: int, folder: Path) -> None:
+    """A worker of the world that ends every fit by what is not finite."""
+    for collective, module in product(("sharded", "gather"), FAULTS):
+        strategy = CompressedDDPStrategy(RECIPES["sgd"], collective=collective)  # pyright: ignore[reportArgumentType]
+        trainer = Trainer(strategy=strategy, devices=M, **{**QUIET, "max_steps": 2})
+        with pytest.raises(NonFiniteError, match=FAULTS[module]):
+            trainer.fit(module(), loader(toy_data(), M, [rank]))
+        (folder / f"{collective} {module.__name__} {rank}").touch()
+
+
+def test_what_is_not_finite_is_no_lost_worker(tmp_path: Path) -> None:
+    """Every process ends with the same line, as divergence: a result, which is stored."""
+    forked(M, fail, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2 * len(FAULTS) * M
 
 
 @pytest.mark.parametrize("dim", [1, 63, 64, 65, 387, 407_050])
