@@ -111,7 +111,9 @@ class Compressed(_Base):
             refuse_optimizers(self.optimizers)
             if self.estimator is not None:
                 self.estimator.refuse(self.algorithm, self.adversary, self.optimizers[0])
-        parts = {name: str(getattr(self, name)) for name in ("algorithm", "adversary", "estimator", "seed")}
+        parts = {
+            name: str(getattr(self, name)) for name in ("algorithm", "adversary", "estimator", "seed", "collective")
+        }
         agree(world, {**parts, "engine": self.engine_name, **described(module)})
         self._share_initial_state(module, layout)
         cohort = Cohort(self.algorithm, world, self.link, layout, self.seed, self.adversary, self.collective)

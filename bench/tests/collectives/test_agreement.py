@@ -53,6 +53,11 @@ def another_recipe(trainer: Trainer, module: Any) -> None:
     trainer.strategy.algorithm = RECIPES["sparse"]
 
 
+def another_collective(trainer: Trainer, module: Any) -> None:
+    assert isinstance(trainer.strategy, CompressedDDPStrategy)
+    trainer.strategy.collective = "sharded"
+
+
 def fewer(trainer: Trainer, module: Any) -> None:
     trainer.limit_train_batches = 5
 
@@ -72,6 +77,7 @@ def slower(trainer: Trainer, module: Any) -> None:
         (frozen, None, r"parameter network\.0\.bias: rank 1 has \(16,\) float32 fixed; rank 0 has \(16,\) float32"),
         (another_seed, None, "seed: rank 1 has 8; rank 0 has 0"),
         (another_recipe, None, "algorithm: rank 1 has Algorithm.name='sparse'"),
+        (another_collective, None, "collective: rank 1 has sharded; rank 0 has auto"),
         (fewer, None, "batches an epoch: rank 1 has 5; rank 0 has 40"),
         (by_hand, None, "automatic_optimization: False"),
         (slower, 4, "round 4: lr: worker 1 has 0.01; worker 0 has 0.05"),
