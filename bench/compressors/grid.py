@@ -7,7 +7,6 @@ gradient, which `bench.feedback.Differences` computes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,15 +17,15 @@ from bench.errors import InputError
 from bench.kernels.noise import Noise
 from bench.kernels.sums import wide
 from bench.wire.bounds import entropies
+from bench.wire.columnar import Columnar
 from bench.wire.floats import as_bytes, bits_of_floats, from_bytes, scale_segments
 from bench.wire.message import Message
-from bench.wire.slices import cut_segments, join_segments
 
 MOST_BITS = 8  # levels are stored as uint8
 
 
 @dataclass(frozen=True)
-class GridMessage(Message):
+class GridMessage(Columnar):
     """Each entry is (2q / (2^b − 1) − 1) R. `levels`: (R, d) uint8, q. `radii`: (R, S), R of each segment."""
 
     levels: Tensor
@@ -34,19 +33,8 @@ class GridMessage(Message):
     segments: Segments
     bits: int
     kind = "grid"
-    cuttable = True
-
-    def cut(self, bounds: Sequence[int]) -> list[Message]:
-        pieces: list[Message] = []
-        for start, end in pairwise(bounds):
-            sizes, there = cut_segments(self.segments, start, end)
-            pieces.append(GridMessage(self.levels[:, start:end], self.radii[:, there], sizes, self.bits))
-        return pieces
-
-    def joined(self, pieces: Sequence[Message]) -> "GridMessage":
-        levels, radii = ([piece.tensors[name] for piece in pieces] for name in ("levels", "radii"))
-        whole = join_segments(radii, [part.shape[1] for part in levels], self.segments)
-        return GridMessage(torch.cat(levels, dim=1), whole, self.segments, self.bits)
+    of_entries = ("levels",)
+    of_segments = ("radii",)
 
     @property
     def num_bits(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -13,30 +12,23 @@ from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
 from bench.kernels.noise import Noise
 from bench.kernels.sums import sum_in_order
+from bench.wire.columnar import Columnar
 from bench.wire.dense import FloatMessage
 from bench.wire.floats import finite_rows
 from bench.wire.message import Message
-from bench.wire.slices import all_intact
 
 Format = Literal["bf16", "fp16"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class HalfMessage(FloatMessage):
+class HalfMessage(FloatMessage, Columnar):
     """`values`: (R, d), 16 bits each. `intact`: (R,) bool, whether the vectors were finite. `dtype`: of the vectors."""
 
     intact: Tensor
     dtype: torch.dtype
     kind = "half"
-    cuttable = True
-
-    def cut(self, bounds: Sequence[int]) -> list[Message]:
-        return [replace(self, values=self.values[:, start:end]) for start, end in pairwise(bounds)]
-
-    def joined(self, pieces: Sequence[Message]) -> Self:
-        values, intact = ([piece.tensors[name] for piece in pieces] for name in ("values", "intact"))
-        return replace(self, values=torch.cat(values, dim=1), intact=all_intact(intact))
+    of_entries = ("values",)
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
         intact = torch.ones(len(payloads), dtype=torch.bool, device=self.values.device)

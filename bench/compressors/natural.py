@@ -6,7 +6,6 @@ Horváth, Ho, Horváth, Sahu, Canini, Richtárik: Natural Compression for Distri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,14 +16,14 @@ from bench.kernels import draws
 from bench.kernels.noise import Noise
 from bench.wire import signs
 from bench.wire.bounds import entropies
+from bench.wire.columnar import Columnar
 from bench.wire.message import Message
-from bench.wire.slices import all_intact
 
 MANTISSA_BITS = 23  # of a float32
 
 
 @dataclass(frozen=True)
-class NaturalMessage(Message):
+class NaturalMessage(Columnar):
     """Each entry is ±2^(e − 127), or 0 if e = 0. `exponents`: (R, d) uint8, e. `bits`: (R, ⌈d/8⌉) uint8, the signs.
 
     `intact`: (R,) bool, whether the vectors were finite. `dtype`: of the vectors.
@@ -35,17 +34,8 @@ class NaturalMessage(Message):
     intact: Tensor
     dtype: torch.dtype
     kind = "natural"
-    cuttable = True
-
-    def cut(self, bounds: Sequence[int]) -> list[Message]:
-        return [
-            NaturalMessage(self.exponents[:, a:b], self.bits[:, -(-a // 8) : -(-b // 8)], self.intact, self.dtype)
-            for a, b in pairwise(bounds)
-        ]
-
-    def joined(self, pieces: Sequence[Message]) -> "NaturalMessage":
-        exponents, bits, intact = ([p.tensors[name] for p in pieces] for name in ("exponents", "bits", "intact"))
-        return NaturalMessage(torch.cat(exponents, dim=1), torch.cat(bits, dim=1), all_intact(intact), self.dtype)
+    of_entries = ("exponents",)
+    of_bits = ("bits",)
 
     @property
     def num_bits(self) -> Tensor:

@@ -7,7 +7,6 @@ NeurIPS 2017.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import pairwise
 from math import sqrt
 from typing import get_args
 
@@ -22,15 +21,15 @@ from bench.kernels.noise import Noise
 from bench.kernels.norms import Norm, norms
 from bench.wire import elias
 from bench.wire.bounds import entropies
+from bench.wire.columnar import Columnar
 from bench.wire.floats import as_bytes, bits_of_floats, from_bytes
 from bench.wire.message import Message
-from bench.wire.slices import cut_segments, join_segments
 
 MOST_LEVELS = 2**15 - 1  # levels are stored as int16 at most
 
 
 @dataclass(frozen=True)
-class LevelMessage(Message):
+class LevelMessage(Columnar):
     """Each entry is ‖x‖ sign(x_i) l_i / s. `levels`: (R, d) signed integers ±l_i. `norms`: (R, B), of each bucket.
 
     `sizes`: of the buckets. On the wire the norms come first, as floats, then the levels in an Elias code.
@@ -41,19 +40,9 @@ class LevelMessage(Message):
     sizes: tuple[int, ...]
     num_levels: int
     kind = "levels"
-    cuttable = True
-
-    def cut(self, bounds: Sequence[int]) -> list[Message]:
-        pieces: list[Message] = []
-        for start, end in pairwise(bounds):
-            sizes, there = cut_segments(self.sizes, start, end)
-            pieces.append(LevelMessage(self.levels[:, start:end], self.norms[:, there], sizes, self.num_levels))
-        return pieces
-
-    def joined(self, pieces: Sequence[Message]) -> "LevelMessage":
-        levels, norms = ([piece.tensors[name] for piece in pieces] for name in ("levels", "norms"))
-        whole = join_segments(norms, [part.shape[1] for part in levels], self.sizes)
-        return LevelMessage(torch.cat(levels, dim=1), whole, self.sizes, self.num_levels)
+    of_entries = ("levels",)
+    of_segments = ("norms",)
+    sizes_in = "sizes"
 
     @property
     def num_bits(self) -> Tensor:

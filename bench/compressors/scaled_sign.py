@@ -4,8 +4,7 @@ Karimireddy, Rebjock, Stich, Jaggi: Error Feedback Fixes SignSGD and other Gradi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,32 +13,21 @@ from torch import Tensor
 from bench.compressors.base import Compressor, Segments
 from bench.kernels.noise import Noise
 from bench.wire import signs
+from bench.wire.columnar import Columnar
 from bench.wire.floats import as_bytes, bits_of_floats, from_bytes, scale_segments
 from bench.wire.message import Message
-from bench.wire.slices import cut_segments, join_segments
 
 
 @dataclass(frozen=True)
-class ScaledSignMessage(Message):
+class ScaledSignMessage(Columnar):
     """Each entry is ±scale. `bits`: (R, ⌈d/8⌉), as `signs.pack` writes them. `scales`: (R, S), of each segment."""
 
     bits: Tensor
     scales: Tensor
     segments: Segments
     kind = "scaled sign"
-    cuttable = True
-
-    def cut(self, bounds: Sequence[int]) -> list[Message]:
-        pieces: list[Message] = []
-        for start, end in pairwise(bounds):
-            sizes, there = cut_segments(self.segments, start, end)
-            pieces.append(ScaledSignMessage(self.bits[:, -(-start // 8) : -(-end // 8)], self.scales[:, there], sizes))
-        return pieces
-
-    def joined(self, pieces: Sequence[Message]) -> "ScaledSignMessage":
-        bits, scales = ([piece.tensors[name] for piece in pieces] for name in ("bits", "scales"))
-        sizes = [sum(piece.segments) for piece in pieces if isinstance(piece, ScaledSignMessage)]
-        return replace(self, bits=torch.cat(bits, dim=1), scales=join_segments(scales, sizes, self.segments))
+    of_bits = ("bits",)
+    of_segments = ("scales",)
 
     @property
     def num_bits(self) -> Tensor:

@@ -4,8 +4,7 @@ Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD: Compressed Optimisation f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,14 +16,14 @@ from bench.errors import InputError
 from bench.kernels.draws import hashes
 from bench.kernels.noise import Noise
 from bench.wire import signs
+from bench.wire.columnar import Columnar
 from bench.wire.message import Message
-from bench.wire.slices import all_intact
 
 Zeros = Literal["plus", "random"]
 
 
 @dataclass(frozen=True)
-class SignMessage(Message):
+class SignMessage(Columnar):
     """Each entry is ±1. `bits`: (R, ⌈d/8⌉) uint8, as `signs.pack` writes them. `dim`: d. `dtype`: of the vectors.
 
     `intact`: (R,) bool, whether the vectors were finite; messages of others are never sent.
@@ -35,15 +34,7 @@ class SignMessage(Message):
     dim: int
     dtype: torch.dtype
     kind = "sign"
-    cuttable = True
-
-    def cut(self, bounds: Sequence[int]) -> list[Message]:
-        spans = pairwise(bounds)
-        return [replace(self, bits=self.bits[:, -(-a // 8) : -(-b // 8)], dim=b - a) for a, b in spans]
-
-    def joined(self, pieces: Sequence[Message]) -> "SignMessage":
-        bits, intact = ([piece.tensors[name] for piece in pieces] for name in ("bits", "intact"))
-        return replace(self, bits=torch.cat(bits, dim=1), intact=all_intact(intact))
+    of_bits = ("bits",)
 
     @property
     def num_bits(self) -> Tensor:

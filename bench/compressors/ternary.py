@@ -1,8 +1,7 @@
 """Ternary: −1, 0 or +1 per entry, where 0 is an entry of a majority vote without votes or with a tie."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,26 +11,19 @@ from bench.compressors.base import Compressor, Segments
 from bench.kernels.noise import Noise
 from bench.wire import trits
 from bench.wire.bounds import entropies
+from bench.wire.columnar import Columnar
 from bench.wire.message import Message
-from bench.wire.slices import all_intact
 
 
 @dataclass(frozen=True)
-class TernaryMessage(Message):
+class TernaryMessage(Columnar):
     """Each entry is −1, 0 or +1. `values`: (R, d) int8. `intact`: (R,) bool, whether the vectors were finite."""
 
     values: Tensor
     intact: Tensor
     dtype: torch.dtype
     kind = "ternary"
-    cuttable = True
-
-    def cut(self, bounds: Sequence[int]) -> list[Message]:
-        return [replace(self, values=self.values[:, start:end]) for start, end in pairwise(bounds)]
-
-    def joined(self, pieces: Sequence[Message]) -> "TernaryMessage":
-        values, intact = ([piece.tensors[name] for piece in pieces] for name in ("values", "intact"))
-        return replace(self, values=torch.cat(values, dim=1), intact=all_intact(intact))
+    of_entries = ("values",)
 
     @property
     def num_bits(self) -> Tensor:

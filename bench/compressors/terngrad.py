@@ -6,7 +6,6 @@ NeurIPS 2017.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import sqrt
 
 import numpy as np
@@ -20,13 +19,13 @@ from bench.kernels.noise import Noise
 from bench.kernels.norms import norms
 from bench.wire import trits
 from bench.wire.bounds import entropies
+from bench.wire.columnar import Columnar
 from bench.wire.floats import as_bytes, bits_of_floats, finite_rows, from_bytes, scale_segments
 from bench.wire.message import Message
-from bench.wire.slices import all_intact, cut_segments, join_segments
 
 
 @dataclass(frozen=True)
-class ScaledTernaryMessage(Message):
+class ScaledTernaryMessage(Columnar):
     """Each entry is −scale, 0 or +scale. `values`: (R, d) int8. `scales`: (R, S), of each segment.
 
     `intact`: (R,) bool, whether the vectors were finite.
@@ -37,20 +36,8 @@ class ScaledTernaryMessage(Message):
     intact: Tensor
     segments: Segments
     kind = "scaled ternary"
-    cuttable = True
-
-    def cut(self, bounds: Sequence[int]) -> list[Message]:
-        pieces: list[Message] = []
-        for start, end in pairwise(bounds):
-            sizes, there = cut_segments(self.segments, start, end)
-            values, scales = self.values[:, start:end], self.scales[:, there]
-            pieces.append(ScaledTernaryMessage(values, scales, self.intact, sizes))
-        return pieces
-
-    def joined(self, pieces: Sequence[Message]) -> "ScaledTernaryMessage":
-        values, scales, intact = ([p.tensors[name] for p in pieces] for name in ("values", "scales", "intact"))
-        whole = join_segments(scales, [part.shape[1] for part in values], self.segments)
-        return ScaledTernaryMessage(torch.cat(values, dim=1), whole, all_intact(intact), self.segments)
+    of_entries = ("values",)
+    of_segments = ("scales",)
 
     @property
     def num_bits(self) -> Tensor:

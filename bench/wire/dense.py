@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.wire.columnar import Columnar
 from bench.wire.floats import as_bytes, from_bytes
 from bench.wire.message import Message
 
@@ -32,20 +32,14 @@ class FloatMessage(Message):
 
 
 @dataclass(frozen=True)
-class DenseMessage(FloatMessage):
+class DenseMessage(FloatMessage, Columnar):
     """Every entry, uncompressed. `values`: (R, d)."""
 
     kind = "dense"
-    cuttable = True
+    of_entries = ("values",)
 
     def dense(self) -> Tensor:
         return self.values
-
-    def cut(self, bounds: Sequence[int]) -> list[Message]:
-        return [DenseMessage(self.values[:, start:end]) for start, end in pairwise(bounds)]
-
-    def joined(self, pieces: Sequence[Message]) -> "DenseMessage":
-        return DenseMessage(torch.cat([piece.tensors["values"] for piece in pieces], dim=1))
 
     def put(self, index: Sequence[int], arrived: Message) -> Self:
         assert isinstance(arrived, DenseMessage | GradientMessage)
