@@ -1,12 +1,15 @@
 """Bare training, shared by the scripts that measure."""
 
 import logging
+import os
+import socket
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
 import torch
+import torch.multiprocessing
 from lightning import Callback, LightningDataModule, Trainer
 
 import bench
@@ -17,6 +20,17 @@ def keep_quiet() -> None:
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
+
+
+BARE: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "limit_val_batches": 0,
+}
+"""A Trainer's options without logs, checkpoints, bars and evaluation."""
 
 
 def fit(
@@ -35,10 +49,21 @@ def fit(
         precision=precision,
         max_steps=num_rounds,
         callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
+        **BARE,
     ).fit(module, datamodule=data)
+
+
+def forked(num_workers: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Call `work(rank, *arguments)` in so many processes, where Trainers find the others by the environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.start_processes(  # pyright: ignore[reportPrivateImportUsage]
+        _work, (port, work, arguments), num_workers, start_method="fork"
+    )
+
+
+def _work(rank: int, port: int, work: Callable[..., None], arguments: Any) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    work(rank, *arguments)

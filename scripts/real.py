@@ -1,7 +1,5 @@
 """What a round takes between real processes on this machine, beside PyTorch's DDP and Lightning's."""
 
-import os
-import socket
 import statistics
 import tempfile
 import time
@@ -12,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 import torch.nn.functional as F
 from lightning import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
@@ -24,7 +21,7 @@ from tqdm.auto import tqdm
 import bench
 from bench.runs.module import Classifier
 from models.mlp import mlp
-from scripts.bare import keep_quiet
+from scripts.bare import BARE, forked, keep_quiet
 
 BATCH, WARM_UP, PASSES = 10, 15, 3
 RECIPES = ("sgd", "half", "sparse", "sasg", "signsgd_mv", "powersgd")
@@ -40,14 +37,9 @@ def real(sizes: tuple[int, ...] = (2, 4), rounds: int = 150) -> None:
     All take turns in one world of processes, several times each.
     """
     for size in sizes:
-        with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-            free.close()
+        with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "times.pt"
-            torch.multiprocessing.start_processes(  # pyright: ignore[reportPrivateImportUsage]
-                _race, (size, port, rounds, file), size, start_method="fork"
-            )
+            forked(size, _race, size, rounds, file)
             _print(size, torch.load(file))
 
 
@@ -59,10 +51,8 @@ def _print(size: int, times: dict[str, list[float]]) -> None:
         print(f"{name:<30}{took * 1e3:>12.2f}{took / base:>9.2f}", flush=True)
 
 
-def _race(rank: int, size: int, port: int, rounds: int, file: Path) -> None:
+def _race(rank: int, size: int, rounds: int, file: Path) -> None:
     keep_quiet()
-    torch.set_num_threads(1)
-    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     contenders: dict[str, Contender] = {
         "ddp under Lightning": _lightning(lambda: DDPStrategy(process_group_backend="gloo"))
     }
@@ -120,11 +110,7 @@ def _lightning(make: Callable[[], Any]) -> Contender:
     def run(size: int, rounds: int) -> list[float]:
         watch = Stopwatch()
         module = Classifier(mlp(), partial(torch.optim.SGD, lr=0.05))
-        trainer = Trainer(
-            strategy=make(), devices=size, accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, limit_val_batches=0,
-            callbacks=[watch],
-        )  # fmt: skip
+        trainer = Trainer(strategy=make(), devices=size, accelerator="cpu", max_epochs=1, callbacks=[watch], **BARE)
         trainer.fit(module, _batches(rounds))
         return watch.seconds
 

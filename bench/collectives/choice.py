@@ -3,7 +3,7 @@
 from typing import Literal, get_args
 
 from bench.algorithm import Algorithm
-from bench.collectives.collective import Codes, Collective
+from bench.collectives.collective import Collective, Schemas
 from bench.collectives.gather import Gather
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.sharded import Sharded
@@ -15,14 +15,14 @@ CollectiveName = Literal["auto", "sharded", "gather"]
 STEP_S, BANDWIDTH_BPS = 1e-3, 1e9  # of an exchange between processes: what "auto" goes by, alike in all of them
 
 
-def make_collective(name: str, world: World, algorithm: Algorithm, codes: Codes, dim: int) -> Collective:
+def make_collective(name: str, world: World, algorithm: Algorithm, schemas: Schemas, dim: int) -> Collective:
     """The collective of that name; in a simulation none is needed.
 
     Args:
         name: "sharded", "gather", or "auto" for the one that is expected to take less time.
         world: where the workers are.
         algorithm: the recipe.
-        codes: what its messages and answers look like.
+        schemas: what its messages and answers look like.
         dim: d.
 
     Raises:
@@ -32,11 +32,11 @@ def make_collective(name: str, world: World, algorithm: Algorithm, codes: Codes,
         raise InputError(f"collective: {name!r}; one of {', '.join(get_args(CollectiveName))} is needed")
     if not isinstance(world, ProcessWorld):
         return Simulated(dim)
-    cuts = codes.uploads.cuttable and codes.answers.cuttable and algorithm.entrywise
+    cuts = schemas.uploads.cuttable and schemas.answers.cuttable and algorithm.entrywise
     if name == "sharded" and not cuts:
         raise InputError(f"collective: 'sharded'; it cannot cut what {algorithm.name} sends, gather can carry it")
     if name == "auto":
-        sent, answer, others = int(codes.uploads.num_bits), int(codes.answers.num_bits), world.size - 1
+        sent, answer, others = int(schemas.uploads.num_bits), int(schemas.answers.num_bits), world.size - 1
         gather_s = STEP_S + others * sent / BANDWIDTH_BPS
         sharded_s = 3 * STEP_S + others / world.size * (sent + answer) / BANDWIDTH_BPS
         name = "sharded" if cuts and sharded_s < gather_s else "gather"

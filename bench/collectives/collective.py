@@ -34,17 +34,15 @@ class Exchange:
     Attributes:
         report: of all M workers.
         answer: one row, the same in every process.
-        waited_s: seconds in the exchange of reports, the wait for the slowest worker included.
         measured_s: seconds that messages and answers took in transit.
     """
 
     report: Report
     answer: Message
-    waited_s: float
     measured_s: float
 
 
-class Codes(Protocol):
+class Schemas(Protocol):
     """What messages look like: one row each."""
 
     @property
@@ -71,13 +69,13 @@ class Collective(ABC):
     bounds: tuple[int, int]
 
     @abstractmethod
-    def exchange(self, report: Report, message: Message | None, codes: Codes, serve: Serve, round: int) -> Exchange:
+    def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
         """Swap reports and messages with all other processes, and have them answered.
 
         Args:
             report: of the local workers.
             message: of the local uploaders; None if there are none.
-            codes: what messages and answers look like.
+            schemas: what messages and answers look like.
             serve: this process's server, over the entries in `bounds`.
             round: for error messages.
 

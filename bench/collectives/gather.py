@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from bench.collectives.collective import Codes, Collective, Exchange, Serve, refuse_overflow
+from bench.collectives.collective import Collective, Exchange, Schemas, Serve, refuse_overflow
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.report import Report
 from bench.wire.message import Message
@@ -27,19 +27,18 @@ class Gather(Collective):
         self.bounds = 0, dim
         self.slices = [self.bounds]
 
-    def exchange(self, report: Report, message: Message | None, codes: Codes, serve: Serve, round: int) -> Exchange:
+    def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
         payload = np.empty(0, np.uint8) if message is None else message.encode(0)
         report = report._replace(num_bytes=np.array([len(payload)]))
         with self.world.noticing_loss(f"round {round}: "):
-            started = time.perf_counter()
             everyone = Report.unpack(self.world.all_gather(report.pack()))
             everyone.refuse(round)
-            there = time.perf_counter()
+            started = time.perf_counter()
             arrived = self._broadcast(payload, everyone)
-            measured_s = time.perf_counter() - there
-        served = serve(everyone.uploaded, codes.uploads.decode(arrived) if arrived else None)
+            measured_s = time.perf_counter() - started
+        served = serve(everyone.uploaded, schemas.uploads.decode(arrived) if arrived else None)
         refuse_overflow(served.finite, served.broken, round)
-        return Exchange(everyone, served.answer, there - started, measured_s)
+        return Exchange(everyone, served.answer, measured_s)
 
     def _broadcast(self, payload: np.ndarray, everyone: Report) -> list[np.ndarray]:
         """The bytes of every uploader, in rank order."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from bench.collectives.collective import Codes, Collective, Exchange, Serve, Served, refuse_overflow
+from bench.collectives.collective import Collective, Exchange, Schemas, Serve, Served, refuse_overflow
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.report import Report
 from bench.wire.message import Message
@@ -43,20 +43,20 @@ class Sharded(Collective):
         self.cuts = slice_bounds(dim, world.size)
         self.slices = list(pairwise(self.cuts))
         self.bounds = self.slices[self.rank]
+        self._known: dict[str, tuple[Message, list[Message]]] = {}
 
-    def exchange(self, report: Report, message: Message | None, codes: Codes, serve: Serve, round: int) -> Exchange:
+    def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
         pieces = self._cut(message)
         report = report._replace(num_bytes=np.array([sum(map(len, pieces))]))
         with self.world.noticing_loss(f"round {round}: "):
-            started = time.perf_counter()
             told = np.concatenate([report.pack(), [[len(piece) for piece in pieces]]], axis=1)
             table = self.world.all_gather(told)
             everyone, sizes = Report.unpack(table[:, : -self.world.size]), table[:, -self.world.size :].astype(int)
             everyone.refuse(round)
-            there = time.perf_counter()
+            started = time.perf_counter()
             arrived = self._swap(pieces, sizes[:, self.rank].tolist())
             at_owner = time.perf_counter()
-        served = self._serve(everyone, arrived, codes.uploads, serve)
+        served = self._serve(everyone, arrived, schemas.uploads, serve)
         with self.world.noticing_loss(f"round {round}: "):
             payload = np.empty(0, np.uint8) if served is None else served.answer.encode(0)
             ready = time.perf_counter()
@@ -64,8 +64,8 @@ class Sharded(Collective):
             broken = np.flatnonzero(headers[:, 2:].any(axis=0)).tolist()
             refuse_overflow(bool(headers[:, 1].all()), broken, round)
             answered = self._collect(payload, headers[:, 0].astype(int).tolist())
-            measured_s = (at_owner - there) + (time.perf_counter() - ready)
-        return Exchange(everyone, self._joined(answered, codes.answers), there - started, measured_s)
+            measured_s = (at_owner - started) + (time.perf_counter() - ready)
+        return Exchange(everyone, self._joined(answered, schemas.answers), measured_s)
 
     def _cut(self, message: Message | None) -> list[np.ndarray]:
         """The bytes for every owner."""
@@ -73,6 +73,12 @@ class Sharded(Collective):
             return [np.empty(0, np.uint8)] * self.world.size
         pieces = zip(message.cut(self.cuts), self.slices, strict=True)
         return [piece.encode(0) if end > start else np.empty(0, np.uint8) for piece, (start, end) in pieces]
+
+    def _schemas(self, whose: str, schema: Message) -> list[Message]:
+        """A schema of each slice: cut once for as long as that of the whole stays the same."""
+        if whose not in self._known or self._known[whose][0] is not schema:
+            self._known[whose] = schema, schema.cut(self.cuts)
+        return self._known[whose][1]
 
     def _swap(self, pieces: Sequence[np.ndarray], sizes: list[int]) -> list[np.ndarray]:
         """Pieces for every owner -> those of every worker for this one, of these sizes."""
@@ -87,7 +93,7 @@ class Sharded(Collective):
         if start == end:
             return None
         payloads = [arrived[rank] for rank in np.flatnonzero(everyone.uploaded).tolist()]
-        piece = schema.cut(self.cuts)[self.rank]
+        piece = self._schemas("uploads", schema)[self.rank]
         return serve(everyone.uploaded, piece.decode(payloads) if payloads else None)
 
     def _header(self, served: Served | None, payload: np.ndarray) -> np.ndarray:
@@ -109,5 +115,5 @@ class Sharded(Collective):
 
     def _joined(self, payloads: Sequence[np.ndarray], answers: Message) -> Message:
         """The answer of all slices."""
-        there = zip(answers.cut(self.cuts), payloads, self.slices, strict=True)
+        there = zip(self._schemas("answers", answers), payloads, self.slices, strict=True)
         return answers.joined([schema.decode([payload]) for schema, payload, (start, end) in there if end > start])

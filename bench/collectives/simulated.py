@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.collectives.collective import Codes, Collective, Exchange, Serve, refuse_overflow
+from bench.collectives.collective import Collective, Exchange, Schemas, Serve, refuse_overflow
 from bench.collectives.report import Report
 from bench.collectives.world import World
 from bench.wire.message import Message
@@ -37,8 +37,8 @@ class Simulated(Collective):
         self.bounds = 0, dim
         self.slices = [self.bounds]
 
-    def exchange(self, report: Report, message: Message | None, codes: Codes, serve: Serve, round: int) -> Exchange:
+    def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
         report.refuse(round)
         served = serve(report.uploaded, message)
         refuse_overflow(served.finite, served.broken, round)
-        return Exchange(report, served.answer, 0.0, 0.0)
+        return Exchange(report, served.answer, 0.0)

@@ -37,8 +37,8 @@ def restore(cohort: Cohort, state: dict) -> None:
     for name in ("algorithm", "adversary"):
         refuse_other(name, getattr(cohort, name), state[name])
     cohort.workers.load_state_dict(state["workers"])
-    cohort.server.load_state_dict(_served(cohort, state["server"]))
     cohort.codes.load_state_dict(state["server"])
+    cohort.server.load_state_dict(_served(cohort, state["server"]))
     cohort.lagged_rate = LaggedRate(**state["lagged_rate"])
     cohort.ledger.load_state_dict(state["ledger"])
 

@@ -17,16 +17,9 @@ from bench.algorithm import Algorithm
 from bench.estimators.base import Estimator
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
+from scripts.bare import BARE
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "use_distributed_sampler": False,
-    "limit_val_batches": 0,
-}
+QUIET: dict[str, Any] = {"accelerator": "cpu", **BARE}
 
 
 class Toy(lightning.LightningModule):

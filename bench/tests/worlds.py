@@ -1,7 +1,5 @@
 """Toy runs in real processes, and what each of them ended with."""
 
-import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +7,6 @@ from typing import Any
 
 import lightning
 import torch
-import torch.multiprocessing
 from lightning import Callback, Trainer
 
 from bench.algorithm import Algorithm
@@ -62,22 +59,6 @@ def run_processes(
                       **{**QUIET, "max_steps": rounds, **(trainer_options or {})})  # fmt: skip
     trainer.fit(model, datamodule=Data(), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return [torch.load(folder / f"{rank}.pt") for rank in range(M)]
-
-
-def forked(num_workers: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(rank, *arguments)` in so many processes, where Trainers find the others by the environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(  # pyright: ignore[reportPrivateImportUsage]
-        _work, (port, work, arguments), num_workers, start_method="fork"
-    )
-
-
-def _work(rank: int, port: int, work: Callable[..., None], arguments: Any) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    work(rank, *arguments)
 
 
 class Hang(Callback):

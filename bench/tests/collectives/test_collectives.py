@@ -26,7 +26,7 @@ from bench.round.state import restore, state_of
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.tests.found import RANDOM, RECIPES, RULES
 from bench.tests.toys import QUIET, Gauged, Toy, flat, loader, toy_data, train
-from bench.tests.worlds import forked
+from scripts.bare import forked
 
 M = 3
 

@@ -11,8 +11,8 @@ from lightning import Callback, Trainer
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
 from bench.tests.toys import QUIET
-from bench.tests.worlds import forked
 from bench.tests.zoo import ZOO, Exhibit, tensors
+from scripts.bare import forked
 
 M = 2
 RECIPES = ("sparse", "sasg", "signsgd_mv")
