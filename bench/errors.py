@@ -2,7 +2,11 @@
 
 
 class InputError(ValueError):
-    """The user's input cannot be run; nothing was computed or overwritten."""
+    """The user's input cannot be used.
+
+    Most inputs are rejected before the first round. Some, such as a batch that cannot be split or learning rates that
+    differ between workers, are rejected in the round that meets them, after earlier rounds have been computed.
+    """
 
 
 class NonFiniteError(RuntimeError):

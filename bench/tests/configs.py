@@ -1,4 +1,4 @@
-"""The configs, composed as the scripts do."""
+"""Composes configs as the scripts do."""
 
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, as in every run, made data, and the flag that rewrites golden traces."""
+"""Shared by all tests: one CPU thread, as in every run, synthetic data, and the flag that rewrites golden traces."""
 
 import logging
 from pathlib import Path
@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Arrays in the shape of the downloaded data sets, which a test machine does not have."""
+    """The folder of random arrays in the shapes of the downloaded data sets, which test machines do not have."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for name, num_train, shape, num_classes in (
         ("mnist", 12_000, (28, 28), 10),

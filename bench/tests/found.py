@@ -1,4 +1,4 @@
-"""What the package holds, found by looking: a new part is under test the day it is written."""
+"""Finds the parts of the package by scanning it, so that new parts are tested without being registered."""
 
 import contextlib
 import importlib
@@ -22,13 +22,13 @@ for _module in pkgutil.walk_packages(bench.__path__, "bench."):
 
 
 def subclasses(base: type) -> list[type]:
-    """The concrete subclasses, by name."""
+    """Return the concrete subclasses, direct and indirect, sorted by name."""
     direct = {sub for cls in base.__subclasses__() for sub in [cls, *subclasses(cls)]}
     return sorted((cls for cls in direct if not inspect.isabstract(cls)), key=lambda cls: cls.__name__)
 
 
 def variants(part: Any) -> list[Any]:
-    """A part with every combination of the choices that its fields list."""
+    """Return a part with every combination of the values of its `Literal` fields."""
     hints = {name: hint for name, hint in get_type_hints(type(part)).items() if get_origin(hint) is Literal}
     return [
         replace(part, **dict(zip(hints, values, strict=True)))
@@ -41,7 +41,7 @@ RULES: list[Any] = [cls() for cls in subclasses(UploadRule)]
 AGGREGATORS: list[Any] = [variant for cls in subclasses(Aggregator) for variant in variants(cls())]
 
 RANDOM = replace(RECIPES["signsgd_mv"], compressor=Sign("random"), aggregator=MajorityVote("random"))
-"""A recipe whose workers and server draw."""
+"""A recipe whose workers and server both draw random numbers."""
 
 COMPRESSORS: dict[str, Compressor] = {
     str(compressor): compressor
@@ -52,7 +52,7 @@ COMPRESSORS: dict[str, Compressor] = {
 
 
 def combinations() -> dict[str, Algorithm]:
-    """Every recipe, and every recipe under every rule and aggregator that it goes with."""
+    """Return every recipe, and every recipe with each compatible rule and aggregator."""
     found = dict(RECIPES)
     for (name, recipe), rule, aggregator in itertools.product(RECIPES.items(), RULES, AGGREGATORS):
         if (rule, aggregator) != (recipe.rule, recipe.aggregator):
@@ -66,8 +66,8 @@ COMBINATIONS = combinations()
 
 
 def covering() -> dict[str, Algorithm]:
-    """Few combinations that miss nothing that meets: every recipe as it is, with every rule and every aggregator that
-    it goes with, and every rule with every aggregator."""
+    """Return few combinations that include every compatible pair of recipe and rule, of recipe and aggregator, and of
+    rule and aggregator, and every recipe unchanged."""
 
     def pairs(algorithm: Algorithm) -> set[Any]:
         recipe, rule, aggregator = algorithm.name, algorithm.rule, algorithm.aggregator

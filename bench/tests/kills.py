@@ -1,4 +1,4 @@
-"""Toy runs that are killed and go on."""
+"""Toy runs that are killed and resumed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from datamodules.splits import IID
 
 
 class Killed(Exception):
-    """Stands for a power cut, right after a checkpoint."""
+    """Simulates a power cut right after a checkpoint."""
 
 
 class SaveAndDie(Callback):
@@ -32,7 +32,7 @@ class SaveAndDie(Callback):
 
 
 class RoundData(lightning.LightningDataModule):
-    """The suite's own loader over toy data."""
+    """Toy data served by the suite's own loader."""
 
     def train_dataloader(self) -> RoundLoader:
         return RoundLoader(_Indexed(), RoundSampler(np.zeros(480), IID(), 4, range(4), 4, seed=1))
@@ -56,7 +56,14 @@ def fit(algorithm: Any, data: Any, callbacks: list[Callback], checkpoint: Path |
 
 
 def assert_goes_on(algorithm: Any, after: Sequence[int], path: Path, **options: Any) -> None:
-    """Killed after so many rounds and resumed, from a checkpoint at this path, it ends as if it never had been."""
+    """Check that a run that is killed and resumed ends exactly as one that was never killed.
+
+    Args:
+        algorithm: the recipe.
+        after: numbers of rounds after which a run is killed, each in a run of its own.
+        path: of the checkpoint.
+        options: of `fit`.
+    """
     weights, ledger = fit(algorithm, RoundData(), [], **options)
     for num_rounds in after:
         with pytest.raises(Killed):

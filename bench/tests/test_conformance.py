@@ -1,4 +1,4 @@
-"""The laws of every compressor, found by scanning."""
+"""Properties that every compressor must have; the compressors are found by scanning the package."""
 
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ SEGMENTS = [(1,), (7,), (300, 5, 40, 1), (MatrixSize(300, 15), 5, MatrixSize(40,
 
 
 def inputs(segments: tuple[int, ...]) -> dict[str, Tensor]:
-    """Three rows each of what gradients can look like."""
+    """Return three rows of each kind of vector that a gradient can be, (3, d)."""
     dim, generator = sum(segments), torch.Generator().manual_seed(1)
     normal = torch.randn(3, dim, generator=generator)
     one_hot = torch.zeros(3, dim)
@@ -53,7 +53,7 @@ def test_every_compressor_is_in_a_recipe() -> None:
 
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
 def test_encoding(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
-    """Bytes carry the message, and the bits reported are those bytes less padding. A blank schema decodes."""
+    """The bytes carry the whole message, `num_bits` is their size without padding, and a blank message decodes them."""
     message = compressor.compress(x, segments, NOISE)
     payloads = [message.encode(row) for row in range(3)]
     padding = torch.tensor([8 * len(p) for p in payloads]) - message.num_bits
@@ -65,7 +65,7 @@ def test_encoding(compressor: Compressor, segments: tuple[int, ...], x: Tensor) 
 
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
 def test_slices(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
-    """Pieces stand for slices of the vector, travel alone, and put together are the message."""
+    """Each piece represents a slice of the vector and is encoded on its own; joined, the pieces are the message."""
     message, schema = compressor.compress(x, segments, NOISE), compressor.blank(1, segments, x)
     if not message.cuttable:
         assert isinstance(message, LowRankMessage)
@@ -90,11 +90,11 @@ def test_slices(compressor: Compressor, segments: tuple[int, ...], x: Tensor) ->
 
 @pytest.mark.parametrize("compressor", COMPRESSORS.values(), ids=COMPRESSORS.keys())
 def test_no_code_beats_its_bound(compressor: Compressor) -> None:
-    """Of long vectors of independent entries. None is far above it but those that give every entry as many bits."""
+    """For long vectors of independent entries. Only codes of equally many bits for every entry are far above."""
     x = torch.randn(3, 60_000, generator=torch.Generator().manual_seed(3))
     message = compressor.compress(x, (50_000, 10_000), NOISE)
     uneven = compressor.compress(x.clone().index_fill_(1, torch.arange(45_000, 59_000), 0), (50_000, 10_000), NOISE)
-    assert (uneven.num_bits / uneven.bound >= 0.97).all()  # where zeros lie, a code may find more than it is asked for
+    assert (uneven.num_bits / uneven.bound >= 0.97).all()  # a code may exploit that the zeros are adjacent
     over, furthest = message.num_bits / message.bound, 3 if isinstance(message, NaturalMessage | GridMessage) else 1.5
     assert message.bound.dtype == torch.float64
     assert ((over >= 1) & (over < furthest)).all()
@@ -102,7 +102,7 @@ def test_no_code_beats_its_bound(compressor: Compressor) -> None:
 
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
 def test_compression(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
-    """Sent + error = input; the error is as small as declared; rows do not see each other; the input is left alone."""
+    """Message + error = input; the error is as small as declared; rows are independent; the input is unchanged."""
     before = x.clone()
     message = compressor.compress(x, segments, NOISE)
     assert torch.equal(x, before)
@@ -121,7 +121,7 @@ def test_compression(compressor: Compressor, segments: tuple[int, ...], x: Tenso
 
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
 def test_sums(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
-    """The sum is the rows' sum, in rank order; weights weigh."""
+    """The sum adds the rows in rank order, each times its weight if weights are given."""
     message = compressor.compress(x, segments, NOISE)
     a, b, c = message.dense()
     rounding = 1e-6 * float(x.abs().max()) + 1e-44  # floats below the smallest normal one have few digits
@@ -132,7 +132,7 @@ def test_sums(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> N
 
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
 def test_clearing(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
-    """What was sent is cleared, the rest is left."""
+    """Entries that were sent are set to zero; the others are unchanged."""
     message = compressor.compress(x, segments, NOISE)
     cleared, sent = message.clear_in(x.clone()), message.dense() != 0
     assert not cleared[sent].any()

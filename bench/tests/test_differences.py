@@ -1,4 +1,4 @@
-"""Differences to what the server knows: both sides agree on it, what is sent fades, and LAQ skips what it should."""
+"""`Differences`: workers and server keep the same estimate, runs reach the minimum, and LAQ skips as published."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ DIFFERENCES = [name for name, recipe in RECIPES.items() if isinstance(recipe.fee
 
 
 class Quadratic(lightning.LightningModule):
-    """Worker m has ½‖A_m (w − w_m)‖², all of it in every round: gradients that do not vanish where their sum does."""
+    """Worker m has the loss ½‖A_m (w − w_m)‖² in every round. At the minimum of the sum its gradient is not zero."""
 
     def __init__(self, lr: float = LR) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Quadratic(lightning.LightningModule):
 
 
 def problem() -> tuple[Tensor, Tensor, Tensor]:
-    """Scales and targets of the workers (M, 30), and the minimum of the mean."""
+    """Return the workers' scales and targets, (M, 30) each, and the minimiser (30,) of the mean loss."""
     generator = torch.Generator().manual_seed(2)
     scale, target = 0.5 + torch.rand(M, 30, generator=generator), torch.randn(M, 30, generator=generator)
     return scale, target, (scale.square() * target).sum(dim=0) / scale.square().sum(dim=0)
@@ -53,7 +53,7 @@ def descend(algorithm: Algorithm | str, rounds: int = ROUNDS, lr: float = LR, **
 
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_both_sides_agree(name: str) -> None:
-    """The server's estimate is what the aggregator makes of the vectors that workers keep, though some skip."""
+    """The server's estimate is the aggregate of the vectors that the workers keep, even if some skip."""
     for rule in {RECIPES[name].rule, LASGWK2() if name != "diana" else Always()}:
         recipe = replace(RECIPES[name], rule=rule)
         cohort = train(recipe, Dyadic, dyadic_data()).strategy.cohort
@@ -74,7 +74,7 @@ def test_whole_differences_are_sgd() -> None:
 
 @pytest.mark.parametrize("name", [name for name in DIFFERENCES if RECIPES[name].compressor != Identity()])
 def test_they_reach_the_minimum_where_plain_messages_do_not(name: str) -> None:
-    """However much workers differ; and what is sent in the end is next to nothing."""
+    """The workers' gradients differ at the minimum, which differences reach and plain compressed gradients miss."""
     *_, minimum = problem()
     recipe = replace(RECIPES[name], rule=Always())
     if name == "ef21":
@@ -87,7 +87,7 @@ def test_they_reach_the_minimum_where_plain_messages_do_not(name: str) -> None:
 
 
 def test_laq_by_its_equations() -> None:
-    """Uploads and weights of an implementation of its own (Sun et al. 2019, equations 5 to 7, algorithm 2)."""
+    """They equal those of an independent implementation (Sun et al. 2019, equations 5 to 7, algorithm 2)."""
     scale, target, _ = problem()
     bits, xi, memory, lr, longest = 3, 0.08, 10, LR / M, 100
     w, sent, history, uploads = torch.zeros(30), torch.zeros(M, 30), [], []
@@ -119,7 +119,7 @@ def test_laq_by_its_equations() -> None:
 
 @pytest.mark.parametrize("name", ["lag", "laq"])
 def test_thresholds_count_a_means_rate_as_a_mth(name: str) -> None:
-    """So that a mean skips where the sum does, and goes the same way, bit for bit where M is a power of two."""
+    """With a mean at γ, workers skip as with a sum at γ/M. Where M is a power of two, weights are equal bit for bit."""
     mean, total = Recorder(), Recorder()
     by_mean = descend(replace(RECIPES[name], aggregator=Mean()), rounds=60, callbacks=[mean])
     by_sum = descend(replace(RECIPES[name], aggregator=Sum()), rounds=60, lr=LR / M, callbacks=[total])
@@ -140,7 +140,7 @@ def test_laq_that_never_skips_is_quantized_descent() -> None:
 
 @pytest.mark.parametrize("name", [name for name in DIFFERENCES if RECIPES[name].feedback == Differences()])
 def test_who_skips_is_heard_as_before(name: str) -> None:
-    """Where gradients stay what they are, whoever skips."""
+    """With constant gradients, a round in which all workers skip has the direction of the round before."""
 
     class Constant(Dyadic):
         def training_step(self, batch: Any) -> Tensor:
@@ -171,7 +171,7 @@ def test_what_they_do_not_go_with() -> None:
             Differences(rate)
     for compressor, feedback, most in (
         (GSpar(0.1), Differences(), "0.0909"),  # ω = 9 + 1, of segments of any size
-        (RandomK(0.1), Differences(0.5), "0.0625"),  # one of a tensor of sixteen
+        (RandomK(0.1), Differences(0.5), "0.0625"),  # k = 1 in the tensor of 16 entries
         (QSGD(1, "max"), Differences(0.2), "0.106"),  # 2 / (1 + √320)
     ):
         with pytest.raises(InputError, match=f"rate: {feedback.rate}; with .* differences grow, at most {most}"):

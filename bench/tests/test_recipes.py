@@ -1,4 +1,4 @@
-"""Recipes by name, and with a setting changed by keyword."""
+"""Recipes are loaded by name, and keywords change their settings."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -17,7 +17,7 @@ from bench.tests.found import RECIPES
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_setting_has_one_keyword(name: str) -> None:
-    """A field of the recipe, or of one of its parts; what two parts have is refused, and both are named."""
+    """A keyword sets a field of one part; a field that two parts have is rejected with a message that names both."""
     recipe = RECIPES[name]
     owners: dict[str, list[str]] = {}
     for part in PARTS:
@@ -70,7 +70,7 @@ def test_what_a_recipe_takes_the_place_of(option: str) -> None:
 
 
 def test_a_name_means_what_ddp_means() -> None:
-    """Every recipe but the votes takes the mean."""
+    """Every recipe averages over workers, except those that vote."""
     for name, recipe in RECIPES.items():
         assert type(recipe.aggregator).__name__ in ("Mean", "MajorityVote"), name
     assert bench.recipe_names() == sorted(RECIPES)

@@ -1,4 +1,4 @@
-"""Rooms import only those below them."""
+"""The package is layered: each module or subpackage imports only its own layer and those below."""
 
 import ast
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ ORDER = [
     "kernels", "errors",
 ]  # fmt: skip
 VOCABULARY = ["adversary", "aggregators", "algorithm", "compressors", "feedback", "link", "recipes", "rules"]
-"""What configs and users name, at the front door. `bench/__init__.py` offers it, and may import anything."""
+"""The modules that configs and users name; together one layer. `bench/__init__.py` exports their public names, and may
+import anything."""
 
 
 def room(module: str) -> str:
@@ -23,7 +24,7 @@ def room(module: str) -> str:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules of the package that a file imports, wherever in it."""
+    """Yield the modules of the package that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bench":
             yield from [node.module or ""] if node.module != "bench" else [f"bench.{a.name}" for a in node.names]
@@ -32,7 +33,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def rooms() -> list[Path]:
-    """What lies at the top of the package."""
+    """Return the top-level modules and subpackages, without the tests."""
     there = (p for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists())
     return sorted(p for p in there if p.name not in ("__init__.py", "tests"))
 
@@ -50,7 +51,7 @@ def test_no_room_imports_one_above_it(path: Path) -> None:
 
 
 def test_the_round_fits_on_a_page() -> None:
-    """And asks no part what kind it is."""
+    """`round/cohort.py` has at most 120 lines and checks no types."""
     page = (PACKAGE / "round" / "cohort.py").read_text("utf-8")
     assert len(page.splitlines()) <= 120
     assert "isinstance" not in page
@@ -58,5 +59,5 @@ def test_the_round_fits_on_a_page() -> None:
 
 @pytest.mark.parametrize("folder", [p.stem for p in rooms() if p.is_dir()])
 def test_rooms_have_their_laws(folder: str) -> None:
-    """Beside their names, but for the vocabulary's, which all laws are about."""
+    """Every subpackage has tests in the folder of its name. The vocabulary needs none, since all tests exercise it."""
     assert any((PACKAGE / "tests" / folder).glob("test_*.py")) or folder in VOCABULARY

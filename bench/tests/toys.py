@@ -1,4 +1,4 @@
-"""Small problems, and one way to train on them."""
+"""Small problems, and a function that trains on them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Toy(lightning.LightningModule):
 
 
 class Normed(Toy):
-    """With batch norm between the layers."""
+    """`Toy` with batch norm between the layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class Normed(Toy):
 
 
 class Dyadic(lightning.LightningModule):
-    """Loss ⟨w, x⟩ and ⟨v, x²⟩ over samples of small integers, γ = 1/4: exact in floats, on every machine alike.
+    """Loss ⟨w, x⟩ + ⟨v, x²⟩ over samples of small integers, γ = 1/4: exact in floats, so the same on every machine.
 
-    The gradient is the mean of x and x² and does not depend on the parameters.
+    The gradients, the means of x and of the first 32 entries of x², do not depend on the parameters.
     """
 
     def __init__(self, lr: float = 0.25) -> None:
@@ -68,7 +68,7 @@ class Dyadic(lightning.LightningModule):
 
 
 class Bilinear(Dyadic):
-    """Loss uᵀWv over samples, and ⟨b, x⟩: the gradient, the mean of u vᵀ, does not depend on W."""
+    """Loss uᵀWv + ⟨b, z⟩ over samples (u, v, z). The gradient of W, the mean of u vᵀ, does not depend on W."""
 
     def __init__(self, lr: float = 0.25) -> None:
         super().__init__(lr)
@@ -80,7 +80,7 @@ class Bilinear(Dyadic):
 
 
 class Deal(torch.utils.data.Sampler):
-    """A fixed order in which the plain batch of round t, dealt in rank order, holds what real ranks load in round t."""
+    """A fixed order: round t's batch of all ranks, split in rank order, gives each rank what its process loads."""
 
     def __init__(self, num_samples: int, num_workers: int, ranks: Sequence[int], batch_size: int) -> None:
         order = torch.arange(num_samples).view(-1, num_workers, batch_size)
@@ -108,7 +108,7 @@ def dyadic_data(num_samples: int = 480) -> TensorDataset:
 
 @dataclass
 class Trained:
-    """How a run ended."""
+    """The outcome of a run."""
 
     weights: Tensor
     ledger: dict[str, float]
@@ -134,7 +134,7 @@ def train(
     batch_size: int = 4,
     **trainer_options: Any,
 ) -> Trained:
-    """Simulated training for some rounds, from seed 3."""
+    """Simulate training for a number of rounds, from seed 3."""
     data = data or toy_data()
     lightning.seed_everything(3, verbose=False)
     model = module()
@@ -151,7 +151,7 @@ def flat(module: nn.Module) -> Tensor:
 
 
 class Gauged(Callback):
-    """Has every round gauged."""
+    """Makes every round report the norms of gradients and compression errors."""
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         assert isinstance(trainer.strategy, CompressedStrategy | CompressedDDPStrategy)
@@ -159,7 +159,7 @@ class Gauged(Callback):
 
 
 class Recorder(Callback):
-    """Keeps the uploads of every round and a copy of the ledger after it."""
+    """Keeps for every round who uploaded, a copy of the ledger after it, and the direction given to the optimizer."""
 
     def __init__(self) -> None:
         self.uploads: list[list[bool]] = []

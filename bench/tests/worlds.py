@@ -1,4 +1,4 @@
-"""Toy runs in real processes, and what each of them ended with."""
+"""Toy runs in real processes, and the final state of each process."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ M = 3
 
 
 class Ending(Callback):
-    """Writes what a process ends with to a file of its own."""
+    """Writes the final state of a process to a file of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,7 +45,7 @@ def run_processes(
     trainer_options: dict[str, Any] | None = None,
     **strategy_options: Any,
 ) -> list[dict[str, Any]]:
-    """Train with M gloo processes; what each ended with."""
+    """Train with M gloo processes and return the final state of each."""
 
     class Data(lightning.LightningDataModule):
         def train_dataloader(self) -> Any:

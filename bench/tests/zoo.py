@@ -1,4 +1,4 @@
-"""Modules that the suite never heard of, as people write them. A new one is under test the day it is written."""
+"""Modules as users write them, not made for the suite. Every subclass of `Exhibit` is tested."""
 
 import collections
 import copy
@@ -19,10 +19,10 @@ from bench.tests.found import subclasses
 
 
 class Exhibit(lightning.LightningModule):
-    """Four classes of 3 × 8 × 8 pictures, unless a subclass says otherwise.
+    """Classifies 3 × 8 × 8 images into four classes, unless a subclass does something else.
 
     Attributes:
-        rounds: that tell what is to be told.
+        rounds: in an epoch, enough to show what is special about the module.
         draws: whether steps draw random numbers, which plain Lightning draws from other generators.
     """
 
@@ -41,7 +41,7 @@ class Exhibit(lightning.LightningModule):
         return torch.randn(number, 3, 8, 8, generator=generator), torch.randint(4, (number,), generator=generator)
 
     def batch(self, x: Tensor, y: Tensor) -> Any:
-        """As its loader would give it."""
+        """Return a batch in the form in which the module's loader yields it."""
         return x, y
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -52,7 +52,7 @@ class Exhibit(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.05)
 
     def loader(self, num_workers: int, ranks: Sequence[int]) -> DataLoader:
-        """The batches of these of M workers, round by round."""
+        """Return a loader that yields, for each round, the joint batch of these of `num_workers` ranks."""
         generator = torch.Generator().manual_seed(11)
         size, batches = self.batch_size, []
         for _ in range(self.rounds):
@@ -63,7 +63,7 @@ class Exhibit(lightning.LightningModule):
 
 
 class Shuffled(Exhibit):
-    """ShuffleNet: depthwise convolutions, batch norm, channels that are shuffled."""
+    """ShuffleNet: depthwise convolutions, batch norm, channel shuffles."""
 
     rounds = 3
 
@@ -82,7 +82,7 @@ class Mobile(Exhibit):
 
 
 class Recurrent(Exhibit):
-    """A language model whose embedding is its head."""
+    """An LSTM language model whose embedding and head share one weight."""
 
     def make(self) -> None:
         self.embedding, self.lstm, self.head = nn.Embedding(11, 6), nn.LSTM(6, 6, batch_first=True), nn.Linear(6, 11)
@@ -99,7 +99,7 @@ class Recurrent(Exhibit):
 
 
 class Attentive(Exhibit):
-    """A transformer's layer."""
+    """A transformer encoder layer."""
 
     def make(self) -> None:
         self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
@@ -119,7 +119,7 @@ class Grouped(Exhibit):
 
 
 class Parametrized(Exhibit):
-    """Weight norm, and spectral norm, which keeps vectors of a power iteration in buffers."""
+    """Weight norm, and spectral norm, which keeps the vectors of its power iteration in buffers."""
 
     def make(self) -> None:
         first = nn.utils.parametrizations.weight_norm(nn.Linear(192, 8))
@@ -128,7 +128,7 @@ class Parametrized(Exhibit):
 
 
 class Averaging(Exhibit):
-    """Batch norm of the cumulative kind, and a layer used twice."""
+    """Batch norm with a cumulative average (momentum=None), used twice in a forward pass."""
 
     def make(self) -> None:
         norm = nn.BatchNorm1d(8, momentum=None)
@@ -136,7 +136,7 @@ class Averaging(Exhibit):
 
 
 class Dropping(Exhibit):
-    """Dropout, and mix-up with a share that NumPy draws."""
+    """Dropout, and mixup whose coefficient NumPy draws."""
 
     draws = True
 
@@ -146,13 +146,13 @@ class Dropping(Exhibit):
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         x, y = batch
-        share = float(np.random.beta(0.4, 0.4))  # noqa: NPY002  as people do
+        share = float(np.random.beta(0.4, 0.4))  # noqa: NPY002  as users do
         mixed = self.net(self.dropout(share * x + (1 - share) * x.flip(0)))
         return share * F.cross_entropy(mixed, y) + (1 - share) * F.cross_entropy(mixed, y.flip(0))
 
 
 class Embedded(Exhibit):
-    """An embedding with sparse gradients, beside one with dense ones."""
+    """An embedding with sparse gradients and one with dense gradients."""
 
     def make(self) -> None:
         self.sparse, self.bag, self.head = nn.Embedding(20, 4, sparse=True), nn.EmbeddingBag(20, 4), nn.Linear(8, 4)
@@ -166,7 +166,7 @@ class Embedded(Exhibit):
 
 
 class Taught(Exhibit):
-    """A teacher that follows the student, written through `.data`, with batch norm of its own."""
+    """A teacher that is a moving average of the student, is written through `.data` and has its own batch norm."""
 
     rounds = 14
 
@@ -186,7 +186,7 @@ class Taught(Exhibit):
 
 
 class Assigning(Exhibit):
-    """Buffers that are assigned, one made late, one shared by two names, one that nobody writes, one that is sparse."""
+    """Buffers that are assigned, one created late, one never written, one sparse; parameters with two names each."""
 
     def make(self) -> None:
         super().make()
@@ -207,11 +207,11 @@ class Assigning(Exhibit):
 
 
 class Batch(collections.UserDict):
-    """As tokenizers return."""
+    """A Mapping that is not a dict, as tokenizers return."""
 
 
 class Worded(Exhibit):
-    """A Mapping that is no dict, with strings and a number in it, from which the step takes what it needs."""
+    """Batches that are Mappings but not dicts, with strings and a number, and a step that pops an item."""
 
     def batch(self, x: Tensor, y: Tensor) -> Any:
         return Batch(x=x, y=y, names=[f"class {label}" for label in y.tolist()], scale=0.5, split="train")
@@ -233,7 +233,7 @@ class Sample:
 
 
 class Classed(Exhibit):
-    """A dataclass with an array and a tuple of strings; what the step returns besides its loss, and what it logs."""
+    """Batches that are dataclasses with an array and a tuple of strings; a step that logs and returns extras."""
 
     def batch(self, x: Tensor, y: Tensor) -> Any:
         return Sample(x, y, 1 + y.numpy().astype(np.float32), tuple(str(label) for label in y.tolist()))
@@ -249,7 +249,7 @@ class Classed(Exhibit):
 
 
 class Frugal(Exhibit):
-    """Activations that are computed anew, by reentrant checkpointing."""
+    """Activations recomputed in the backward pass, by reentrant checkpointing."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         x, y = batch
@@ -257,7 +257,7 @@ class Frugal(Exhibit):
 
 
 class Hooked(Exhibit):
-    """Hooks of autograd's on parameters, and a module's backward hook."""
+    """Autograd hooks on a parameter, and a backward hook on a module."""
 
     def make(self) -> None:
         super().make()
@@ -272,7 +272,7 @@ class Hooked(Exhibit):
 
 
 class Lacking(Exhibit):
-    """A parameter without entries, one that no loss depends on, and one that is a number."""
+    """A parameter without entries, one that the loss does not depend on, and a 0-dim one."""
 
     def make(self) -> None:
         super().make()
@@ -284,7 +284,7 @@ class Lacking(Exhibit):
 
 
 class Halting(Exhibit):
-    """What the joint engine cannot do, from the fourth round on: numbers on the host, branches, kept losses."""
+    """From the fourth round on, what the joint engine cannot do: read the loss as a number, keep it, branch on it."""
 
     rounds = 8
 
@@ -305,6 +305,6 @@ ZOO: dict[str, type[Exhibit]] = {cls.__name__: cls for cls in subclasses(Exhibit
 
 
 def tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Everything in a module that has a name: parameters and buffers."""
+    """Yield the parameters and buffers of a module with their names."""
     yield from module.named_parameters()
     yield from module.named_buffers()
