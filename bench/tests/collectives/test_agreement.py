@@ -1,4 +1,4 @@
-"""Processes that cannot do the same say so, in one line that names the rank and what differs, before anybody waits."""
+"""Processes that differ are rejected, in one line that names the rank and the difference, before any of them waits."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from bench.tests.worlds import Hang, M, run_processes
 
 
 class AtRank(Callback):
-    """Does something in one process before it is set up, or before a round."""
+    """Calls `change` in the process of one rank: before a given round, or at set-up if none is given."""
 
     def __init__(self, rank: int, change: Callable[[Trainer, Any], None], round: int | None = None) -> None:
         self.rank = rank
@@ -93,7 +93,7 @@ def test_they_are_told(change: Callable[..., None], round: int | None, told: str
 
 
 class Gathering(Hang):
-    """Worker 2 hangs while others are at a collective that is no part of a round."""
+    """Worker 2 hangs while the others take part in a collective operation outside a round."""
 
     def __init__(self, what: Callable[[Any], None]) -> None:
         self.what = what
@@ -104,7 +104,7 @@ class Gathering(Hang):
             self.what(trainer.strategy)
 
 
-@pytest.mark.filterwarnings("ignore:.*all_gather is deprecated")  # which Lightning calls
+@pytest.mark.filterwarnings("ignore:.*all_gather is deprecated")  # Lightning calls it
 @pytest.mark.parametrize(
     "what",
     [

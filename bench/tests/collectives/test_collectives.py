@@ -1,4 +1,4 @@
-"""Every collective gives the answer of the simulation, to the last bit, whatever is sent."""
+"""Every collective gives the simulation's answer bit for bit, whatever kind of message is sent."""
 
 import copy
 from collections.abc import Callable
@@ -32,7 +32,7 @@ M = 3
 
 
 class Tiny(Toy):
-    """Fewer entries than would make two slices."""
+    """Fewer parameters than two slices need."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Tiny(Toy):
 
 @dataclass
 class Case:
-    """A run under a collective."""
+    """A run with one collective."""
 
     algorithm: Algorithm
     collective: str = "sharded"
@@ -50,11 +50,11 @@ class Case:
 
     @property
     def rounds(self) -> int:
-        """Past round 20, where whoever has skipped since round 9 must upload."""
+        """For lazy rules past round 20, in which a worker that last uploaded in round 9 must upload."""
         return 22 if self.algorithm.rule.adaptive else 6
 
     def data(self) -> TensorDataset:
-        """An epoch of so many rounds, after which loaders need no state to go on."""
+        """Return data for one epoch of this many rounds, after which loaders need no state to go on."""
         return toy_data(self.rounds * M * 4)
 
 
@@ -81,7 +81,7 @@ SAVED = ("sasg", "lag", "ef21", "tiny sasg", "gathered sasg")
 
 
 def work(rank: int, folder: Path) -> None:
-    """A worker of the world that plays every case."""
+    """Run every case as one worker of a world of real processes."""
     for name, case in CASES.items():
         lightning.seed_everything(3, verbose=False)
         module = case.module()
@@ -109,7 +109,7 @@ def work(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where M processes, forked once, left what they ended with."""
+    """The folder of the results of M processes, which are forked once for all tests."""
     folder = tmp_path_factory.mktemp("world")
     forked(M, work, folder)
     return folder
@@ -136,7 +136,7 @@ def test_the_answer_is_the_simulations(name: str, world: Path) -> None:
 
 @pytest.mark.parametrize("name", SAVED)
 def test_checkpoints_are_the_simulations(name: str, world: Path) -> None:
-    """What slices of servers save is what one server would; taken back by slices, they save the same again."""
+    """Servers of slices save what one server of the whole vector saves, and save the same again after restoring it."""
     case = CASES[name]
     simulated = train(case.algorithm, case.module, workers=M, rounds=case.rounds, data=case.data())
     whole = state_of(simulated.strategy.cohort)
@@ -147,21 +147,21 @@ def test_checkpoints_are_the_simulations(name: str, world: Path) -> None:
 
 
 def leaves(state: Any) -> Any:
-    """A checkpoint whose order does not count, its tensors as bytes."""
+    """Return a checkpoint with its tensors as bytes, so that == compares it exactly, whatever the order of its keys."""
     if isinstance(state, dict):
         return {key: leaves(value) for key, value in state.items()}
     return state.numpy().tobytes() if isinstance(state, torch.Tensor) else state
 
 
 class Overflowing(Toy):
-    """Finite gradients whose sum over workers is not."""
+    """Each worker's gradient is finite; their sum is not."""
 
     def training_step(self, batch: Any) -> torch.Tensor:
         return self.get_parameter("network.2.weight")[2, 15] * 3e38
 
 
 class Broken(Toy):
-    """In one worker the loss is not finite."""
+    """The loss of worker 1 is NaN."""
 
     def training_step(self, batch: Any) -> torch.Tensor:
         return super().training_step(batch) * (torch.nan if self.trainer.global_rank == 1 else 1.0)
@@ -171,7 +171,7 @@ FAULTS = {Overflowing: "round 0: the workers' sum is not finite", Broken: "round
 
 
 def fail(rank: int, folder: Path) -> None:
-    """A worker of the world that ends every fit by what is not finite."""
+    """Run every fault as one worker of a world of real processes; each fit must raise NonFiniteError."""
     for collective, module in product(("sharded", "gather"), FAULTS):
         strategy = CompressedDDPStrategy(RECIPES["sgd"], collective=collective)  # pyright: ignore[reportArgumentType]
         trainer = Trainer(strategy=strategy, devices=M, **{**QUIET, "max_steps": 2})
@@ -181,7 +181,7 @@ def fail(rank: int, folder: Path) -> None:
 
 
 def test_what_is_not_finite_is_no_lost_worker(tmp_path: Path) -> None:
-    """Every process ends with the same line, as divergence: a result, which is stored."""
+    """Every process raises NonFiniteError with the same message: divergence is a result, which is stored."""
     forked(M, fail, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2 * len(FAULTS) * M
 

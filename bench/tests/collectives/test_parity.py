@@ -1,4 +1,4 @@
-"""Simulated and real workers run the same code and give the same bits."""
+"""Simulated and real workers run the same code and give bit-identical results."""
 
 import time
 from datetime import timedelta
@@ -20,7 +20,7 @@ from bench.tests.worlds import Hang, M, run_processes
 
 
 def test_noise_is_the_same_in_both_worlds(tmp_path: Path) -> None:
-    """Dropout draws by (seed, round, rank), so a module that needs the loop agrees, too."""
+    """Dropout draws by (seed, round, rank), so both worlds agree even for a module that needs the loop engine."""
     noisy = run_processes(tmp_path, RECIPES["sasg"], lambda: Toy(dropout=0.3))
     assert torch.equal(noisy[0]["weights"], train("sasg", lambda: Toy(dropout=0.3), workers=M).weights)
     assert not torch.equal(noisy[0]["weights"], train("sasg", workers=M).weights)
@@ -35,7 +35,7 @@ def test_byzantine_workers_lie_alike_in_both_worlds(tmp_path: Path) -> None:
 
 
 def test_half_precision(tmp_path: Path) -> None:
-    """Autocast keeps casts of the weights; each worker's stale ones must not be another's."""
+    """Autocast caches casts of the weights; those of one worker's stale weights must not be used for another worker."""
     simulated = train("lasg", workers=M, precision="bf16-mixed")
     assert simulated.ledger["num_backwards"] > 30 * M
     for process in run_processes(tmp_path, RECIPES["lasg"], trainer_options={"precision": "bf16-mixed"}):
@@ -43,7 +43,7 @@ def test_half_precision(tmp_path: Path) -> None:
 
 
 def test_batch_norm_is_each_workers_own(tmp_path: Path) -> None:
-    """Running statistics are rows, untouched by stale passes, and averaged at the end: in both worlds alike."""
+    """In both worlds each worker has its own running statistics, unchanged by stale passes and averaged at the end."""
     simulated = train("sasg", Normed, workers=M)
     for process in run_processes(tmp_path, RECIPES["sasg"], Normed):
         assert torch.equal(process["weights"], simulated.weights)
@@ -54,7 +54,7 @@ def test_batch_norm_is_each_workers_own(tmp_path: Path) -> None:
 
 
 def test_frozen_layers_are_shared(tmp_path: Path) -> None:
-    """Every worker ends with rank 0's, however it began."""
+    """Every worker ends with the frozen parameters of rank 0, whatever its own were at the start."""
 
     class Drifting(Toy):
         def setup(self, stage: str) -> None:
@@ -66,7 +66,7 @@ def test_frozen_layers_are_shared(tmp_path: Path) -> None:
 
 
 def test_every_reported_bit_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes that processes broadcast are the bits in the ledger, less padding."""
+    """The bytes that processes broadcast, less padding, are the bits in the ledger."""
     sent = tmp_path / "sent"
     broadcast = torch.distributed.broadcast
 
@@ -84,7 +84,7 @@ def test_every_reported_bit_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 class Poison(Callback):
-    """Worker 1's batch turns to NaN in round 5."""
+    """Fills worker 1's batch of round 5 with NaN."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == 5 and trainer.global_rank == 1:
@@ -98,7 +98,7 @@ def test_a_broken_gradient_ends_every_process(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rank 0 cannot save, says so, and the others do not wait for it; half a checkpoint is not left."""
+    """If rank 0 cannot save, it reports this and all processes go on. No partial checkpoint is left."""
 
     class Often(Autosave):
         def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
@@ -108,7 +108,7 @@ def test_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     save_checkpoint = TorchCheckpointIO.save_checkpoint
 
     def full(self: Any, checkpoint: Any, path: Path, **kwargs: Any) -> None:
-        if Path(path).parent != tmp_path:  # the launcher's own
+        if Path(path).parent != tmp_path:  # saved by the launcher itself
             return save_checkpoint(self, checkpoint, path, **kwargs)
         Path(path).write_bytes(b"half")
         (tmp_path / "tried").touch()
