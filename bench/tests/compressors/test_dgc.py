@@ -1,4 +1,4 @@
-"""Deep gradient compression: momentum of what waits, ended by sending it; a density that falls."""
+"""Deep gradient compression: momentum of unsent entries, which sending clears, and a density that falls."""
 
 import itertools
 from dataclasses import replace
@@ -23,7 +23,7 @@ WARMING = replace(DGC, compressor=TopKWarmUp(0.01, interval=4))
 
 
 def test_the_vectors_that_are_kept() -> None:
-    """By the equations, written out for dense vectors."""
+    """They follow the equations, written out here for dense vectors."""
     feedback, beta = MomentumCorrection(beta=0.9), 0.9
     kept = torch.zeros(2, 200)
     u, v = torch.zeros(200), torch.zeros(200)
@@ -53,18 +53,18 @@ def test_what_is_sent_at_once_has_no_momentum() -> None:
 
 
 def test_long_gradients_are_clipped() -> None:
-    """Before anything else; short ones are left alone."""
+    """Clipping comes before anything else and leaves short gradients unchanged."""
     feedback, kept = MomentumCorrection(max_norm=2.0), torch.zeros(2, 3)
     torch.testing.assert_close(feedback.compensate(torch.tensor([[3.0, 0, 4]]), kept), torch.tensor([[1.2, 0, 1.6]]))
     kept.zero_()
     assert torch.equal(feedback.compensate(torch.tensor([[0.3, 0, 0.4]]), kept), torch.tensor([[0.3, 0, 0.4]]))
-    kept.zero_()  # as long as a float may be, whose square may not
+    kept.zero_()  # the norm is finite in float32, its square is not
     torch.testing.assert_close(feedback.compensate(torch.tensor([[3e30, 0, 4e30]]), kept)[0, 2], torch.tensor(1.6))
     assert feedback.compensate(torch.tensor([[0.0, torch.inf, 0.0]]), kept).isnan().any()
 
 
 def test_the_density_falls() -> None:
-    """A quarter, a sixteenth, a sixty-fourth, then 1 %, in the bits of every round."""
+    """The bits of every round show densities of 1/4, 1/16, 1/64, then 1 %."""
     recorder = Recorder()
     train(WARMING, rounds=18, callbacks=[recorder])
     totals = [0, *(ledger["uplink_bits_paper"] for ledger in recorder.ledgers)]
@@ -81,7 +81,7 @@ def test_simulated_equals_real(tmp_path: Path) -> None:
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
-    """While the density falls."""
+    """The run is killed while the density falls."""
     assert_goes_on(WARMING, [3, 4, 9], tmp_path / "saved.ckpt", max_epochs=1)
 
 

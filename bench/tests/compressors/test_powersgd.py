@@ -1,4 +1,4 @@
-"""PowerSGD projects, and its directions come to be the best ones."""
+"""PowerSGD projects matrices, and its directions converge to the best ones."""
 
 import copy
 import pickle
@@ -32,7 +32,7 @@ def vector(num: int = 1) -> Tensor:
 
 
 def followed(compressor: PowerSGD, x: Tensor, num_rounds: int) -> PowerSGD:
-    """After so many rounds in which everybody had x (1, d)."""
+    """Return the compressor after a number of rounds whose answer was x (1, d)."""
     for _ in range(num_rounds):
         compressor = compressor.after(DenseMessage(x), SEGMENTS)
     return compressor
@@ -40,7 +40,7 @@ def followed(compressor: PowerSGD, x: Tensor, num_rounds: int) -> PowerSGD:
 
 @pytest.mark.parametrize("num_rounds", [0, 1, 2, 5])
 def test_it_projects(num_rounds: int) -> None:
-    """What is sent and the error are orthogonal, sending it again changes nothing, and sums are sums of projections."""
+    """Message and error are orthogonal, projecting again changes nothing, and the sum is the sum of the projections."""
     compressor = followed(PowerSGD(rank=3), vector(), num_rounds)
     x = vector(3)
     message = compressor.compress(x, SEGMENTS, [])
@@ -55,7 +55,7 @@ def test_it_projects(num_rounds: int) -> None:
 
 
 def test_an_answer_is_followed_however_it_came() -> None:
-    """Dense or of low rank: the directions span the same."""
+    """After a dense answer and after a low-rank one, the directions have the same span."""
     x, compressor = vector(), followed(PowerSGD(2), vector(), 1)
     low = compressor.compress(x, SEGMENTS, [])
     for a, b in zip(
@@ -88,7 +88,7 @@ def test_full_rank_is_sgd() -> None:
 
 
 def test_zeros_stop_nothing() -> None:
-    """After an answer of zeros the directions are drawn anew, not unit vectors, where dead units have nothing."""
+    """After an answer of zeros the directions are drawn anew: unit vectors could meet only zeros of dead units."""
     nothing, x = torch.zeros(1, sum(SEGMENTS), dtype=torch.float64), vector()
     for matrix in matrices(x[0]):
         matrix[:2], matrix[:, :2] = 0, 0
@@ -119,7 +119,7 @@ def test_nothing_is_lost_but_the_error() -> None:
 
 
 def test_bits_of_resnet18() -> None:
-    """Rank 2 sends a 581st of ResNet18's gradient in one turn, a 154th in the other, and answers as much."""
+    """With rank 2, rounds alternate between 1/581 and 1/154 of the bits of ResNet18's gradient, for the answer, too."""
     layout = Layout(resnet18().named_parameters())
     segments, like = layout.segments("tensor"), layout.vector
     left = PowerSGD(2)
@@ -141,6 +141,6 @@ def test_what_it_does_not_go_with() -> None:
     ):
         with pytest.raises(InputError, match=told):
             replace(recipe, **parts)
-    replace(recipe, compressor=TopK(0.1))  # the answer may be of low rank whatever was sent
+    replace(recipe, compressor=TopK(0.1))  # the answer may be of low rank whatever workers send
     with pytest.raises(InputError, match="rank: 0; at least 1"):
         PowerSGD(0)

@@ -1,4 +1,4 @@
-"""Both ways to choose the largest give the index set of a full selection, whatever their samples say."""
+"""Both implementations of top-k give the index set of a full sort, even if their samples are misleading."""
 
 import math
 
@@ -21,7 +21,7 @@ WAYS = {"compiled": top_k_compiled, "accelerators": selection.top_k}
 
 
 def reference(x: Tensor, segments: tuple[int, ...], counts: tuple[int, ...]) -> Tensor:
-    """Each segment sorted; of equals the first stays first."""
+    """Return the positions of each segment's k largest |x|, by a full stable sort: of equal ones the first is kept."""
     kept = [
         x[:, a:b].abs().argsort(dim=1, descending=True, stable=True)[:, :k] + a for a, b, k in spans(segments, counts)
     ]
@@ -57,7 +57,7 @@ def test_the_largest_are_chosen(way: str, kind: str, density: float) -> None:
     counts = TopK(density).counts(segments)
     found = WAYS[way](x, segments, counts)
     assert (found.diff(dim=1) > 0).all()
-    if kind == "not finite":  # NaN and infinity tie in one order there, in another here; both keep them first
+    if kind == "not finite":  # the order of NaN and infinity may differ from the reference; both come first
         magnitudes = x.abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
         expected = [magnitudes[:, a:b].topk(k).values.sort().values for a, b, k in spans(segments, counts)]
         assert torch.equal(torch.cat(expected, 1), sorted_values(magnitudes.gather(1, found), counts))
@@ -76,18 +76,18 @@ def sorted_values(values: Tensor, counts: tuple[int, ...]) -> Tensor:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_sample_that_misses_falls_back(way: str) -> None:
-    """All large entries lie where no sample looks, so the guessed threshold is far too high."""
+    """The selection is exact, even if the sample is unlike the row, so that the guessed threshold is wrong."""
     hashed = (torch.arange(kernels.SAMPLE) * int(kernels.HASH)) & 0xFFFFFFFF
     looked_at = (hashed * N) >> 32
     x = torch.full((1, N), 1.0)
-    x[0, looked_at] = 9.0  # k = 500 < 8192 of them: the sample sees nothing else
+    x[0, looked_at] = 9.0  # k = 500 of these 8192; the sample has no others
     x[0, :300] = 0.5
     assert torch.equal(WAYS[way](x, (N,), (500,)), reference(x, (N,), (500,)))
     y = torch.linspace(1, 2, N)[None].clone()
-    y[0, looked_at] = 0.0  # now the sample sees only zeros
+    y[0, looked_at] = 0.0  # the sample sees only zeros, so the threshold is far too low
     assert torch.equal(WAYS[way](y, (N,), (500,)), reference(y, (N,), (500,)))
     z = torch.full((1, N), 1.0)
-    z[0, looked_at[:150]] = 9.0  # more of the sample is large than of the row: fewer survivors than k
+    z[0, looked_at[:150]] = 9.0  # a larger share of the sample than of the row: fewer survivors than k
     assert torch.equal(WAYS[way](z, (N,), (500,)), reference(z, (N,), (500,)))
 
 
@@ -107,7 +107,7 @@ def test_density_is_a_fraction(density: float) -> None:
 
 
 def test_positions_cost_what_information_theory_asks() -> None:
-    """Random supports within 1 % of log2 C(n, k)."""
+    """The code of random positions is within 1 % of log2 C(n, k) bits."""
     n, k = 401_408, 4_014
     positions = torch.randperm(n, generator=torch.Generator().manual_seed(7))[:k].sort().values[None]
     bound = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
