@@ -1,4 +1,4 @@
-"""Augmented images are torchvision's, drawn for each image apart, and the same in every world."""
+"""Augmentations equal torchvision's, draw for each image separately, and do not depend on which workers are local."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def drawn(augmentation: Augmentation, num_images: int) -> Tensor:
 
 
 def torchvisions(augmentation: Augmentation, image: Tensor, draw: Tensor) -> Tensor:
-    """What torchvision's transform makes of one image (C, H, W), given its draw."""
+    """Apply torchvision's transform to one image (C, H, W), given its draw."""
     if isinstance(augmentation, Crop):
         framed = TF.pad(image, [augmentation.padding])
         return TF.crop(framed, int(draw[0]), int(draw[1]), 32, 32)
@@ -42,7 +42,7 @@ def torchvisions(augmentation: Augmentation, image: Tensor, draw: Tensor) -> Ten
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("augmentation", [*ALL, Crop(0), Rotation(180)], ids=str)
 def test_images_are_torchvisions(augmentation: Augmentation, channels: int) -> None:
-    """Given the same draws; a rotation may round half a pixel the other way."""
+    """Given the same draws, all pixels are equal, except that a rotation may round half a pixel the other way."""
     images, draws = pictures(200, channels), drawn(augmentation, 200)
     ours = augmentation.apply(images, draws)
     theirs = torch.stack([torchvisions(augmentation, *pair) for pair in zip(images, draws, strict=True)])
@@ -54,7 +54,7 @@ def test_images_are_torchvisions(augmentation: Augmentation, channels: int) -> N
 
 
 def test_draws_are_torchvisions_in_distribution() -> None:
-    """Uniform over windows, halves and angles: means and variances within five standard errors of 40,000 draws."""
+    """Windows, flips and angles are uniform: in 40,000 draws, means within 5 standard errors, variances to 5 %."""
     angles = torch.atan2(*drawn(Rotation(15), 40_000).T.flip(0)).rad2deg()
     windows, flips = drawn(Crop(4), 40_000).double(), drawn(Flip(), 40_000).double()
     for values, mean, variance in (
@@ -89,7 +89,7 @@ def test_every_image_has_a_draw_of_its_own() -> None:
 
 
 def test_rounds_have_noise_of_their_own() -> None:
-    """By (seed, round, rank), counted across epochs; going on inside an epoch changes nothing."""
+    """Noise depends on (seed, round, rank), counting rounds across epochs; resuming in mid-epoch changes nothing."""
 
     def sampler(skip: int, epoch: int, ranks: Sequence[int] = range(4)) -> list[list[Noise]]:
         made = RoundSampler(np.zeros(400), IID(), 4, ranks, 10, seed=5)
@@ -105,7 +105,7 @@ def test_rounds_have_noise_of_their_own() -> None:
 
 
 def test_images_change_before_they_are_normalised() -> None:
-    """A frame is black, not grey; colours lie side by side in memory, as convolutions like it."""
+    """So padding is black, not grey. Images are channels last in memory, as convolutions prefer it."""
     images = pictures(6).movedim(1, -1).numpy()
     plain = ImageSet(images, np.arange(6, dtype=np.uint8), CIFAR10.mean, CIFAR10.std, torch.device("cpu"))
     dark = ImageSet(

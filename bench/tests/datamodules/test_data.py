@@ -1,4 +1,4 @@
-"""Shards are a function of (seed, epoch, rank), as their split has them. Images are as torchvision has them."""
+"""Shards depend on the split and (seed, epoch, rank) only. Images are normalised as by torchvision."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def iid(num_samples: int, num_workers: int, ranks: Sequence[int], batch_size: in
 
 
 def rounds(sampler: RoundSampler) -> torch.Tensor:
-    """(T, L, B): the indices of an epoch."""
+    """Return the sample indices of an epoch, (T, L, B)."""
     return torch.stack(list(sampler))
 
 
@@ -54,7 +54,7 @@ def test_a_shard_depends_on_seed_epoch_and_rank_only() -> None:
         assert torch.equal(shards(1, 2, [rank])[0], everyone[rank])
     for seed, epoch in ((2, 2), (1, 3), (2, 1)):
         assert not torch.equal(shards(seed, epoch, [0])[0], everyone[0])
-    # random: a shard of a shuffled set is no block of it
+    # shards are random, not contiguous blocks
     assert everyone[0].diff().abs().float().mean() > 100
 
 
@@ -66,7 +66,7 @@ def test_resuming_inside_an_epoch() -> None:
     third.done_before = {"epoch": 0, "rounds_done": other.rounds_done}
     assert torch.equal(torch.stack([*first, *third]), whole)
     assert len(list(third)) == 10  # the next epoch is whole again
-    assert len(list(other)) == 10  # as it is after an epoch that was cut short
+    assert len(list(other)) == 10  # so it is after an epoch that was cut short
 
 
 SPLITS = [
@@ -77,7 +77,10 @@ SPLITS = [
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 def test_every_split(split: Split) -> None:
-    """A worker's rounds are its own samples, whoever else is here; epochs differ, seeds differ, the holdings stay."""
+    """A worker's shard has only samples that it holds, and does not depend on which other workers are local.
+
+    Shards differ between epochs and between seeds; holdings stay the same in all epochs.
+    """
 
     def sampler(ranks: Sequence[int], seed: int = 3, epoch: int = 0) -> RoundSampler:
         made = RoundSampler(LABELS, split, 15, ranks, 8, seed)
@@ -104,7 +107,7 @@ def test_every_split(split: Split) -> None:
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("num_workers", "num_labels"), [(15, 2), (10, 1), (7, 3), (4, 9), (3, 10)])
 def test_labels_of_workers(num_workers: int, num_labels: int, shared: bool) -> None:
-    """Each worker holds L, each label has as many holders as any, but for one; shared ones hold all there is."""
+    """Each worker holds L labels, whose numbers of holders differ by at most 1; if `shared`, all samples of them."""
     shards = Labels(num_labels, shared).deal(LABELS, num_workers, seed=1, epoch=0)
     held = [np.unique(LABELS[own]) for own in shards]
     assert {len(labels) for labels in held} == {num_labels}
@@ -126,7 +129,7 @@ def test_even_and_odd_workers_have_sources_of_their_own(num_workers: int) -> Non
 
 
 def test_two_data_sets_as_one(tmp_path: Path) -> None:
-    """Digits lie in the middle of a black frame, grey in three channels; kinds tell the sets apart, labels do not."""
+    """Digits are centred in a black frame, with three equal channels. `kinds` tell the sets apart, labels do not."""
     rng = np.random.default_rng(0)
     for name, shape in (("cifar10", (32, 32, 3)), ("mnist", (28, 28))):
         x, y = rng.integers(1, 256, (40, *shape), dtype=np.uint8), np.arange(40, dtype=np.uint8) % 10
@@ -178,7 +181,7 @@ def test_nobody_may_be_without_samples() -> None:
     with pytest.raises(InputError, match=r"num_labels: 1; 5 workers hold label 0, which has only 2 samples"):
         Labels(1).deal(np.array([1] * 98 + [0] * 2), 10, seed=1, epoch=0)
     with pytest.raises(InputError, match=r"alpha: 0\.0001; leaves some of 15 workers without samples"):
-        Dirichlet(1e-4).deal(LABELS, 15, seed=1, epoch=0)  # ten labels, each with one worker or so
+        Dirichlet(1e-4).deal(LABELS, 15, seed=1, epoch=0)  # each of the ten labels goes to hardly more than one worker
 
 
 def test_those_unheld_are_named() -> None:
@@ -189,7 +192,7 @@ def test_those_unheld_are_named() -> None:
 
 
 def test_a_split_is_drawn(tmp_path: Path) -> None:
-    """The same PNG each time, and another for another split."""
+    """The PNG is the same each time, and differs for another split."""
     drawn = []
     for name, split in (("a", Labels(2)), ("b", Labels(2)), ("c", Dirichlet(0.5))):
         picture(tmp_path / f"{name}.png", split.deal(LABELS, 15, seed=1, epoch=0), LABELS)
@@ -235,7 +238,7 @@ def test_digits_are_real_and_normalised() -> None:
 def test_a_download_becomes_an_npz(
     data_set: type[TorchvisionData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torchvision is asked once; its data are the arrays. Without a network here, a stand-in answers for it."""
+    """torchvision is asked once, and its data are the arrays. A stand-in replaces it, since tests have no network."""
     from torchvision import datasets
 
     rng, asked = np.random.default_rng(1), []
@@ -243,7 +246,7 @@ def test_a_download_becomes_an_npz(
     def stand_in(root: str, train: bool, download: bool) -> SimpleNamespace:
         asked.append((root, train, download))
         num = 20 if train else 5
-        images = rng.integers(0, 256, (num, *data_set.image_shape), dtype=np.uint8)  # CIFAR's; MNIST's is a tensor
+        images = rng.integers(0, 256, (num, *data_set.image_shape), dtype=np.uint8)  # CIFAR's type; MNIST has a tensor
         return SimpleNamespace(data=images, targets=(np.arange(num) % 10).tolist())
 
     monkeypatch.setattr(datasets, data_set.source, stand_in)
