@@ -1,4 +1,4 @@
-"""Several steps between two rounds: one is SGD, many are the mean of models, the same in both worlds, and paid for."""
+"""Local SGD: one step is SGD, several give the mean of local models; both worlds agree; costs are counted."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,14 +28,14 @@ def test_one_step_is_no_estimator(name: str) -> None:
 
 
 def test_one_worker_alone_is_plain_sgd() -> None:
-    """Rounds of four steps are four times as many rounds."""
+    """A round of four local steps equals four rounds of one step."""
     local = train("sgd", workers=1, rounds=20, batch_size=8, estimator=LocalSGD(4))
     torch.testing.assert_close(local.weights, train("sgd", workers=1, rounds=80, batch_size=2).weights)
 
 
 @pytest.mark.parametrize(("aggregator", "lr"), [(Mean(), 0.2), (Sum(), 0.05)], ids=["mean", "sum"])
 def test_a_round_is_the_mean_of_models(aggregator: Aggregator, lr: float) -> None:
-    """Each worker as if it were the only one; a sum's learning rate is a fourth of the mean's."""
+    """Each worker trains as if it were the only one. With Sum, the learning rate is a fourth of that with Mean."""
     recipe = replace(RECIPES["sgd"], aggregator=aggregator)
     together = train(recipe, lambda: Toy(lr=lr), rounds=1, batch_size=6, estimator=LocalSGD(3))
     x, y = toy_data().tensors
@@ -46,7 +46,7 @@ def test_a_round_is_the_mean_of_models(aggregator: Aggregator, lr: float) -> Non
 
 @pytest.mark.parametrize("engine", ["loop", "joint", "vmap"])
 def test_every_engine_takes_them(engine: str) -> None:
-    """With batch norm, whose statistics see every step."""
+    """Also with batch norm, whose statistics follow every local step."""
     run = train("sasg", Normed, rounds=12, engine=engine, batch_size=8, estimator=LocalSGD(2))
     assert run.module.network[1].num_batches_tracked == 24
     loop = train("sasg", Normed, rounds=12, engine="loop", batch_size=8, estimator=LocalSGD(2))
@@ -54,7 +54,7 @@ def test_every_engine_takes_them(engine: str) -> None:
 
 
 def test_it_is_paid_for() -> None:
-    """As many uploads as ever, and a backward pass for each step, a lazy rule's second look included."""
+    """Local steps cost no uploads, but a backward pass each, also where a lazy rule repeats them at old parameters."""
     local, plain = train("lasg", estimator=LocalSGD(4)).ledger, train("sgd").ledger
     free_to_skip = local["num_backwards"] / 4 - plain["num_backwards"]
     assert 0 < free_to_skip <= 4 * (30 - 10)
@@ -72,7 +72,7 @@ def test_simulated_equals_real(name: str, dropout: float, tmp_path: Path) -> Non
 
 
 def test_what_steps_log_is_logged_once() -> None:
-    """As the mean of all steps of all workers, which is the round's loss."""
+    """The logged value is the mean over all steps of all workers, which is the round's loss."""
 
     class Logging(Toy):
         def training_step(self, batch: Any) -> Tensor:
@@ -86,7 +86,7 @@ def test_what_steps_log_is_logged_once() -> None:
 
 
 def test_steps_draw_apart() -> None:
-    """Dropout of a round's second step is not that of its first: steps of no length would be the same otherwise."""
+    """Dropout masks differ between the steps of a round; else two steps of no length would have equal gradients."""
     data = torch.utils.data.TensorDataset(*(t[:1].expand(480, *t.shape[1:]).clone() for t in toy_data().tensors))
     still = train("sgd", lambda: Toy(dropout=0.5), data, rounds=1, estimator=LocalSGD(2, lr=1e-30))
     once = train("sgd", lambda: Toy(dropout=0.5, lr=0.1), data, rounds=1, batch_size=2)

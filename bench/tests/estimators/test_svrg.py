@@ -1,4 +1,4 @@
-"""Corrected gradients: right on average, exact at the anchor, the same in both worlds, and paid for."""
+"""SVRG: corrected gradients are exact at the anchor and nearer elsewhere; both worlds agree; costs are counted."""
 
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,18 @@ from bench.tests.toys import Normed, Recorder, Toy, toy_data, train
 from bench.tests.worlds import M, run_processes
 
 NUM_PARAMETERS = 387
-ROUNDS = 30  # of an epoch, of 4 workers × 4 of 480 samples
+ROUNDS = 30  # of an epoch: 480 samples, 4 workers × 4 a round
 
 
 def full_gradient(module: Toy) -> torch.Tensor:
-    """Of all samples, in one batch."""
+    """Return the gradient of the loss over all samples, in one batch."""
     data = RoundData().train_dataloader().dataset
     loss = module.training_step(data[torch.arange(480)])
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(module.parameters()))])
 
 
 class Probe(Callback):
-    """Keeps the full gradient before every round, beside the direction that the round took."""
+    """Keeps the full gradient before every round."""
 
     def __init__(self) -> None:
         self.full: list[torch.Tensor] = []
@@ -39,8 +39,7 @@ class Probe(Callback):
 
 
 def test_at_the_anchor_it_is_the_full_gradient() -> None:
-    """In an epoch's first round every worker's correction is all there is; in others the direction is nearer to it than
-    a plain one."""
+    """In an epoch's first round the direction is the full gradient; over all rounds it is nearer to it than SGD's."""
     probe, corrected, plain = Probe(), Recorder(), Recorder()
     train("sgd", rounds=60, callbacks=[probe, corrected], estimator=SVRG())
     train("sgd", rounds=60, callbacks=[plain])
@@ -54,7 +53,7 @@ def test_at_the_anchor_it_is_the_full_gradient() -> None:
 
 
 def test_it_is_paid_for() -> None:
-    """An anchor is a dense upload of every worker, a broadcast and a pass over the epoch; a round, two passes."""
+    """An anchor costs a dense upload of every worker, a broadcast and a pass over the epoch; a round, two passes."""
     with_svrg, without = train("sgd", rounds=45, estimator=SVRG()).ledger, train("sgd", rounds=45).ledger
     anchors, dense = 2, 32 * NUM_PARAMETERS
     assert with_svrg["rounds"] == without["rounds"]
@@ -73,7 +72,7 @@ def test_any_recipe_takes_it(name: str) -> None:
 
 
 def test_a_correction_cancels_where_gradients_are_compared() -> None:
-    """The distance to corrected gradients elsewhere is that of the corrected rows, written out."""
+    """The distance to corrected gradients at other parameters equals that computed from the dense corrected rows."""
     generator = torch.Generator().manual_seed(0)
     here, there, correction = (torch.randn(4, 50, generator=generator) for _ in range(3))
     rows = torch.tensor([2, 0])
@@ -84,7 +83,7 @@ def test_a_correction_cancels_where_gradients_are_compared() -> None:
 
 
 def test_the_anchor_sees_what_training_sees() -> None:
-    """Batches go through the module's hooks, such as one that scales its inputs."""
+    """The anchor's batches go through the module's hooks, such as one that scales inputs."""
 
     class Scaling(Toy):
         def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -120,5 +119,5 @@ def test_batch_norm_goes_on_undisturbed(tmp_path: Path) -> None:
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
-    """In the middle of an epoch, with the suite's own loader, which an anchor's pass must not move on."""
+    """In mid-epoch, with the suite's own loader, whose position an anchor's pass must not change."""
     assert_goes_on("gspar", [1, 30, 31, 47], tmp_path / "saved.ckpt", max_epochs=3, estimator=SVRG())
