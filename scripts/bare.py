@@ -1,4 +1,4 @@
-"""Bare training, shared by the scripts that measure."""
+"""Training without logs, checkpoints or evaluation, shared by the scripts that measure."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ BARE: dict[str, Any] = {
     "use_distributed_sampler": False,
     "limit_val_batches": 0,
 }
-"""A Trainer's options without logs, checkpoints, bars and evaluation."""
+"""Options of a Trainer without logs, checkpoints, progress bars or evaluation."""
 
 
 def fit(
@@ -54,7 +54,7 @@ def fit(
 
 
 def forked(num_workers: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(rank, *arguments)` in so many processes, where Trainers find the others by the environment."""
+    """Call `work(rank, *arguments)` in `num_workers` forked processes, whose environment lets Trainers connect."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

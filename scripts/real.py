@@ -1,4 +1,4 @@
-"""What a round takes between real processes on this machine, beside PyTorch's DDP and Lightning's."""
+"""Times rounds between real processes on this machine, in comparison with DDP in plain PyTorch and under Lightning."""
 
 import statistics
 import tempfile
@@ -32,9 +32,9 @@ Contender = Callable[[int, int], list[float]]
 
 
 def real(sizes: tuple[int, ...] = (2, 4), rounds: int = 150) -> None:
-    """Print what a round of FC-MNIST takes, batch 10 a worker, over gloo on loopback.
+    """Print the median time of a round of FC-MNIST, batch 10 a worker, over gloo on loopback.
 
-    All take turns in one world of processes, several times each.
+    All contenders run in the same processes, in turn and several times each.
     """
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ def _batches(rounds: int) -> DataLoader:
 
 
 def _bare(hook: Callable[[Any], None] | None, size: int, rounds: int) -> list[float]:
-    """Of a plain loop around PyTorch's DDP."""
+    """The seconds of each round of a plain loop with PyTorch's DDP."""
     model = DistributedDataParallel(mlp())
     if hook is not None:
         hook(model)
@@ -105,7 +105,7 @@ def _with_powersgd(model: Any) -> None:
 
 
 def _lightning(make: Callable[[], Any]) -> Contender:
-    """Of a Trainer under a strategy."""
+    """A contender that times the rounds of a Trainer under a strategy."""
 
     def run(size: int, rounds: int) -> list[float]:
         watch = Stopwatch()
@@ -118,7 +118,7 @@ def _lightning(make: Callable[[], Any]) -> Contender:
 
 
 class Stopwatch(Callback):
-    """Seconds of each round, but for the first ones."""
+    """The seconds of each round after the first `WARM_UP` ones."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

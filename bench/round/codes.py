@@ -1,4 +1,4 @@
-"""What compresses uploads and answers in this round, and what such messages look like."""
+"""The compressors of uploads and answers in the current round, and the schemas of their messages."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from bench.wire.message import Message
 
 
 class Codes:
-    """A recipe's compressors, both ways.
+    """A recipe's compressors of the uplink and the downlink.
 
     Args:
         algorithm: the recipe.
-        segments: what compressors treat apart.
+        segments: the parts that compressors treat separately.
         like: a vector (d,) of the parameters' dtype and device.
 
     Attributes:
-        uplink, downlink: the compressors of this round, which may depend on the answers so far.
+        uplink, downlink: the compressors of the current round, which may depend on earlier answers.
     """
 
     def __init__(self, algorithm: Algorithm, segments: Segments, like: Tensor) -> None:
@@ -29,12 +29,12 @@ class Codes:
 
     @property
     def uploads(self) -> Message:
-        """One row such as workers send in this round."""
+        """A message of one row, the schema of uploads in this round; its content is arbitrary."""
         return self._blank("uplink")
 
     @property
     def answers(self) -> Message:
-        """One row such as servers answer in this round."""
+        """A message of one row, the schema of answers in this round; its content is arbitrary."""
         return self._blank("downlink")
 
     def _blank(self, name: str) -> Message:
@@ -43,15 +43,21 @@ class Codes:
         return self._blanks[name]
 
     def kept(self, num_rows: int, bounds: tuple[int, int] | None) -> Message:
-        """Rows such as workers send, to keep others in: of a slice between two positions, or whole if None."""
+        """Messages of arbitrary content in which the server stores uploads.
+
+        Args:
+            num_rows: one per worker.
+            bounds: where the slice of entries begins and ends; all entries if None.
+        """
         whole = self.uplink.blank(num_rows, self.segments, self.like)
         if bounds is None:
             return whole
         part = whole.cut([0, *bounds, len(self.like)])[1]
-        return part.with_tensors({name: t.clone() for name, t in part.tensors.items()})  # and not the memory of all
+        # Views would keep the memory of the whole messages in use.
+        return part.with_tensors({name: t.clone() for name, t in part.tensors.items()})
 
     def follow(self, answer: Message) -> None:
-        """Go on to the next round: its compressors may depend on the answer in this one."""
+        """Switch to the next round's compressors, which may depend on this round's answer."""
         alike = self.downlink == self.uplink
         if self.uplink.follows or self.downlink.follows:
             self._blanks.clear()

@@ -25,7 +25,8 @@ class Server:
 
     Attributes:
         last: M rows, the workers' last messages, where workers may skip; otherwise None.
-        estimate: (n,) the aggregate as known to the server, where workers send differences; otherwise None.
+        estimate: (s,) the aggregate as known to the server, where workers send differences, s being the
+            number of entries that it serves; otherwise None.
     """
 
     def __init__(
@@ -88,7 +89,13 @@ class Server:
         return self.last
 
     def broadcast(self, messages: Message | None, learning_rate: float, noise: Noise) -> Message:
-        """The messages from `receive` -> the one row that every worker receives. `noise`: the server's."""
+        """The messages from `receive` -> the one row that every worker receives.
+
+        Args:
+            messages: from `receive`; None if there are none.
+            learning_rate: the largest γ of this round.
+            noise: the server's.
+        """
         algorithm = self.algorithm
         if isinstance(algorithm.feedback, Differences):
             assert self.estimate is not None

@@ -25,7 +25,7 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def opened(chromium: Any, url: str, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
-    """A page in a window of this width; nothing may go wrong in its console, and nothing be fetched from elsewhere."""
+    """A page in a window of this width; console warnings, page errors and requests to other hosts fail the test."""
     said: list[str] = []
     page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)

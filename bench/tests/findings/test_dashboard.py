@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: it loads, picks, toggles, sorts, and shows what history.csv says."""
+"""The dashboard in a real browser: loading, selecting, toggling, sorting, and the values of history.csv."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Committed results of three kinds, and a run that is on its way."""
+    """Three kinds of committed experiments, and a run that was interrupted."""
     folder = tmp_path_factory.mktemp("dashboard") / "results"
     for name in ("sasg_mnist", "gspar_sgd", "byzantine_mnist"):
         shutil.copytree(RESULTS / name, folder / name)
@@ -52,7 +52,7 @@ def url(results: Path) -> str:
 
 
 def drawn(window: Any, name: str) -> dict[str, Any]:
-    """A line of the chart, as Plotly has it."""
+    """The coordinates of a line of the chart, from Plotly."""
     code = "name => document.getElementById('curves').data.filter(t => t.name === name).map(t => ({x: t.x, y: t.y}))[0]"
     return window.evaluate(code, name)
 
@@ -94,7 +94,7 @@ def test_picks_toggles_and_sorts_by_keyboard(chromium: Any, url: str, results: P
         window.keyboard.press("Enter")
         assert "sgd" not in names(window)
         assert window.get_attribute("#legend button[data-label=sgd]", "aria-pressed") == "false"
-        assert window.evaluate("document.activeElement.dataset.label") == "sgd"  # still there for the next key
+        assert window.evaluate("document.activeElement.dataset.label") == "sgd"  # keeps the focus
         window.keyboard.press("Enter")
         assert "sgd" in names(window)
 
@@ -110,7 +110,7 @@ def test_picks_toggles_and_sorts_by_keyboard(chromium: Any, url: str, results: P
             assert shown == sorted(shown, key=lambda recipe: sign * float(means[recipe]))  # pyright: ignore[reportArgumentType]
         texts = window.eval_on_selector_all(f"#table tbody td:nth-child({uploads + 1})", cells)
         assert sorted(texts) == sorted(table.text(row, table.columns[uploads]) for row in table.rows)
-        assert "60,400" in window.inner_text("#table")  # the paper's
+        assert "60,400" in window.inner_text("#table")  # the paper's figure
 
         window.focus("#log-x")
         assert window.is_checked("#log-x")
@@ -119,7 +119,7 @@ def test_picks_toggles_and_sorts_by_keyboard(chromium: Any, url: str, results: P
         window.focus("#experiment")
         window.keyboard.press("Home")
         window.wait_for_function("document.title === 'bitbudget: byzantine_mnist'")
-        window.reload()  # the address says what is shown
+        window.reload()  # the URL stores what is shown
         window.wait_for_function("document.title === 'bitbudget: byzantine_mnist'")
 
 
@@ -170,7 +170,7 @@ def test_runs_link_to_their_configs(chromium: Any, url: str, results: Path) -> N
 def test_settings_are_picked_where_arms_are_many(chromium: Any, url: str) -> None:
     with opened(chromium, f"{url}#experiment=gspar_sgd") as window:
         few = names(window)
-        assert {name.partition(",")[0] for name in few} == {"sgd", "gspar", "unisp"}  # none is left out unasked
+        assert {name.partition(",")[0] for name in few} == {"sgd", "gspar", "unisp"}  # at first no method is left out
         num_arms = len(list((RESULTS / "gspar_sgd").glob("*/seed=1")))
         assert window.inner_text("#picked") == f"{len(few)} of {num_arms} arms"
         window.select_option("select[data-setting=ridge]", "")
@@ -184,7 +184,7 @@ def test_settings_are_picked_where_arms_are_many(chromium: Any, url: str) -> Non
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_and_can_be_read(chromium: Any, url: str, width: int, scheme: str) -> None:
-    """No page wider than its window; every line has a contrast of 3 to its ground, every text one of 4.5."""
+    """The page fits its window; contrast to the background is at least 3 for lines and 4.5 for text."""
     with opened(chromium, f"{url}#experiment=sasg_mnist", width, scheme) as window:
         assert window.evaluate("document.documentElement.scrollWidth") <= width
         assert window.evaluate("document.getElementById('curves').getBoundingClientRect().width") <= width
@@ -207,7 +207,7 @@ def test_it_fits_and_can_be_read(chromium: Any, url: str, width: int, scheme: st
 
 @needs_chromium
 def test_live(chromium: Any, results: Path, tmp_path: Path) -> None:
-    """It begins with nothing, and follows a run as it goes on."""
+    """The page starts without runs, follows a run as it progresses, and reconnects to a restarted server."""
     source, folder = results / "sasg_mnist" / "sgd" / "seed=1", tmp_path / "results"
     folder.mkdir()
     server = LiveServer(folder, port=0)
@@ -249,14 +249,14 @@ def test_live(chromium: Any, results: Path, tmp_path: Path) -> None:
 
 
 def test_the_page_loads_nothing(results: Path) -> None:
-    """Markup, style, script and data in one; a script's end within the data does not end the script."""
+    """One file holds markup, style, script and data; `</script>` within the data does not end the script."""
     text = page({"experiments": [{"name": "</script><b>"}]})
     assert "</script><b>" not in text
     assert 'src="' not in text.partition("<script>")[0]
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    """No results at all; an experiment that cannot be read, or a run, which are named and hide no other."""
+    """An empty folder is rejected; experiments and runs that cannot be read are named, and hide no others."""
     with pytest.raises(InputError, match=r"results: .* holds no run"):
         write(tmp_path)
     for name, header in (

@@ -1,4 +1,4 @@
-"""Tables in LaTeX compile: with TeX where it is installed, and by a parser everywhere."""
+"""LaTeX tables pass a parser everywhere, and compile where TeX is installed."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ PAGE = r"""\documentclass{article}
 
 @pytest.mark.parametrize("file", TABLES, ids=[file.parent.name for file in TABLES])
 def test_a_table_parses(file: Path) -> None:
-    """Braces, dollars and environments match; every line of the tabular has as many cells as it has columns."""
+    """Braces, dollars and environments match; every row of the tabular has one cell per column."""
     text = file.read_text("utf-8")
     nodes, _, _ = LatexWalker(text, tolerant_parsing=False).get_latex_nodes()
     assert [node.environmentname for node in nodes if isinstance(node, LatexEnvironmentNode)] == ["table"]

@@ -1,4 +1,4 @@
-"""Colours can be told apart, by the colour-blind, too."""
+"""Colours can be told apart, also by the colour-blind."""
 
 from itertools import combinations
 
@@ -9,7 +9,7 @@ from bench.findings.look import COLORS, OTHERS, TITLES, color
 from bench.recipes import recipe_names
 from bench.runs.columns import COLUMNS
 
-# Linear RGB as it is seen (Machado, Oliveira, Fernandes 2009, severity 1).
+# Linear RGB as perceived with each type of colour vision (Machado, Oliveira, Fernandes 2009, severity 1).
 VISIONS = {
     "trichromat": np.eye(3),
     "deuteranope": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
@@ -21,7 +21,7 @@ WHITE = np.array([0.95047, 1, 1.08883])
 
 
 def lab(code: str, vision: str) -> np.ndarray:
-    """CIELAB of a colour as someone sees it."""
+    """CIELAB coordinates of a colour as perceived with this colour vision."""
     rgb = np.array([int(code[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     x, y, z = np.cbrt(np.maximum(TO_XYZ @ np.clip(np.array(VISIONS[vision]) @ linear, 0, 1) / WHITE, 1e-4))
@@ -30,14 +30,14 @@ def lab(code: str, vision: str) -> np.ndarray:
 
 @pytest.mark.parametrize("vision", VISIONS)
 def test_colours_are_told_apart(vision: str) -> None:
-    """By 12 units of CIELAB at least, of which about two are just noticed."""
+    """Any two differ by at least 12 units of CIELAB; about two units are just noticeable."""
     seen = {name: lab(code, vision) for name, code in {**COLORS, "others": OTHERS}.items()}
     near = {pair for pair in combinations(seen, 2) if np.linalg.norm(seen[pair[0]] - seen[pair[1]]) < 12}
     assert near == set()
 
 
 def test_colours_are_of_recipes() -> None:
-    """A newcomer needs none at first: all that have none share one."""
+    """A new recipe needs no colour of its own: recipes without one share `OTHERS`."""
     assert set(COLORS) <= set(recipe_names())
     assert color("newcomer") == OTHERS
 

@@ -1,4 +1,4 @@
-"""The workspace and the report as W&B would get them."""
+"""The workspace and the report, as they would be sent to W&B."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from scripts.dashboard import publish
 
 
 def panels(tree: Any) -> list[dict[str, Any]]:
-    """The configs of all panels somewhere in a tree."""
+    """The configs of all panels in a tree of dicts and lists."""
     if isinstance(tree, list):
         return [found for part in tree for found in panels(part)]
     if not isinstance(tree, dict):
@@ -25,14 +25,14 @@ def panels(tree: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("make", [workspace, report])
 def test_every_metric_stands_against_every_cost(make: Any) -> None:
-    """A panel each, grouped by experiment and label, with the mean and a band over seeds."""
+    """Each pair has a panel, grouped by experiment and label, with the mean and the range over seeds."""
     found = panels(json.loads(make("someone", "bitbudget")._to_model().model_dump_json(by_alias=True)))
     lines = [panel for panel in found if panel["type"] == "Run History Line Plot"]
     assert {(panel["xAxis"], *panel["metrics"]) for panel in lines} >= {(x, y) for x in COSTS for y in METRICS}
-    for panel in (panel for panel in lines if not panel["metricRegex"]):  # skips are by worker instead
+    for panel in (panel for panel in lines if not panel["metricRegex"]):  # skips have a line per worker
         assert (panel["groupBy"], panel["groupAgg"], panel["groupArea"]) == ("group", "mean", "minmax")
         assert panel["xLogScale"] == (panel["xAxis"] in LOGARITHMIC)
-    assert [panel["type"] for panel in found].count("Weave") == 1  # the matrix's tables
+    assert [panel["type"] for panel in found].count("Weave") == 1  # the tables that scripts/matrix.py logs
     bars = [panel for panel in found if panel["type"] == "Bar Chart"]
     assert [panel["metrics"] for panel in bars] == [[f"summary_metrics.target/{column}"] for column in TARGET_COLUMNS]
 

@@ -1,4 +1,4 @@
-"""Batches of every kind are dealt whole, or refused by name; one that is too short is left out."""
+"""Batches of any type are dealt completely, or rejected with the component's name; too short ones are left out."""
 
 import collections
 import warnings
@@ -75,7 +75,7 @@ def test_everything_is_cut_alike(num_workers: int) -> None:
 
 
 def test_lists_without_a_tensor() -> None:
-    """Columns of strings side by side; lists of words a sample."""
+    """Lists are split both as columns and as one list or dict per sample; ambiguous ones are rejected."""
     own = dealt((NAMES, list(range(6)))).of(1)
     assert own == (NAMES[3:], [3, 4, 5])
     words = [["a"], ["b", "c"], ["d"], ["e"], ["f", "g", "h"], ["i"]]
@@ -86,7 +86,7 @@ def test_lists_without_a_tensor() -> None:
 
 
 def test_one_worker_takes_what_it_gets() -> None:
-    """Whatever its type, of tensors, too."""
+    """A single worker gets components of any type unchanged, tensor subclasses too; read-only Mappings can be split."""
 
     class Own(list):
         pass
@@ -101,7 +101,7 @@ def test_one_worker_takes_what_it_gets() -> None:
 
 
 def test_who_looks_gets_a_copy() -> None:
-    """A step may take its batch apart, and another pass finds it whole; what the loader gave stays as it was."""
+    """A step may modify its batch: another pass reads the original contents, and the loader's batch stays unchanged."""
     for num_workers in (1, 2):
         batch = {"x": X.clone(), "names": list(NAMES)}
         shards = dealt(batch, num_workers)
@@ -132,7 +132,7 @@ class Opaque:
         ((X, [{"id": 1}, {"id": 2}]), r"batch\[1\]: a list of 2 entries; 6 are needed"),
         ((X, {1, 2}), r"batch\[1\]: a set; it cannot be cut"),
         ((X, Opaque()), r"batch\[1\]: a Opaque; it cannot be cut"),
-        (([torch.zeros(3, 8, 8)] * 4, [{"box": torch.zeros(2, 4)}] * 4), r"batch\[1\]"),  # pictures apart: N would be 3
+        (([torch.zeros(3, 8, 8)] * 4, [{"box": torch.zeros(2, 4)}] * 4), r"batch\[1\]"),  # a list of pictures: N is 3
         ((X[:2], [{"box": X[:2]}, {"box": X[:2]}]), r"batch\[1\]: 2 entries that hold 2 each"),
         (3, "batch: a int without samples"),
     ],
@@ -155,7 +155,7 @@ def test_loaders_of_a_dict_have_lengths_of_their_own() -> None:
 
 
 def test_local_steps_cut_by_the_same_rule() -> None:
-    """With one worker, too."""
+    """The parts for local steps are split as shares of workers are, also with one worker."""
     for num_workers in (1, 2):
         shards = dealt({"x": X, "names": NAMES, "word": "w"}, num_workers, num_parts=3)
         parts = [part.of(0) for part in shards.parts(3)]
@@ -166,7 +166,7 @@ def test_local_steps_cut_by_the_same_rule() -> None:
 
 
 def test_a_last_batch_that_is_too_short_is_left_out() -> None:
-    """With one warning however many epochs there are; no round is played, and nothing moves."""
+    """Two epochs give one warning, and the short batches make no rounds."""
     x, y = toy_data().tensors
     data = torch.utils.data.TensorDataset(x[:18], y[:18])
     trainer, module = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), **QUIET, max_epochs=2), Toy()

@@ -1,4 +1,4 @@
-"""What a step writes besides gradients: each worker has its own, trials and stale passes leave none of it behind."""
+"""Buffers and attributes that steps write: each worker has its own values; trials and stale passes write none."""
 
 import copy
 from pathlib import Path
@@ -23,7 +23,7 @@ from bench.tests.worlds import M, run_processes
 
 
 class Student(Toy):
-    """Followed by a teacher; counts in a buffer that it assigns, and in one that it writes past PyTorch."""
+    """Its teacher averages its weights; it reassigns one buffer, and writes one through `.data`, unseen by PyTorch."""
 
     def __init__(self, late: int = 0) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("recipe", ["sgd", "lasg"])
 @pytest.mark.parametrize("late", [0, 5])
 def test_once_a_round(recipe: str, late: int) -> None:
-    """Also from the middle of an epoch on; the means are left to the user."""
+    """Workers write their own rows once a round, also if steps start writing late; the module ends with the means."""
     run = train(recipe, lambda: Student(late), rounds=14)
     rounds = 14 - late
     assert run.module.seen == 4 * rounds
@@ -67,7 +67,7 @@ def test_once_a_round(recipe: str, late: int) -> None:
 
 @pytest.mark.parametrize("recipe", ["sgd", "lasg"])
 def test_one_worker_moves_them_as_plain_training_does(recipe: str) -> None:
-    """To the bit, whatever the passes beside it: here the rule's."""
+    """Up to rounding under `sgd`; the extra passes of an upload rule count no samples."""
     run = train(recipe, Student, workers=1, rounds=20)
     lightning.seed_everything(3, verbose=False)
     module = Student()
@@ -80,7 +80,7 @@ def test_one_worker_moves_them_as_plain_training_does(recipe: str) -> None:
 
 
 class SaveWeights(Callback):
-    """Saves the weights alone, in the middle of a run."""
+    """Saves a weights-only checkpoint in the middle of a run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,7 +91,7 @@ class SaveWeights(Callback):
 
 
 def test_both_worlds(tmp_path: Path) -> None:
-    """At the end, and in a checkpoint of weights alone, which holds the means."""
+    """Simulation and real processes agree at the end, and in a weights-only checkpoint, which holds the means."""
     paths = [tmp_path / "simulated.ckpt", tmp_path / "real.ckpt"]
     simulated = train("sasg", Student, workers=M, callbacks=[SaveWeights(paths[0])])
     real = run_processes(tmp_path, bench.load_recipe("sasg"), Student, callbacks=[SaveWeights(paths[1])])
@@ -108,7 +108,7 @@ def test_both_worlds(tmp_path: Path) -> None:
 def test_over_a_resume(tmp_path: Path) -> None:
     whole, path = train("sasg", Student, rounds=44), tmp_path / "saved.ckpt"
     with pytest.raises(Killed):
-        train("sasg", Student, callbacks=[SaveAndDie(path, 30)], max_steps=44)  # an epoch
+        train("sasg", Student, callbacks=[SaveAndDie(path, 30)], max_steps=44)  # after one epoch
     resumed = train("sasg", Student, rounds=44, checkpoint=path)
     assert all(torch.equal(resumed.module.state_dict()[name], value) for name, value in state(whole.module).items())
     saved = torch.load(path)["state_dict"]
@@ -116,7 +116,7 @@ def test_over_a_resume(tmp_path: Path) -> None:
 
 
 def test_what_a_callback_writes_is_everybodys() -> None:
-    """Between rounds, by assignment or in place, of what steps move and of what they do not."""
+    """All workers get what a callback writes between rounds: assigned or in place, whether steps write it or not."""
 
     class Resetting(Callback):
         def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -136,7 +136,7 @@ def test_what_a_callback_writes_is_everybodys() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*Checkpoint directory", "ignore:.*number of training batches")
 def test_what_is_loaded_is_measured(tmp_path: Path) -> None:
-    """By validate as by test; checkpoints of weights alone hold the means."""
+    """`validate` and `test` use the buffers that were loaded; weights-only checkpoints hold the means over workers."""
 
     class Measured(Normed):
         def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -164,7 +164,7 @@ def test_what_is_loaded_is_measured(tmp_path: Path) -> None:
 
 
 def test_numbers_in_attributes() -> None:
-    """Each worker counts for itself, also in an attribute that its step makes; lists and metrics are everybody's."""
+    """Each worker has its own value of an attribute, also of one that its step creates."""
 
     class Counting(Toy):
         def training_step(self, batch: Any) -> Tensor:
@@ -180,7 +180,7 @@ def test_numbers_in_attributes() -> None:
 
 
 def test_trials_and_stale_passes_draw_nothing() -> None:
-    """Of PyTorch's, NumPy's and Python's generators."""
+    """PyTorch's, NumPy's and Python's next draws are the same with dropout, trials and stale passes as without."""
     import random
 
     drawn = []
@@ -199,7 +199,7 @@ def test_memory_that_would_not_hold_them(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_write_that_cannot_be_told_is_refused() -> None:
-    """Past PyTorch, by one of several workers only, and not where it is looked for."""
+    """One of several workers writes through `.data`, to entries that are not sampled, so that its rank is unknown."""
 
     class Furtive(Toy):
         def __init__(self) -> None:

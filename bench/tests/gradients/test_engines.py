@@ -1,4 +1,4 @@
-"""Every engine gives the loop's gradients, within the tolerance that it states."""
+"""Every engine gives the loop's gradients within its stated tolerance."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,18 +21,18 @@ from models.resnet import resnet20
 
 
 def dealt(batch: Any) -> Shards:
-    """Batches of as many workers as there are rows."""
+    """Deal a batch to as many workers as its tensors have rows."""
     return as_shards(Dealt(batch))
 
 
 def rows_of(buffers: WorkerBuffers) -> dict[str, Tensor]:
-    """What every worker has of each buffer, (L, …) by name."""
+    """Every worker's value of each buffer, (L, …) by name."""
     rows: Any = buffers.local(list(buffers.places))
     return {name: torch.stack(values) for name, values in rows.items()}
 
 
 class Residual(lightning.LightningModule):
-    """Convolutions, one with a bias, batch norm, channels last, and a parameter that is a number."""
+    """Convolutions, one of them channels-last with a bias, batch norm, and a 0-dim parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Residual(lightning.LightningModule):
 
 
 class Problem:
-    """A module, and batches of five workers."""
+    """A module and the batches of five workers."""
 
     def __init__(
         self, module: Callable[[], lightning.LightningModule], *shape: int, dtype: torch.dtype = torch.float32
@@ -77,7 +77,7 @@ PROBLEMS = {"linear": (Toy, 20), "normed": (Normed, 20), "residual": (Residual, 
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("cls", list(ENGINES.values()), ids=lambda cls: cls.__name__)
 def test_engines_agree(cls: type[Engine], problem: str, dtype: torch.dtype) -> None:
-    """Gradients, losses, distances and buffers are the loop's; here and at other parameters. In double to 1e-9."""
+    """Gradients, losses, distances and buffers match the loop's, also at other parameters; in float64 to 1e-9."""
     made = Problem(*PROBLEMS[problem], dtype=dtype)
     module, some = made.module, torch.tensor([0, 2, 3])
     picked, noise = dealt(tuple(t[some] for t in made.batch)), [made.noise[row] for row in some.tolist()]
@@ -110,7 +110,7 @@ def test_engines_agree(cls: type[Engine], problem: str, dtype: torch.dtype) -> N
 
 @pytest.mark.parametrize("cls", list(ENGINES.values()), ids=lambda cls: cls.__name__)
 def test_a_stale_pass_leaves_no_trace(cls: type[Engine]) -> None:
-    """Batch norm's statistics, the user's random numbers and the parameters stay what they were."""
+    """Batch norm's statistics, the user's random state and the parameters stay unchanged."""
     made = Problem(*PROBLEMS["residual"])
     chosen = made.engine(cls)
     rows = rows_of(made.buffers)
@@ -126,7 +126,7 @@ def test_a_stale_pass_leaves_no_trace(cls: type[Engine]) -> None:
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("cls", list(ENGINES.values()), ids=lambda cls: cls.__name__)
 def test_workers_may_stand_apart(cls: type[Engine], problem: str) -> None:
-    """Each at parameters of its own, three of them different: the gradients are those there, and buffers move on."""
+    """Five workers at three different parameters: the gradients are those there, and buffers change."""
     apart, every_row, results = [0, 1, 1, 2, 0], torch.arange(5), []
     for tried in (LoopEngine, cls):
         made = Problem(*PROBLEMS[problem], dtype=torch.float64)
@@ -163,7 +163,7 @@ def test_the_cpu_takes_what_is_the_same_in_every_world() -> None:
 
 
 class Forgetful(JointEngine):
-    """Loses a little of the gradient, of the loss, or of the buffers."""
+    """Gets one gradient or loss slightly wrong, or drops the updates of buffers."""
 
     def __init__(self, made: Problem, lost: str) -> None:
         super().__init__(made.module, made.layout, made.buffers)
@@ -183,7 +183,7 @@ class Forgetful(JointEngine):
 
 @pytest.mark.parametrize("lost", ["gradients", "losses", "buffers", "nothing"])
 def test_an_engine_that_errs_is_not_taken(lost: str) -> None:
-    """Were it ever so fast; and the trial leaves no trace."""
+    """A trial rejects an engine with wrong results, and leaves the buffers unchanged."""
     made = Problem(*PROBLEMS["residual"])
     rows = rows_of(made.buffers)
     trial = Trial(*arguments(made))
@@ -194,7 +194,7 @@ def test_an_engine_that_errs_is_not_taken(lost: str) -> None:
 
 @pytest.mark.parametrize("name", ["joint", "vmap"])
 def test_dropout_is_left_to_the_loop(name: str) -> None:
-    """Under auto; who insists is told."""
+    """A trial rejects the engine, and using it anyway raises an InputError."""
     made = Problem(lambda: Toy(dropout=0.3), 20)
     engine = made.engine(ENGINES[name])
     assert not Trial(*arguments(made)).agrees(engine)
@@ -205,7 +205,7 @@ def test_dropout_is_left_to_the_loop(name: str) -> None:
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("name", ["joint", "vmap"])
 def test_engines_agree_in_half_precision(name: str, problem: str) -> None:
-    """Under autocast, and gradients are in single precision."""
+    """Under autocast engines match within `HALF_TOLERANCE`, and gradients are in single precision."""
     made = Problem(*PROBLEMS[problem])
     single, some = made.step, torch.tensor([0, 2, 3])
 
@@ -228,7 +228,7 @@ def test_engines_agree_in_half_precision(name: str, problem: str) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 10, 16])
 def test_a_worker_does_not_see_how_many_there_are(batch_size: int) -> None:
-    """The joint engine gives a worker of linear layers the same bits alone and among ten."""
+    """With linear layers the joint engine gives a worker the same bits alone and among ten."""
     module, generator = Toy(), torch.Generator().manual_seed(9)
     layout = Layout(module.named_parameters())
     engine = JointEngine(module, layout, WorkerBuffers(module, 10))
@@ -246,7 +246,7 @@ def test_engines_train_alike() -> None:
 
 
 def test_a_lazy_run_is_the_same_under_vmap() -> None:
-    """Uploads and all, while rounding has not been amplified."""
+    """Uploads and all of the ledger, in a run too short for rounding errors to be amplified."""
     loop, vmap = train("lasg", rounds=14, engine="loop"), train("lasg", rounds=14, engine="vmap")
     torch.testing.assert_close(vmap.weights, loop.weights, rtol=1e-4, atol=1e-6)
     assert vmap.ledger == loop.ledger
@@ -262,7 +262,7 @@ class Shifting(Toy):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_step_that_changes_its_batch_changes_a_copy(engine: str) -> None:
-    """Also for the pass at stale parameters that follows, and for a trial of engines before it."""
+    """The trial of engines before it and the pass at stale parameters after it read the unchanged batch."""
     plain, auto = train("lasg", Shifting, engine=engine), train("lasg", Shifting)
     assert torch.equal(auto.weights, train("lasg", Shifting, engine="loop").weights)
     torch.testing.assert_close(plain.weights, auto.weights)

@@ -30,7 +30,7 @@ def plain(module: Toy, **options: Any) -> Tensor:
 
 @pytest.mark.parametrize("number", [2, 3])
 def test_as_lightning_accumulates(number: int) -> None:
-    """One worker to the bit, where losses are divided by powers of two; the rest of an epoch makes a round, too."""
+    """One worker ends as under plain Lightning, up to rounding; the last batches of an epoch make a round, too."""
     lightning.seed_everything(3, verbose=False)
     expected = plain(Toy(), accumulate_grad_batches=number, max_epochs=1, limit_train_batches=20)
     run = train("sgd", workers=1, accumulate_grad_batches=number, max_epochs=1, max_steps=-1, limit_train_batches=20)
@@ -68,7 +68,7 @@ def test_many_batches_are_a_larger_one(name: str) -> None:
     assert several["num_backwards"] == 4 * one["num_backwards"]
     assert several["uploads"] == one["uploads"]
     close = RECIPES[name].compressor.contraction((1,)) is not None and "Sign" not in str(RECIPES[name].compressor)
-    if close and "Random" not in str(RECIPES[name].compressor):  # others amplify last bits, or draw anew
+    if close and "Random" not in str(RECIPES[name].compressor):  # others amplify rounding errors, or draw anew
         torch.testing.assert_close(weights[1], weights[0], rtol=1e-2, atol=1e-3)
 
 
@@ -90,7 +90,7 @@ class Overflowing(Toy):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, y = batch
         loss = super().training_step((x, y))
-        odd = torch.equal(x, toy_data().tensors[0][batch_idx * 4 * M + 4 : batch_idx * 4 * M + 8])  # worker 1's
+        odd = torch.equal(x, toy_data().tensors[0][batch_idx * 4 * M + 4 : batch_idx * 4 * M + 8])  # worker 1's batch
         return loss * torch.where(torch.tensor(odd and batch_idx in (3, 15)), torch.inf, 1.0)
 
 
@@ -133,7 +133,7 @@ def test_estimators_refuse_what_they_would_add_up_wrongly(estimator: Any) -> Non
 
 
 def test_scales_are_taken_out_again() -> None:
-    """One worker equals plain Lightning with the same scaler."""
+    """One worker ends as under plain Lightning with the same scaler, up to rounding."""
     lightning.seed_everything(3, verbose=False)
     expected = plain(Toy(), max_steps=20, plugins=[scaled()], gradient_clip_val=0.5)
     run = train("sgd", workers=1, rounds=20, plugins=[scaled()], gradient_clip_val=0.5)

@@ -1,4 +1,4 @@
-"""`auto` takes an engine that fits the module, and the loop once a step does what that engine cannot."""
+"""`auto` chooses an engine that can run the module, and the loop once a step does what that engine cannot."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def test_the_engine_is_chosen_by_what_the_module_is() -> None:
 
 
 class Late(Toy):
-    """Does what the joint engine cannot from the sixth round on."""
+    """From the sixth round on its step does something that the joint engine cannot."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Late(Toy):
         if self.what == "dropout":
             x = F.dropout(x, 0.2)
         elif self.what == "numpy":
-            x = x + float(np.random.rand())  # noqa: NPY002  as people do
+            x = x + float(np.random.rand())  # noqa: NPY002  as users do
         elif self.what == "constant":
             return torch.tensor(1.0)
         loss = super().training_step((x, y))
@@ -95,7 +95,7 @@ class Late(Toy):
 
 
 class Pruning(Callback):
-    """Gives a layer a mask from the sixth round on, which makes its weight a product."""
+    """Prunes a layer before the sixth round, which makes its weight a product of a parameter and a mask."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == 5:
@@ -109,7 +109,7 @@ LATE = ("item", "branch", "dropout", "numpy", "constant", "keeps", "lists", "log
 @pytest.mark.parametrize("recipe", ["sgd", "sasg"])
 @pytest.mark.parametrize("what", LATE)
 def test_auto_never_ends_a_run(what: str, recipe: str) -> None:
-    """A step that does what the chosen engine cannot is taken by the loop, which goes on: the same bits throughout."""
+    """The loop repeats a step that the chosen engine cannot run, and stays: all bits are those of a run by the loop."""
     runs = {}
     for engine in ("auto", "loop"):
         callbacks = [Pruning()] if what == "prunes" else []
@@ -124,7 +124,7 @@ def test_auto_never_ends_a_run(what: str, recipe: str) -> None:
 
 
 def test_the_loop_goes_on_in_all_processes(tmp_path: Path) -> None:
-    """Where one process's step failed; the report of that round tells the others."""
+    """One process's step fails; that round's reports tell the others, which use the loop from the next round on."""
 
     class AtOne(Toy):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

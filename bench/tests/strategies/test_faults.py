@@ -1,4 +1,4 @@
-"""What is not finite is found and named; so is what no loss depends on."""
+"""Workers with non-finite values are named, and so are parameters that no loss depends on."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from bench.tests.toys import Toy, toy_data, train
 @pytest.mark.parametrize("name", bench.recipe_names())
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_a_broken_gradient_is_named(name: str, bad: float) -> None:
-    """In warm-up and when a rule could have skipped over it."""
+    """Both in warm-up and in a round in which an upload rule could have skipped the worker."""
     for round in (2, 20):
         data = toy_data()
         x = data.tensors[0].clone()
@@ -35,7 +35,7 @@ def test_an_overflow_of_the_sum_is_found() -> None:
 
 @pytest.mark.parametrize("engine", ["joint", "loop"])
 def test_parameters_that_no_loss_depends_on_are_named(engine: str) -> None:
-    """Once, under recipes whose signs would move them."""
+    """There is one warning, only under recipes whose signs would move such parameters."""
 
     class Idle(Toy):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Any LightningModule, under any recipe, as Lightning users write them."""
+"""LightningModules as users write them, under every recipe."""
 
 import math
 from contextlib import nullcontext
@@ -22,7 +22,7 @@ from bench.tests.toys import QUIET, Deal, Toy, flat, toy_data, train
 
 
 class Convolutional(lightning.LightningModule):
-    """What the suite never heard of: convolutions, layer norm, dicts for batch and output, Adam, a schedule, logs."""
+    """A user's module: convolutions, layer norm, dicts as batch and output, Adam, a schedule, logs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,14 +63,14 @@ def test_any_module(name: str) -> None:
     assert not torch.equal(flat(module), before)
     x = torch.tensor([[0.0] * 7 + [1.0]])
     segments = (8,) if recipe.granularity == "model" else (7, 1)
-    if not recipe.compressor.compress(x, segments, [Noise(0, 0, 0)]).dense()[:, :7].any():  # a sign or grid has no zero
+    if not recipe.compressor.compress(x, segments, [Noise(0, 0, 0)]).dense()[:, :7].any():  # signs, grids cannot send 0
         assert torch.equal(module.unused, torch.ones(7))
     assert trainer.callback_metrics["train_loss"] > 0
     assert trainer.strategy.ledger.rounds == 16  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_one_worker_is_plain_training() -> None:
-    """SGD with one worker is the loop everybody writes; the gradients are autograd's, bit for bit."""
+    """SGD with one worker ends with the weights of a plain PyTorch loop, bit for bit."""
     data = toy_data()
     lightning.seed_everything(3, verbose=False)
     module = Toy()
@@ -83,7 +83,7 @@ def test_one_worker_is_plain_training() -> None:
 
 
 def test_the_mean_is_one_large_batch() -> None:
-    """A round of SGD is a plain step on the joint batch, at the same γ."""
+    """A round of SGD is a plain step on the batch of all workers' samples, at the same γ, up to rounding."""
     lightning.seed_everything(3, verbose=False)
     module = Toy()
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
@@ -95,7 +95,7 @@ def test_the_mean_is_one_large_batch() -> None:
 
 
 def test_stale_passes_do_not_log() -> None:
-    """What a step logs is its own loss, the workers' mean, not that of a pass at old parameters."""
+    """The logged loss is the mean over workers of their steps' losses, not of a pass at old parameters."""
     seen: list[float] = []
 
     class Logging(Toy):
@@ -115,7 +115,7 @@ def test_stale_passes_do_not_log() -> None:
 
 
 class Counting(Toy):
-    """Keeps the losses of its steps, counts them with a metric, and draws, which leaves it to the loop."""
+    """Keeps the losses of its steps and counts them with a metric; its dropout makes `auto` choose the loop."""
 
     def __init__(self) -> None:
         super().__init__(dropout=0.1)
@@ -131,14 +131,14 @@ class Counting(Toy):
 
 @pytest.mark.parametrize("estimator", [None, SVRG()], ids=["lazy", "anchored"])
 def test_other_passes_leave_nothing_behind(estimator: SVRG | None) -> None:
-    """What a step keeps is of the round's own batches, not of trials, passes at old parameters or at an anchor."""
+    """Lists and metrics collect from a round's own batches, not from trials or passes at old parameters or anchors."""
     trained = train("lasg", Counting, estimator=estimator)
     assert trained.ledger["num_backwards"] > 30 * 4
     assert len(trained.module.losses) == trained.module.count.compute() == 30 * 4
 
 
 def test_who_holds_a_list_or_a_hook_goes_on_holding_it() -> None:
-    """Passes at old parameters put contents back, and leave objects what they are."""
+    """Passes at old parameters restore the contents of lists and hooks in place, so that references stay valid."""
     seen: list[int] = []
 
     class Watching(Callback):
@@ -159,7 +159,7 @@ def test_who_holds_a_list_or_a_hook_goes_on_holding_it() -> None:
 
 
 def test_lightning_goes_on_working() -> None:
-    """Clipping clips the direction; a callback sees it; the weights stay parameters of the module."""
+    """Gradient clipping applies to the direction, which a callback sees before; the weights stay in the state dict."""
 
     class Norms(Callback):
         def __init__(self) -> None:
@@ -180,7 +180,7 @@ def test_lightning_goes_on_working() -> None:
 
 
 class Kinds(Toy):
-    """Batch norm, evaluated on batches that even workers serve, then odd ones, then all; notes with what."""
+    """Batch norm; evaluated on batches for even workers, odd ones and all; records the running mean used for each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class Kinds(Toy):
 
 
 def test_some_workers_serve_a_batch() -> None:
-    """It is evaluated with the average of their statistics; afterwards the module has that of all again."""
+    """A batch is evaluated with the mean of their statistics; afterwards the module has the mean over all again."""
     options = {**QUIET, "limit_val_batches": 3, "max_steps": 3, "val_check_interval": 3}
     trainer, module = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), **options), Kinds()
     trainer.fit(module, DataLoader(toy_data(), batch_size=16))
@@ -211,7 +211,7 @@ def test_some_workers_serve_a_batch() -> None:
 
 
 def test_sparse_adam() -> None:
-    """Its rows are those that somebody's samples reached, as under plain Lightning."""
+    """It moves the rows that any worker's samples reached, and trains as under plain Lightning."""
 
     class Words(lightning.LightningModule):
         def __init__(self) -> None:
@@ -240,7 +240,7 @@ def test_sparse_adam() -> None:
 
 
 def test_what_steps_return_reaches_the_hooks() -> None:
-    """In rank order, under every engine; and what they log, by its reduction."""
+    """Hooks get outputs in rank order under every engine; logged values are reduced over workers by `reduce_fx`."""
 
     class Telling(Toy):
         def training_step(self, batch: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -70,7 +70,7 @@ def test_nothing_moves(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.units == "update"])
 def test_errors_wait(name: str) -> None:
-    """Errors stay bit-equal and the direction is 0; with recipes in units of gradients the round runs as usual."""
+    """Recipes in units of updates: errors stay bit-equal and the direction is 0."""
     watch, recorder = Watch(), Recorder()
     train(name, Warmed, rounds=len(RATES), callbacks=[watch, recorder])
     for round in (1, 14, len(RATES) - 1):

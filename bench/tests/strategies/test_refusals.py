@@ -1,4 +1,4 @@
-"""What a strategy refuses, in one line, before the first round."""
+"""Modules, callbacks and options that a strategy rejects with a one-line message, most before the first round."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def test_what_cannot_be_run_is_refused() -> None:
             return None
 
     class Thawing(Callback):
-        """As `BaseFinetuning` does: layers are frozen at first."""
+        """Freezes a layer in the first epoch, as `BaseFinetuning` does."""
 
         def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
             pl_module.network[0].requires_grad_(False)
