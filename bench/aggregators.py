@@ -25,6 +25,9 @@ class Aggregator(ABC):
     entrywise: bool = False
     """Whether what becomes of an entry depends on no other."""
 
+    sums: bool = False
+    """Whether it needs the messages' sum alone."""
+
     def weight(self, num_workers: int) -> float:
         """Return the factor with which one worker's message enters the aggregate."""
         return 1.0
@@ -43,7 +46,7 @@ class Aggregator(ABC):
 class Sum(Aggregator):
     """Σ_m S_m, as in the SASG experiments. γ of a sum is 1/M of a mean's: their 0.005 equals 0.05 at M = 10."""
 
-    entrywise = True
+    entrywise = sums = True
 
     def aggregate(self, messages: Message, weights: Tensor | None, noise: Noise) -> Tensor:
         return messages.sum(weights)
@@ -53,7 +56,7 @@ class Sum(Aggregator):
 class Mean(Aggregator):
     """(1/M) Σ_m S_m, as in DDP. γ and clipping values act as for one worker with the joint batch."""
 
-    entrywise = True
+    entrywise = sums = True
 
     def weight(self, num_workers: int) -> float:
         return 1 / num_workers
@@ -74,7 +77,7 @@ class MajorityVote(Aggregator):
             or "random" (a random sign). Only "zero" needs a third value, hence a ternary broadcast.
     """
 
-    entrywise = True
+    entrywise = sums = True
 
     ties: Ties = "plus"
 

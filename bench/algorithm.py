@@ -120,6 +120,11 @@ class Algorithm:
         return self.aggregator.entrywise and self.broadcast.entrywise
 
     @property
+    def adds_up(self) -> bool:
+        """Whether messages may be added up on their way to the server."""
+        return self.compressor.all_reducible and self.aggregator.sums and not self.rule.adaptive
+
+    @property
     def sends_gradients(self) -> bool:
         """Whether messages are plain gradients: nothing is compressed and nothing is kept."""
         return isinstance(self.compressor, Identity) and not self.feedback.num_vectors and self.units == "gradient"

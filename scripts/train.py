@@ -226,8 +226,8 @@ def described(cfg: DictConfig) -> dict[str, Any]:
     """The contents of config.yaml: everything that a result depends on."""
     plain = resolved(cfg)
     plain["data"].pop("data_dir", None)
-    if plain.get("strategy"):
-        plain["strategy"].pop("collective", None)
+    if (strategy := plain.get("strategy")) and strategy.get("collective") != "allreduce":
+        strategy.pop("collective", None)  # with all others the result is the same
     return {key: value for key, value in plain.items() if key not in NOT_RESULTS}
 
 

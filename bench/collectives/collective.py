@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from bench.collectives.report import Report
+from bench.collectives.transit import Transit
 from bench.errors import NonFiniteError
 from bench.wire.message import Message
 
@@ -34,12 +35,12 @@ class Exchange:
     Attributes:
         report: of all M workers.
         answer: one row, the same in every process.
-        measured_s: seconds that messages and answers took in transit.
+        transit: what it took.
     """
 
     report: Report
     answer: Message
-    measured_s: float
+    transit: Transit
 
 
 class Schemas(Protocol):

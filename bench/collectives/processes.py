@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,33 +11,61 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bench.collectives.transit import Transit
 from bench.collectives.world import World
 from bench.errors import NonFiniteError, WorkerLostError
 
 
 class ProcessWorld(World):
-    """One worker per process, over the default process group: gloo on CPUs, NCCL on GPUs."""
+    """One worker per process, over the default process group: gloo on CPUs, NCCL on GPUs.
+
+    Attributes:
+        ending: whether this process was told to end, which it does together with the others after a round.
+    """
+
+    ending = False
 
     def __init__(self, rank: int, size: int, device: torch.device, timeout: timedelta) -> None:
         self.size = size
+        self.rank = rank
         self.local_ranks = range(rank, rank + 1)
         self.device = device
         self.timeout = timeout
 
-    def all_gather(self, row: np.ndarray) -> np.ndarray:
-        """(1, n) float64 of this process -> (M, n) of all, in rank order."""
-        own = torch.from_numpy(row).to(self.device)
-        table = own.new_empty(self.size, own.shape[1])
-        dist.all_gather(list(table.split(1)), own)
-        return table.cpu().numpy()
+    def swap(self, outgoing: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
+        """Bytes for every rank -> those of every rank for this one.
 
-    def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
-        table = offered.new_empty(self.size, len(offered))
+        They go from each process to each other directly, at once: on gloo this takes half as long as its all-gather and
+        all-to-all.
+
+        Args:
+            outgoing: uint8, by rank.
+            sizes: how many bytes come from each rank.
+        """
+        incoming = [torch.empty(size, dtype=torch.uint8, device=self.device) for size in sizes]
+        operations = []
+        for rank, piece in enumerate(outgoing):
+            if rank == self.rank:
+                continue
+            if sizes[rank]:
+                operations.append(dist.P2POp(dist.irecv, incoming[rank], rank))
+            if len(piece):
+                operations.append(dist.P2POp(dist.isend, torch.from_numpy(piece).to(self.device), rank))
+        for work in dist.batch_isend_irecv(operations) if operations else ():
+            work.wait()
+        return [outgoing[rank] if rank == self.rank else t.cpu().numpy() for rank, t in enumerate(incoming)]
+
+    def all_gather(self, row: np.ndarray) -> np.ndarray:
+        """(n,) of this process -> (M, n) of all, in rank order."""
+        payload = row.view(np.uint8)
+        return np.stack(self.swap([payload] * self.size, [len(payload)] * self.size)).view(row.dtype)
+
+    def maximum(self, offered: Tensor) -> tuple[Tensor, Transit]:
+        own, started = offered.cpu().numpy(), time.perf_counter()
         with self.noticing_loss():
-            dist.barrier()  # so that waiting for slower workers does not count as transit
-            started = time.perf_counter()
-            dist.all_gather(list(table.split(1)), offered[None])
-        return table.amax(dim=0), time.perf_counter() - started
+            table = self.all_gather(own)
+        transit = Transit.to_all(np.full(self.size, own.nbytes), waited_s=time.perf_counter() - started)
+        return torch.from_numpy(table).amax(dim=0).to(offered.device), transit
 
     @contextlib.contextmanager
     def noticing_loss(self, when: str = "") -> Iterator[None]:
@@ -48,7 +76,7 @@ class ProcessWorld(World):
                 raise
             waited = self.timeout.total_seconds()
             raise WorkerLostError(
-                f"{when}worker {self.local_ranks[0]} lost another worker (timeout {waited:g} s): {error}"
+                f"{when}worker {self.rank} lost another worker (timeout {waited:g} s): {error}"
             ) from error
 
     def gather(self, state: Any) -> list[Any]:

@@ -1,24 +1,27 @@
 """Every worker is the server of a slice of the vector: messages are cut, and answers come back from all.
 
-A worker sends the others their pieces, (M − 1)/M of its message, and each of them its slice's answer, padded to the
-longest. Of dense messages these are, but for the padding, as many bytes as a ring all-reduce sends. Rows of a slice are
-added up in rank order, so that the bits are those of the simulation.
+A worker sends each other one its piece, (M − 1)/M of its message in all, and its slice's answer. Of dense messages
+these are as many bytes as a ring all-reduce sends. Rows of a slice are added up in rank order, so that the bits are
+those of the simulation.
 """
 
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from bench.collectives.collective import Collective, Exchange, Schemas, Serve, Served, refuse_overflow
+from bench.collectives.header import Header, broken_in, wait_for_slowest
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.report import Report
+from bench.collectives.transit import Transit
 from bench.wire.message import Message
 
 UNIT = 64  # entries; slices begin at multiples of it, so that packed signs are cut at bytes
+SIZE = np.dtype(np.int64)
+NOTHING = np.empty(0, np.uint8)
 
 
 def slice_bounds(dim: int, num_workers: int) -> list[int]:
@@ -39,81 +42,82 @@ class Sharded(Collective):
 
     def __init__(self, world: ProcessWorld, dim: int) -> None:
         self.world = world
-        self.rank = world.local_ranks[0]
         self.cuts = slice_bounds(dim, world.size)
         self.slices = list(pairwise(self.cuts))
-        self.bounds = self.slices[self.rank]
-        self._known: dict[str, tuple[Message, list[Message]]] = {}
+        self.bounds = self.slices[world.rank]
+        self._uploads = Pieces(self.cuts)
+        self._answers = Pieces(self.cuts)
 
     def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
-        pieces = self._cut(message)
-        report = report._replace(num_bytes=np.array([sum(map(len, pieces))]))
+        pieces, rank = self._encoded(message), self.world.rank
+        report = report._replace(num_bytes=np.array([sum(map(len, pieces))]), ending=np.array([self.world.ending]))
         with self.world.noticing_loss(f"round {round}: "):
-            told = np.concatenate([report.pack(), [[len(piece) for piece in pieces]]], axis=1)
-            table = self.world.all_gather(told)
-            everyone, sizes = Report.unpack(table[:, : -self.world.size]), table[:, -self.world.size :].astype(int)
+            everyone, sizes, told = report.exchanged(self.world.all_gather, list(map(len, pieces)))
             everyone.refuse(round)
             started = time.perf_counter()
-            arrived = self._swap(pieces, sizes[:, self.rank].tolist())
+            arrived = self.world.swap(pieces, sizes[:, rank].tolist())
             at_owner = time.perf_counter()
-        served = self._serve(everyone, arrived, schemas.uploads, serve)
+        served = self._serve(everyone, arrived, self._uploads.of(schemas.uploads)[rank], serve)
         with self.world.noticing_loss(f"round {round}: "):
-            payload = np.empty(0, np.uint8) if served is None else served.answer.encode(0)
+            payload = NOTHING if served is None else served.answer.encode(0)
             ready = time.perf_counter()
-            headers = self.world.all_gather(self._header(served, payload))
-            broken = np.flatnonzero(headers[:, 2:].any(axis=0)).tolist()
-            refuse_overflow(bool(headers[:, 1].all()), broken, round)
-            answered = self._collect(payload, headers[:, 0].astype(int).tolist())
-            measured_s = (at_owner - started) + (time.perf_counter() - ready)
-        return Exchange(everyone, self._joined(answered, schemas.answers), measured_s)
+            answers = self._answers.of(schemas.answers)
+            header = Header.of(served, self.world.size, ready - at_owner)
+            headers, payloads = self._returned(header, payload, answers)
+            back_s = time.perf_counter() - ready - wait_for_slowest(headers, header)
+        refuse_overflow(all(header.finite for header in headers), broken_in(headers), round)
+        transit = told + Transit.in_pieces(sizes, at_owner - started)
+        around = Header.num_bytes(self.world.size) + (0 if answers[0].fixed_size else SIZE.itemsize)
+        num_bytes = np.array(list(map(len, payloads))) + around
+        transit += Transit.to_all(num_bytes, measured_s=max(0.0, back_s))
+        there = zip(answers, payloads, self.slices, strict=True)
+        parts = [schema.decode([payload]) for schema, payload, (start, end) in there if end > start]
+        return Exchange(everyone, schemas.answers.joined(parts), transit)
 
-    def _cut(self, message: Message | None) -> list[np.ndarray]:
+    def _encoded(self, message: Message | None) -> list[np.ndarray]:
         """The bytes for every owner."""
         if message is None:
-            return [np.empty(0, np.uint8)] * self.world.size
+            return [NOTHING] * self.world.size
         pieces = zip(message.cut(self.cuts), self.slices, strict=True)
-        return [piece.encode(0) if end > start else np.empty(0, np.uint8) for piece, (start, end) in pieces]
+        return [piece.encode(0) if end > start else NOTHING for piece, (start, end) in pieces]
 
-    def _schemas(self, whose: str, schema: Message) -> list[Message]:
-        """A schema of each slice: cut once for as long as that of the whole stays the same."""
-        if whose not in self._known or self._known[whose][0] is not schema:
-            self._known[whose] = schema, schema.cut(self.cuts)
-        return self._known[whose][1]
-
-    def _swap(self, pieces: Sequence[np.ndarray], sizes: list[int]) -> list[np.ndarray]:
-        """Pieces for every owner -> those of every worker for this one, of these sizes."""
-        outgoing = torch.from_numpy(np.concatenate(pieces)).to(self.world.device)
-        incoming = outgoing.new_empty(sum(sizes))
-        dist.all_to_all_single(incoming, outgoing, sizes, [len(piece) for piece in pieces])
-        return [part.numpy() for part in incoming.cpu().split(sizes)]
-
-    def _serve(self, everyone: Report, arrived: list[np.ndarray], schema: Message, serve: Serve) -> Served | None:
+    def _serve(self, everyone: Report, arrived: list[np.ndarray], piece: Message, serve: Serve) -> Served | None:
         """What this slice's server makes of the pieces; None of no entries."""
         start, end = self.bounds
         if start == end:
             return None
         payloads = [arrived[rank] for rank in np.flatnonzero(everyone.uploaded).tolist()]
-        piece = self._schemas("uploads", schema)[self.rank]
         return serve(everyone.uploaded, piece.decode(payloads) if payloads else None)
 
-    def _header(self, served: Served | None, payload: np.ndarray) -> np.ndarray:
-        """(1, 2 + M): the bytes of an answer, whether it is finite, and whose pieces are not."""
-        header = np.zeros((1, 2 + self.world.size))
-        header[0, :2] = len(payload), served is None or served.finite
-        if served is not None:
-            header[0, [2 + rank for rank in served.broken]] = 1
-        return header
+    def _returned(
+        self, header: Header, payload: np.ndarray, answers: Sequence[Message]
+    ) -> tuple[list[Header], list[np.ndarray]]:
+        """Every owner's header and answer. Sizes that depend on the data are told first."""
+        own, head = np.concatenate([header.pack(), payload]), Header.num_bytes(self.world.size)
+        if answers[0].fixed_size:
+            sizes = [head + size for size in self._answers.sizes]
+        else:
+            sizes = self.world.all_gather(np.array([len(own)], SIZE))[:, 0].tolist()
+        back = self.world.swap([own] * self.world.size, sizes)
+        return [Header.unpack(row[:head]) for row in back], [row[head:] for row in back]
 
-    def _collect(self, payload: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
-        """The answers of all owners, of these sizes; the others are padded to the longest on their way."""
-        own = np.zeros(max(sizes), np.uint8)
-        own[: len(payload)] = payload
-        sent = torch.from_numpy(own).to(self.world.device)
-        table = sent.new_empty(self.world.size, len(own))
-        dist.all_gather(list(table.unbind()), sent)
-        return [row[:size] for row, size in zip(table.cpu().numpy(), sizes, strict=True)]
 
-    def _joined(self, payloads: Sequence[np.ndarray], answers: Message) -> Message:
-        """The answer of all slices."""
-        there = zip(self._schemas("answers", answers), payloads, self.slices, strict=True)
-        return answers.joined([schema.decode([payload]) for schema, payload, (start, end) in there if end > start])
+class Pieces:
+    """The schemas of every slice: cut once for as long as that of the whole stays the same. `cuts`: the bounds."""
+
+    def __init__(self, cuts: Sequence[int]) -> None:
+        self.cuts = cuts
+        self._whole: Message | None = None
+        self._cut: list[Message] = []
+
+    def of(self, whole: Message) -> list[Message]:
+        if self._whole is not whole:
+            self._whole, self._cut = whole, whole.cut(self.cuts)
+            self.__dict__.pop("sizes", None)
+        return self._cut
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """The bytes of each, where all messages of a schema take as many."""
+        there = zip(self._cut, pairwise(self.cuts), strict=True)
+        return [len(schema.encode(0)) if end > start else 0 for schema, (start, end) in there]

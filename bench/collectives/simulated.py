@@ -6,6 +6,7 @@ from torch import Tensor
 
 from bench.collectives.collective import Collective, Exchange, Schemas, Serve, refuse_overflow
 from bench.collectives.report import Report
+from bench.collectives.transit import Transit
 from bench.collectives.world import World
 from bench.wire.message import Message
 
@@ -17,8 +18,8 @@ class SimulatedWorld(World):
         self.size = size
         self.local_ranks = range(size)
 
-    def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
-        return offered, 0.0
+    def maximum(self, offered: Tensor) -> tuple[Tensor, Transit]:
+        return offered, Transit()
 
     def gather(self, state: Any) -> list[Any]:
         return [state]
@@ -41,4 +42,4 @@ class Simulated(Collective):
         report.refuse(round)
         served = serve(report.uploaded, message)
         refuse_overflow(served.finite, served.broken, round)
-        return Exchange(report, served.answer, 0.0)
+        return Exchange(report, served.answer, Transit())

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.collectives.transit import Transit
+
 
 class World(ABC):
     """All M workers, as seen from this process.
@@ -24,8 +26,10 @@ class World(ABC):
     local_ranks: range
 
     @abstractmethod
-    def maximum(self, offered: Tensor) -> tuple[Tensor, float]:
-        """(S,) of this process -> each entry's largest over all processes (NaN if any is), and seconds in transit.
+    def maximum(self, offered: Tensor) -> tuple[Tensor, Transit]:
+        """(S,) of this process -> each entry's largest over all processes (NaN if any is), and what that took.
+
+        Its seconds are those of waiting: whoever has computed faster waits for the others here.
 
         Raises:
             WorkerLostError: another process did not answer in time.

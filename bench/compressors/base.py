@@ -13,8 +13,9 @@ from bench.kernels.noise import Noise
 from bench.wire.message import Message
 
 Segments = tuple[int, ...]
-Maximum = Callable[[Tensor], tuple[Tensor, float]]
-Agreement = tuple[Callable[[Tensor, Segments, Sequence[Noise]], Message], float]
+Maximum = Callable[[Tensor], tuple[Tensor, Any]]
+"""(S,) of this process -> the largest over all processes, and what that cost, to be handed on."""
+Agreement = tuple[Callable[[Tensor, Segments, Sequence[Noise]], Message], Any]
 
 
 def require_density(given: float) -> None:
@@ -59,12 +60,12 @@ class Compressor(ABC):
             vectors: (1, d) of each local uploader.
             segments: the sizes of a row's segments.
             like: a vector (d,) of the parameters' dtype and device.
-            maximum: (S,) of this process -> the largest over all processes, and the seconds in transit.
+            maximum: (S,) of this process -> the largest over all processes, and what that cost.
 
         Returns:
-            The function to call instead of `compress` in this round, and the seconds in transit.
+            The function to call instead of `compress` in this round, and what `maximum` cost; None if it was not used.
         """
-        return self.compress, 0.0
+        return self.compress, None
 
     def offer_bits(self, segments: Segments, like: Tensor) -> int:
         """Return the bits that each uploading worker sends for this agreement."""
@@ -124,11 +125,11 @@ class Agreeing(Compressor):
 
     def agree(self, vectors: Iterable[Tensor], segments: Segments, like: Tensor, maximum: Maximum) -> Agreement:
         if not self.shared:
-            return self.compress, 0.0
+            return self.compress, None
         none = like.new_zeros(1, len(segments))
         largest = torch.cat([none, *(self.offer(x, segments) for x in vectors)]).amax(dim=0)
-        agreed, measured_s = maximum(largest)
-        return partial(self.compress_agreed, agreed=agreed), measured_s
+        agreed, cost = maximum(largest)
+        return partial(self.compress_agreed, agreed=agreed), cost
 
     def offer_bits(self, segments: Segments, like: Tensor) -> int:
         return self.shared * len(segments) * 8 * like.element_size()

@@ -33,6 +33,7 @@ class GridMessage(Columnar):
     segments: Segments
     bits: int
     kind = "grid"
+    fixed_size = True
     of_entries = ("levels",)
     of_segments = ("radii",)
 

@@ -34,6 +34,7 @@ class NaturalMessage(Columnar):
     intact: Tensor
     dtype: torch.dtype
     kind = "natural"
+    fixed_size = True
     of_entries = ("exponents",)
     of_bits = ("bits",)
 

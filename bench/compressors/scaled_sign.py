@@ -26,6 +26,7 @@ class ScaledSignMessage(Columnar):
     scales: Tensor
     segments: Segments
     kind = "scaled sign"
+    fixed_size = True
     of_bits = ("bits",)
     of_segments = ("scales",)
 

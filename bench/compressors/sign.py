@@ -34,6 +34,7 @@ class SignMessage(Columnar):
     dim: int
     dtype: torch.dtype
     kind = "sign"
+    fixed_size = True
     of_bits = ("bits",)
 
     @property

@@ -26,6 +26,7 @@ from bench.runs.columns import FALLING, Row
 from bench.runs.results import write_whole
 
 LOOK = Path(__file__).with_name("paper.mplstyle")
+UNDRAWN = ("waited_s", "sent_bytes", "received_bytes")  # columns that no figure shows
 DASHES: Any = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
@@ -240,8 +241,13 @@ def save(drawing: Figure, folder: Path, source: str) -> None:
 
 
 def digest(experiment: Experiment) -> str:
-    """A hash of everything that a figure depends on: its description, and the data of the runs."""
+    """A hash of everything that a figure depends on: its description, and the data of the runs that figures draw."""
+
+    def drawn(rows: Sequence[Row]) -> list[Row]:
+        return [{name: value for name, value in row.items() if name not in UNDRAWN} for row in rows]
+
     shown = [
-        [arm.label, [[run.history(), run.summary().get("diverged")] for run in arm.runs]] for arm in experiment.complete
+        [arm.label, [[drawn(run.history()), run.summary().get("diverged")] for run in arm.runs]]
+        for arm in experiment.complete
     ]
     return hashlib.sha256(json.dumps([experiment.spec["figure"], shown]).encode()).hexdigest()

@@ -26,7 +26,7 @@ def average(cohort: Cohort, rows: Tensor, num_backwards: int) -> Tensor:
     bits, broken = np.full(num_rows, num_bits), ~message.finite().cpu().numpy()
     passes = np.full(num_rows, num_backwards)
     unknown, none = np.full(num_rows, np.nan), np.zeros(num_rows, np.int64)
-    report = Report(everyone, bits, bits, none, passes, broken, none > 0, *[unknown] * 6)
+    report = Report(everyone, bits, bits, none, passes, broken, none > 0, none > 0, *[unknown] * 6)
 
     def serve(uploaded: np.ndarray, messages: Message | None) -> Served:
         assert messages is not None
@@ -34,7 +34,7 @@ def average(cohort: Cohort, rows: Tensor, num_backwards: int) -> Tensor:
 
     crossed = cohort.collective.exchange(report, message, Dense(cohort.codes.like), serve, ledger.rounds)
     modelled_s = cohort.link.seconds(crossed.report.num_bits.tolist(), num_bits)
-    ledger.charge(crossed.report, num_bits, 0, modelled_s, crossed.measured_s)
+    ledger.charge(crossed.report, num_bits, 0, modelled_s, crossed.transit)
     return crossed.answer.dense()[0]
 
 

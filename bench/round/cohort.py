@@ -31,7 +31,7 @@ class Cohort:
         layout: of the parameters.
         seed: of the draws of compressors and adversaries, together with round and rank.
         adversary: what Byzantine workers send, if there are any.
-        collective: how messages travel between processes: "auto", "sharded" or "gather".
+        collective: how messages travel between processes: "auto", "sharded", "gather" or "allreduce".
 
     Raises:
         InputError: the link or the collective cannot carry the recipe's messages; differences would grow; no worker
@@ -102,7 +102,7 @@ class Cohort:
         serve = partial(self.server.serve, rate=rate, latest=latest or 1.0, noise=noise)
         crossed = self.collective.exchange(report, sent.message, codes, serve, t)
         # 4. The ledger.
-        seconds = crossed.measured_s + sent.agreement_s
-        self.ledger.record(crossed.report, crossed.answer, self.link, workers.offer_bits, rule.adaptive, seconds)
+        transit = sent.agreement + crossed.transit
+        self.ledger.record(crossed.report, crossed.answer, self.link, workers.offer_bits, rule.adaptive, transit)
         codes.follow(crossed.answer)
         return crossed.answer.dense()[0], crossed.report

@@ -3,7 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from bench.collectives.report import Report
+from bench.collectives.transit import Transit
 from bench.link import LinkModel
 from bench.wire.message import Message
 
@@ -22,7 +25,9 @@ class Ledger:
         control_bits: one bit per worker and round on whether it uploads, where it may skip.
         num_backwards: backward passes; lazy rules take more than one per worker and round.
         modelled_s: seconds on the modelled link.
-        measured_s: seconds that messages took on a real link; 0 in a simulation.
+        waited_s: seconds in the exchange of reports, in which faster workers wait for slower ones.
+        measured_s: seconds in transit between real processes after that, both ways.
+        sent_bytes, received_bytes: per worker, reports and padding included.
         downlink: the code of the broadcasts: "dense", "sign" (one bit per entry), "ternary" and so on.
     """
 
@@ -35,11 +40,14 @@ class Ledger:
     control_bits: int = 0
     num_backwards: int = 0
     modelled_s: float = 0.0
+    waited_s: float = 0.0
     measured_s: float = 0.0
+    sent_bytes: list[int] = field(default_factory=list)
+    received_bytes: list[int] = field(default_factory=list)
     downlink: str = ""
 
     def record(
-        self, report: Report, answer: Message, link: LinkModel, offer_bits: int, may_skip: bool, measured_s: float
+        self, report: Report, answer: Message, link: LinkModel, offer_bits: int, may_skip: bool, transit: Transit
     ) -> None:
         """Add one round.
 
@@ -50,7 +58,7 @@ class Ledger:
             offer_bits: what each uploader sent, and received, before compressing, to agree with the others; included
                 in `report`.
             may_skip: whether workers tell in each round if they upload.
-            measured_s: seconds in transit.
+            transit: what the round's exchanges took.
         """
         num_workers = len(report.uploaded)
         self.downlink = answer.kind
@@ -62,10 +70,10 @@ class Ledger:
         if offered.any():  # a separate exchange
             modelled_s += link.seconds(offered.tolist(), offer_bits)
             downlink_bits += offer_bits
-        self.charge(report, downlink_bits, num_workers * may_skip, modelled_s, measured_s)
+        self.charge(report, downlink_bits, num_workers * may_skip, modelled_s, transit)
 
     def charge(
-        self, report: Report, downlink_bits: int, control_bits: int, modelled_s: float, measured_s: float
+        self, report: Report, downlink_bits: int, control_bits: int, modelled_s: float, transit: Transit
     ) -> None:
         """Add the cost of one exchange, in a round or outside of rounds."""
         self.uploads += int(report.uploaded.sum())
@@ -75,7 +83,11 @@ class Ledger:
         self.control_bits += control_bits
         self.num_backwards += int(report.num_backwards.sum())
         self.modelled_s += modelled_s
-        self.measured_s += measured_s
+        self.waited_s += transit.waited_s
+        self.measured_s += transit.measured_s
+        for name in ("sent_bytes", "received_bytes"):
+            so_far = np.array(getattr(self, name) or [0] * len(report.uploaded))
+            setattr(self, name, (so_far + getattr(transit, name)).tolist())
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)

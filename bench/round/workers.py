@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.collectives.report import Report
+from bench.collectives.transit import Transit
 from bench.compressors import Compressor
 from bench.compressors.base import Maximum, Segments
 from bench.gradients.engines import RowGradients, WorkerGradients
@@ -32,13 +33,13 @@ class Sent:
         uploaded: (L,) bool.
         message: one row per uploader; None if there are none.
         gauges: measurements of the round.
-        agreement_s: seconds that workers took to agree on how to compress.
+        agreement: what it took the workers to agree on how to compress.
     """
 
     uploaded: np.ndarray
     message: Message | None
     gauges: Gauges
-    agreement_s: float
+    agreement: Transit
 
 
 class Workers:
@@ -149,9 +150,9 @@ class Workers:
             message = GradientMessage(gradients, rows, self.like) if len(rows) else None
             if message is not None:
                 gauges.sent_as_they_are(rows, message)
-            return Sent(uploaded.numpy(), message, gauges, 0.0)
+            return Sent(uploaded.numpy(), message, gauges, Transit())
         vectors = partial(self._vector, gradients, rate)
-        compress, agreement_s = compressor.agree(map(vectors, rows.tolist()), self.segments, self.like, maximum)
+        compress, agreement = compressor.agree(map(vectors, rows.tolist()), self.segments, self.like, maximum)
         if compressor.agrees and self.algorithm.feedback.in_place:  # already compensated while agreeing
             vectors = self.kept[:, :1].__getitem__
         standing = self.stand(rate)
@@ -168,7 +169,7 @@ class Workers:
             self.algorithm.feedback.settle(self.kept[row], message)
             if waiting is not None:
                 self.kept[row, :, standing] = waiting
-        return Sent(uploaded.numpy(), concatenate(messages) if messages else None, gauges, agreement_s)
+        return Sent(uploaded.numpy(), concatenate(messages) if messages else None, gauges, agreement or Transit())
 
     def would_send(
         self, gradients: WorkerGradients, rate: Rate, compressor: Compressor, round: int, row: int
@@ -203,6 +204,7 @@ class Workers:
             num_backwards=num_backwards.numpy(),
             broken=broken,
             fell_back=np.full(num_rows, fell_back),
+            ending=np.zeros(num_rows, bool),
             loss=loss,
             learning_rate=np.full(num_rows, rate.fingerprint),
             gradient_square=gauges.gradients,

@@ -16,7 +16,10 @@ COLUMNS = (
     "num_backwards",
     "data_passes",
     "modelled_s",
+    "waited_s",
     "measured_s",
+    "sent_bytes",
+    "received_bytes",
     "gradient_norm",
     "compression_error",
     "bits_over_bound",
@@ -25,10 +28,14 @@ COLUMNS = (
     "test_top5_accuracy",
     "suboptimality",
 )
-"""Totals since the first round, except: `message_bits`, the mean size of an upload since the last evaluation; `skips`,
-a total per worker; `gradient_norm` to `bits_over_bound`, of the round of the evaluation
+"""Totals since the first round, except: `message_bits`, the mean size of an upload since the last evaluation; those of
+BY_WORKER, a total per worker; `gradient_norm` to `bits_over_bound`, of the round of the evaluation
 (`bench.collectives.report.Report`); `train_loss`, the mean since the last evaluation; the metrics of METRICS, of the
 evaluation. Empty where there is no value."""
+
+BY_WORKER = ("skips", "sent_bytes", "received_bytes")
+MEASURED = ("waited_s", "measured_s", "sent_bytes", "received_bytes")
+"""Known between real processes only. The seconds are rank 0's."""
 
 METRICS = COLUMNS[-3:]
 """Metrics that an evaluation may find; None where the problem has no such metric."""

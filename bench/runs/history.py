@@ -8,7 +8,7 @@ import lightning
 from lightning import Callback, Trainer
 
 from bench.errors import InputError, NonFiniteError
-from bench.runs.columns import METRICS, Row, total_bits
+from bench.runs.columns import MEASURED, METRICS, Row, total_bits
 from bench.runs.results import RunFolder, going_on
 from bench.runs.targets import refuse_target
 from bench.strategies.processes import CompressedDDPStrategy
@@ -71,7 +71,7 @@ class History(Callback):
         self.downlink = ledger.pop("downlink")  # a word, not a count
         row: Row = {"round": ledger.pop("rounds"), "epoch": trainer.current_epoch, **ledger}
         if isinstance(strategy, CompressedStrategy):
-            row["measured_s"] = None  # a simulation has no link to measure
+            row |= dict.fromkeys(MEASURED)  # a simulation has no link to measure
         row["total_bits"] = total_bits(row)
         before = self.rows[-1] if self.rows else dict.fromkeys(row, 0)
         num_uploads = row["uploads"] - before["uploads"]

@@ -30,7 +30,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bench.errors import InputError
-from bench.runs.columns import COLUMNS, Row, total_bits
+from bench.runs.columns import BY_WORKER, COLUMNS, Row, total_bits
 from bench.runs.differences import differences
 from bench.runs.targets import refuse_target, target_reached
 
@@ -190,7 +190,9 @@ class RunFolder:
         text = io.StringIO()
         writer = csv.DictWriter(text, list[str](COLUMNS), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, "skips": " ".join(map(str, row.get("skips") or ()))} for row in rows)
+        for row in rows:
+            lists = {name: " ".join(map(str, row.get(name) or ())) for name in BY_WORKER}
+            writer.writerow({**row, **lists})
         write_whole(self.path / "history.csv", text.getvalue())
 
     def history(self) -> list[Row]:
@@ -275,9 +277,9 @@ def versions() -> dict[str, str]:
 
 
 def _cell(name: str, text: str) -> Any:
-    """A cell of history.csv: an integer, a float, None where empty; for skips, a list."""
+    """A cell of history.csv: an integer, a float, None where empty; a list where there is one number per worker."""
     if not text:
         return None
-    if name == "skips":
+    if name in BY_WORKER:
         return [int(part) for part in text.split()]
     return int(text) if text.lstrip("-").isdigit() else float(text)

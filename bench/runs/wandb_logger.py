@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from bench.errors import InputError
-from bench.runs.columns import COSTS, FALLING, METRICS
+from bench.runs.columns import BY_WORKER, COSTS, FALLING, METRICS
 from bench.runs.results import RunFolder, versions
 
 CHARTED = tuple(dict.fromkeys((*METRICS, *FALLING)))
@@ -75,8 +75,10 @@ class BudgetLogger(WandbLogger):
         assert step is not None
         if step < self.experiment.starting_step:
             return  # W&B already has this row of a resumed run
-        plain = {name: value for name, value in metrics.items() if name != "skips"}
-        skips = {f"skips/worker_{rank}": number for rank, number in enumerate(metrics.get("skips", ()))}
+        plain = {name: value for name, value in metrics.items() if name not in BY_WORKER}
+        by_worker = {
+            f"{name}/worker_{rank}": number for name in BY_WORKER for rank, number in enumerate(metrics.get(name, ()))
+        }
         charts = {
             f"by_{axis}/{name}": metrics[name]
             for axis in COSTS
@@ -84,7 +86,7 @@ class BudgetLogger(WandbLogger):
             for name in CHARTED
             if name in metrics
         }
-        self.experiment.log({**plain, **skips, **charts}, step=step)
+        self.experiment.log({**plain, **by_worker, **charts}, step=step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -164,9 +164,7 @@ class Fit:
         """The engine of this fit, chosen on its first batch."""
         if self._asked == "auto":
             if self.engine_name == "auto":
-                exact = self.precision.precision == "32-true"
-                trial = Trial(self.module, self.layout, self.buffers, step, shards, noise, exact)
-                self.engine_name = self.agreed(trial.choose())
+                self.engine_name = self.agreed(self._fitting_engine(step, shards, noise))
             self._plain = FallingBack(self.engine_name, self.module, self.layout, self.buffers)
         else:
             self._plain = make_engine(self.engine_name, self.module, self.layout, self.buffers)
@@ -175,6 +173,17 @@ class Fit:
         self._estimating = self.estimator.around(self._plain)
         self._estimating.load_state_dict(self._estimating_state)
         return self._estimating
+
+    def _fitting_engine(self, step: Step, shards: Shards, noise: Sequence[Noise]) -> str:
+        """The name of the engine that suits this batch.
+
+        The loop where there is but one worker: others have nothing to join and, on CPUs, give the same gradients. Lazy
+        rules also compare gradients, whose distances differ in last bits, so they use one engine in every world.
+        """
+        if len(noise) == 1 and self.layout.vector.device.type == "cpu" and not self.cohort.algorithm.rule.adaptive:
+            return "loop"
+        exact = self.precision.precision == "32-true"
+        return Trial(self.module, self.layout, self.buffers, step, shards, noise, exact).choose()
 
     def _outlook(self, step: Step, noise: Sequence[Noise]) -> Outlook:
         return Outlook(
@@ -231,6 +240,8 @@ class Fit:
                 fell_back=isinstance(self._plain, FallingBack) and self._plain.name != self.engine_name,
             )
         self._fall_back(self.report)
+        if self.report.ending.any():
+            self.trainer._signal_connector.received_sigterm = True  # Lightning ends the fit after this batch
         if self.cohort.algorithm.units == "update":
             direction = _over(direction, learning_rate)  # which the optimizer multiplies by γ again
         if scale != 1:

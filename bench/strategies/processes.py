@@ -21,6 +21,7 @@ from bench.estimators import Estimator
 from bench.gradients.engines import EngineName
 from bench.gradients.layout import Layout
 from bench.link import LinkModel
+from bench.strategies.ending import end_with_others
 from bench.strategies.hooks import Compressed
 from bench.strategies.refusals import refuse_hooks
 
@@ -36,8 +37,9 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
         adversary: what Byzantine workers send, if there are any.
         estimator: SVRG or local SGD, if workers send something other than the gradient of a batch.
         timeout: how long to wait for another worker before the run ends with `WorkerLostError`.
-        collective: how messages travel: "sharded", where every worker serves a slice of the vector, "gather", where
-            each message goes to everybody, or "auto" for what takes less time. The results are the same.
+        collective: how messages travel: "sharded", where every worker serves a slice of the vector; "gather", where
+            each message goes to everybody; "auto" for that of the two which should take less time; or "allreduce",
+            where messages are added up on their way. The results are the same, but with "allreduce" for last bits.
         options: settings of the recipe to change, such as `aggregator` or `density` (`bench.recipes.changed`), and
             arguments of Lightning's `DDPStrategy`, such as `start_method`.
 
@@ -77,6 +79,12 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
                     dist.broadcast(tensor, src=0)
                 else:
                     tensor.copy_(super().broadcast(tensor))
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        world = self.cohort.world
+        assert isinstance(world, ProcessWorld)
+        end_with_others(self._trainer, world)
 
     def barrier(self, *args: Any, **kwargs: Any) -> None:
         with self.world.noticing_loss():

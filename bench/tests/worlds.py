@@ -1,19 +1,40 @@
 """Toy runs in real processes, and the final state of each process."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
+import pytest
 import torch
+from filelock import FileLock
 from lightning import Callback, Trainer
 
 from bench.algorithm import Algorithm
+from bench.runs.columns import MEASURED
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.tests.toys import QUIET, Toy, flat, loader, toy_data
+from scripts.bare import forked
 
 M = 3
+
+
+def counted(costs: Mapping[str, Any]) -> dict[str, Any]:
+    """A ledger, or a row of a history, without what only real processes measure."""
+    return {name: cost for name, cost in costs.items() if name not in MEASURED}
+
+
+def forked_once(factory: pytest.TempPathFactory, name: str, size: int, work: Callable[[int, Path], None]) -> Path:
+    """The folder to which `work(rank, folder)` wrote in each of so many processes, for all test processes together."""
+    folder = factory.getbasetemp().parent / name if "PYTEST_XDIST_WORKER" in os.environ else factory.mktemp(name)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir(exist_ok=True)
+            forked(size, work, folder)
+            (folder / "done").touch()
+    return folder
 
 
 class Ending(Callback):

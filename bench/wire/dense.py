@@ -18,6 +18,7 @@ class FloatMessage(Message):
     """Only floats, with the bytes that they have in memory. `values`: (R, S)."""
 
     values: Tensor
+    fixed_size = True
 
     @property
     def num_bits(self) -> Tensor:
@@ -28,7 +29,8 @@ class FloatMessage(Message):
         return as_bytes(self.values[row])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
-        return replace(self, values=torch.stack([from_bytes(p, self.values) for p in payloads]))
+        rows = [from_bytes(payload, self.values) for payload in payloads]
+        return replace(self, values=torch.stack(rows) if len(rows) > 1 else rows[0][None])
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def as_bytes(values: Tensor) -> np.ndarray:
 
 
 def from_bytes(payload: np.ndarray, like: Tensor) -> Tensor:
-    """Invert `as_bytes`: return a vector of `like`'s dtype and device."""
-    values = torch.empty(len(payload) // like.element_size(), dtype=like.dtype)
-    values.view(torch.uint8).numpy()[:] = payload
-    return values.to(like.device)
+    """Invert `as_bytes`: return a vector of `like`'s dtype and device, over the same memory where it is aligned."""
+    if payload.ctypes.data % like.element_size():
+        payload = payload.copy()
+    return torch.from_numpy(payload).view(like.dtype).to(like.device)

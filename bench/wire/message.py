@@ -28,6 +28,9 @@ class Message(ABC):
     kind: ClassVar[str]
     """The ledger's name for a broadcast in this code."""
 
+    fixed_size: ClassVar[bool] = False
+    """Whether all messages of one schema take as many bytes, so that the size need not be told."""
+
     cuttable: ClassVar[bool] = False
     """Whether there are `cut` and `joined`."""
 

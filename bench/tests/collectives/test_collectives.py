@@ -1,7 +1,9 @@
 """Every collective gives the simulation's answer bit for bit, whatever kind of message is sent."""
 
 import copy
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -11,22 +13,26 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import TensorDataset
 
 from bench.adversary import Random
 from bench.aggregators import MajorityVote
 from bench.algorithm import Algorithm
+from bench.collectives.choice import make_collective
+from bench.collectives.processes import ProcessWorld
 from bench.collectives.report import Report
 from bench.collectives.sharded import UNIT, slice_bounds
 from bench.errors import InputError, NonFiniteError
 from bench.estimators import SVRG, LocalSGD
 from bench.gradients.layout import MatrixSize
+from bench.round.codes import Codes
 from bench.round.state import restore, state_of
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.tests.found import RANDOM, RECIPES, RULES
 from bench.tests.toys import QUIET, Gauged, Toy, flat, loader, toy_data, train
-from scripts.bare import forked
+from bench.tests.worlds import counted, forked_once
 
 M = 3
 
@@ -77,18 +83,38 @@ CASES = {
     **{f"gathered {name}": Case(RECIPES[name], "gather") for name in ("sasg", "qsgd", "terngrad", "signsgd_mv")},
     "chosen sgd": Case(RECIPES["sgd"], "auto"),
 }
+ADDED_UP = {f"added {name}": Case(RECIPES[name], "allreduce") for name in ("sgd", "half", "powersgd")}
 SAVED = ("sasg", "lag", "ef21", "tiny sasg", "gathered sasg")
+
+
+class Counting:
+    """Count the bytes that leave this process for others and reach it from them, where they do."""
+
+    def __init__(self) -> None:
+        self.sent = self.received = 0
+        self.swap = ProcessWorld.swap
+
+    def __call__(self, world: ProcessWorld, outgoing: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
+        incoming = self.swap(world, outgoing, sizes)
+        self.sent += sum(len(piece) for rank, piece in enumerate(outgoing) if rank != world.rank)
+        self.received += sum(len(piece) for rank, piece in enumerate(incoming) if rank != world.rank)
+        return incoming
 
 
 def work(rank: int, folder: Path) -> None:
     """Run every case as one worker of a world of real processes."""
-    for name, case in CASES.items():
+    for name, case in {**CASES, **ADDED_UP}.items():
+        moved = Counting()
+        ProcessWorld.swap = lambda *arguments, moved=moved: moved(*arguments)  # pyright: ignore[reportAttributeAccessIssue]
         lightning.seed_everything(3, verbose=False)
         module = case.module()
         strategy = CompressedDDPStrategy(case.algorithm, collective=case.collective, **(case.options or {}))  # pyright: ignore[reportArgumentType]
         trainer = Trainer(strategy=strategy, devices=M, callbacks=[Gauged()], **{**QUIET, "max_steps": case.rounds})
         trainer.fit(module, loader(case.data(), M, [rank]))
+        ProcessWorld.swap = moved.swap
         ended = {
+            "sent": moved.sent,
+            "received": moved.received,
             "weights": flat(module),
             "ledger": strategy.ledger.state_dict(),
             "collective": strategy.cohort.collective.name,
@@ -107,12 +133,10 @@ def work(rank: int, folder: Path) -> None:
             torch.save(state_of(cohort), folder / f"{name} taken back-{rank}.pt")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the results of M processes, which are forked once for all tests."""
-    folder = tmp_path_factory.mktemp("world")
-    forked(M, work, folder)
-    return folder
+    return forked_once(tmp_path_factory, "world", M, work)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -124,14 +148,58 @@ def test_the_answer_is_the_simulations(name: str, world: Path) -> None:
     for rank in range(M):
         process = torch.load(world / f"{name}-{rank}.pt")
         assert torch.equal(process["weights"], simulated.weights)
-        assert process["ledger"] == {**simulated.ledger, "measured_s": process["ledger"]["measured_s"]}
+        assert counted(process["ledger"]) == counted(simulated.ledger)
+        assert process["ledger"]["waited_s"] > 0
         assert process["ledger"]["measured_s"] > 0
+        assert process["ledger"]["sent_bytes"][rank] == process["sent"]
+        assert process["ledger"]["received_bytes"][rank] == process["received"]
         sent = Report.unpack(process["report"].numpy())
-        assert np.array_equal(sent._replace(num_bytes=reported.num_bytes).pack(), reported.pack(), equal_nan=True)
+        np.testing.assert_allclose(sent.loss, reported.loss, rtol=1e-6)  # engines may add up losses in another order
+        alike = sent._replace(num_bytes=reported.num_bytes, loss=reported.loss)
+        assert np.array_equal(alike.pack(), reported.pack(), equal_nan=True)
         assert ((sent.num_bytes * 8 >= sent.num_bits) | ~sent.uploaded).all() or case.algorithm.compressor.agrees
         assert process["collective"] == {"auto": "gather"}.get(case.collective, case.collective)
         start, end = slice_bounds(simulated.weights.numel(), M)[rank : rank + 2]
         assert process["served"] == (end - start if case.collective == "sharded" else simulated.weights.numel())
+
+
+@pytest.mark.parametrize("name", ADDED_UP)
+def test_what_is_added_up_on_its_way_is_alike_everywhere(name: str, world: Path) -> None:
+    """To the last bit in all processes; and nearly as in a simulation, but for the order of additions, in few bits."""
+    case = ADDED_UP[name]
+    simulated = train(
+        case.algorithm, case.module, workers=M, data=case.data(), rounds=case.rounds, callbacks=[Gauged()]
+    )
+    processes = [torch.load(world / f"{name}-{rank}.pt") for rank in range(M)]
+    for process in processes:
+        assert torch.equal(process["weights"], processes[0]["weights"])
+        assert counted(process["ledger"]) == counted(simulated.ledger)
+        assert process["collective"] == "allreduce"
+    tolerance = 1e-2 if name == "added half" else 1e-5
+    torch.testing.assert_close(processes[0]["weights"], simulated.weights, rtol=tolerance, atol=tolerance)
+
+
+FLOATS = 8  # bytes of a number in a report or header
+OVERHEAD = {
+    "sgd": (len(Report._fields) + M) + (2 + M),  # a report with M sizes; a header
+    "gathered sasg": len(Report._fields),
+}
+"""Numbers that a worker sends each other one in a round, besides its message and answer."""
+
+
+@pytest.mark.parametrize("name", OVERHEAD)
+def test_bytes_are_those_of_messages(name: str, world: Path) -> None:
+    """Gathered, M − 1 copies of each message, with less than a byte more for each of its two fields.
+
+    In slices, (M − 1)/M of each message and M − 1 copies of each answer.
+    """
+    case, ledger = CASES[name], torch.load(world / f"{name}-0.pt")["ledger"]
+    assert sum(ledger["received_bytes"]) == sum(ledger["sent_bytes"])
+    payload = sum(ledger["sent_bytes"]) - FLOATS * OVERHEAD[name] * M * (M - 1) * case.rounds
+    if case.collective == "gather":
+        assert 0 <= 8 * payload - (M - 1) * ledger["uplink_bits"] < (M - 1) * 16 * ledger["uploads"]
+    else:
+        assert 8 * payload == (M - 1) * (ledger["uplink_bits"] // M + ledger["downlink_bits"])
 
 
 @pytest.mark.parametrize("name", SAVED)
@@ -139,11 +207,10 @@ def test_checkpoints_are_the_simulations(name: str, world: Path) -> None:
     """Servers of slices save what one server of the whole vector saves, and save the same again after restoring it."""
     case = CASES[name]
     simulated = train(case.algorithm, case.module, workers=M, rounds=case.rounds, data=case.data())
-    whole = state_of(simulated.strategy.cohort)
+    whole = {**state_of(simulated.strategy.cohort), "ledger": counted(simulated.ledger)}
     for when, rank in product(("saved", "taken back"), range(M)):
         state = torch.load(world / f"{name} {when}-{rank}.pt")
-        state["ledger"]["measured_s"] = 0.0
-        assert leaves(state) == leaves(whole)
+        assert leaves({**state, "ledger": counted(state["ledger"])}) == leaves(whole)
 
 
 def leaves(state: Any) -> Any:
@@ -178,12 +245,40 @@ def fail(rank: int, folder: Path) -> None:
         with pytest.raises(NonFiniteError, match=FAULTS[module]):
             trainer.fit(module(), loader(toy_data(), M, [rank]))
         (folder / f"{collective} {module.__name__} {rank}").touch()
+    end(rank, folder)
 
 
-def test_what_is_not_finite_is_no_lost_worker(tmp_path: Path) -> None:
+class Killed(Callback):
+    """Worker 2's process is told to end in round 3."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.global_rank, batch_idx) == (2, 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end(rank: int, folder: Path) -> None:
+    """Train until one of the processes is told to end, and write after which round this one does."""
+    strategy = CompressedDDPStrategy(RECIPES["sgd"])
+    trainer = Trainer(strategy=strategy, devices=M, callbacks=[Killed()], **{**QUIET, "max_steps": 9})
+    with pytest.raises(SIGTERMException):
+        trainer.fit(Toy(), loader(toy_data(), M, [rank]))
+    (folder / f"ended {strategy.ledger.rounds} {rank}").touch()
+
+
+@pytest.fixture(scope="session")
+def faulty_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what processes, forked once, found when their fits did not end as planned."""
+    return forked_once(tmp_path_factory, "faulty", M, fail)
+
+
+def test_what_is_not_finite_is_no_lost_worker(faulty_world: Path) -> None:
     """Every process raises NonFiniteError with the same message: divergence is a result, which is stored."""
-    forked(M, fail, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2 * len(FAULTS) * M
+    for collective, module, rank in product(("sharded", "gather"), FAULTS, range(M)):
+        assert (faulty_world / f"{collective} {module.__name__} {rank}").exists()
+
+
+def test_all_end_with_one_that_is_told_to(faulty_world: Path) -> None:
+    assert all((faulty_world / f"ended 4 {rank}").exists() for rank in range(M))
 
 
 @pytest.mark.parametrize("dim", [1, 63, 64, 65, 387, 407_050])
@@ -195,14 +290,16 @@ def test_slices_cover_the_vector(dim: int, workers: int) -> None:
     assert all(bound % UNIT == 0 or bound == dim for bound in bounds)
 
 
-def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
-    from bench.collectives.choice import make_collective
-    from bench.collectives.processes import ProcessWorld
-    from bench.round.codes import Codes
-
-    recipe, vector = RECIPES["powersgd"], torch.zeros(300)
-    alone = object.__new__(ProcessWorld)
-    with pytest.raises(InputError, match=r"collective: 'sharded'; .*powersgd.*gather"):
-        make_collective("sharded", alone, recipe, Codes(recipe, (MatrixSize(300, 15),), vector), 300)
-    with pytest.raises(InputError, match="collective: 'ring'; one of auto, sharded, gather"):
-        make_collective("ring", alone, recipe, Codes(recipe, (300,), vector), 300)
+@pytest.mark.parametrize(
+    ("name", "recipe", "told"),
+    [
+        ("sharded", "powersgd", r"collective: 'sharded'; .*powersgd.*gather"),
+        ("allreduce", "sparse", r"collective: 'allreduce'; it cannot add up .*sparse.*, sharded and gather"),
+        ("allreduce", "lasg", r"collective: 'allreduce'; .*lasg"),
+        ("ring", "sgd", "collective: 'ring'; one of auto, sharded, gather, allreduce"),
+    ],
+)
+def test_a_collective_refuses_what_it_cannot_carry(name: str, recipe: str, told: str) -> None:
+    codes = Codes(RECIPES[recipe], (MatrixSize(300, 15),), torch.zeros(300))
+    with pytest.raises(InputError, match=told):
+        make_collective(name, object.__new__(ProcessWorld), RECIPES[recipe], codes, 300)

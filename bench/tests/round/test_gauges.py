@@ -70,8 +70,8 @@ def test_compression_error(algorithm: Algorithm, low: float, high: float) -> Non
 
 def test_a_round_without_uploads_has_no_error() -> None:
     nobody, nan = np.zeros(2, bool), np.full(2, np.nan)
-    zeros = np.zeros(2, int)
-    report = Report(nobody, zeros, zeros, zeros, zeros, nobody, nobody, nan, nan, np.array([9.0, 25.0]), nan, nan, nan)
+    flags, sizes = [nobody] * 3, [np.zeros(2, int)] * 4
+    report = Report._make([nobody, *sizes, *flags, nan, nan, np.array([9.0, 25.0]), nan, nan, nan])
     assert np.isnan(report.compression_error)
     assert np.isnan(report.bits_over_bound)
     assert report.gradient_norm == 4

@@ -19,7 +19,7 @@ from bench.findings.look import COLORS
 from bench.findings.sample import Sample, Theirs
 from bench.findings.table import Column, Table
 from bench.findings.tables import table
-from bench.runs.columns import COLUMNS
+from bench.runs.columns import COLUMNS, MEASURED
 from bench.runs.results import RunFolder, write_whole
 from bench.runs.targets import target_reached
 from bench.tests.configs import composed
@@ -31,7 +31,8 @@ COMMITTED = sorted({path.parts[-4] for path in (ROOT / "results").glob("*/*/*/su
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    return {**dict.fromkeys(COLUMNS, 1), "measured_s": None, "skips": [0, 3], "test_accuracy": 0.5, **changes}
+    unmeasured = dict.fromkeys(MEASURED)
+    return {**dict.fromkeys(COLUMNS, 1), **unmeasured, "skips": [0, 3], "test_accuracy": 0.5, **changes}
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 
 import bench
 from bench.errors import InputError
-from bench.runs.columns import COLUMNS
+from bench.runs.columns import COLUMNS, MEASURED
 from bench.runs.grid import Cell, _axis, cells
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
 from bench.tests.configs import composed
 from bench.tests.toys import QUIET
+from bench.tests.worlds import counted
 from scripts.matrix import matrix
 from scripts.train import described, main, refuse, train
 
@@ -165,7 +166,7 @@ def test_every_data_set_runs(data: str, tmp_path: Path, data_dir: Path) -> None:
 
 
 def test_torchrun(tmp_path: Path) -> None:
-    """Its workers have the history of simulated ones, except measured_s."""
+    """Its workers have the history of simulated ones, except what only real processes measure."""
     common = ["algorithm=sasg", "workers=2", "logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=10",
               f"results_dir={tmp_path}"]  # fmt: skip
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -175,11 +176,11 @@ def test_torchrun(tmp_path: Path) -> None:
 
 
 def assert_same_history(results: Path) -> None:
-    """Assert equal histories in both worlds, except the seconds, which only real processes measure."""
+    """Assert equal histories in both worlds, except seconds and bytes, which only real processes measure."""
     histories = [RunFolder(results / name / "sasg" / "seed=1").history() for name in ("real", "simulated")]
     for rows, measured in zip(histories, (True, False), strict=True):
-        assert all((row["measured_s"] is not None) is measured for row in rows)
-    real, simulated = ([{**row, "measured_s": None} for row in rows] for rows in histories)
+        assert all((row[name] is not None) is measured for row in rows for name in MEASURED)
+    real, simulated = (list(map(counted, rows)) for rows in histories)
     assert real == simulated
 
 
@@ -280,7 +281,7 @@ def test_a_sweep_goes_on_past_a_failed_run(
 def test_a_sweep_over_worlds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Real processes end with their job, so the next job runs once; both have one history, except measured_s."""
+    """Real processes end with their job, so the next job runs once; both have one history."""
     monkeypatch.chdir(tmp_path)
     arguments = ["-m", "world=processes,simulated", "label=${hydra:runtime.choices.world}", "workers=2", "logger=csv",
                  "trainer.max_epochs=1", "trainer.val_check_interval=15"]  # fmt: skip
@@ -288,7 +289,7 @@ def test_a_sweep_over_worlds(
     main()
     assert capfd.readouterr().out.count(": complete") == 2
     runs = [RunFolder(Path("results/local") / world / "seed=1") for world in ("processes", "simulated")]
-    real, simulated = ([{**row, "measured_s": None} for row in run.history()] for run in runs)
+    real, simulated = (list(map(counted, run.history())) for run in runs)
     assert real == simulated
 
 
