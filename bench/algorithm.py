@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.aggregators import Aggregator, MajorityVote
-from bench.compressors import Compressor, Identity, PowerSGD, Sign
+from bench.compressors import Compressor, Identity, PowerSGD, Shortest, Sign
 from bench.compressors.base import Segments
 from bench.errors import InputError
 from bench.feedback import Differences, ErrorFeedback, Feedback, MomentumCorrection
@@ -59,7 +59,7 @@ class Algorithm:
         if self.stale_scale == "rescaled" and not self.rule.adaptive:
             raise InputError("stale_scale: 'rescaled'; nothing is stale if every worker uploads, a lazy rule is needed")
         feedback, compressor = type(self.feedback).__name__, type(self.compressor).__name__
-        if self.feedback.keeps_error and isinstance(self.compressor, Identity):
+        if self.feedback.keeps_error and self.compressor.lossless:
             raise InputError(f"feedback: {feedback}; {compressor} leaves no error")
         contracts, votes = self.compressor.contraction((1,)) is not None, isinstance(self.aggregator, MajorityVote)
         if isinstance(self.feedback, ErrorFeedback) and not contracts:
@@ -111,8 +111,16 @@ class Algorithm:
 
     @property
     def broadcast(self) -> Compressor:
-        """The compressor of the server's answer."""
-        return self.downlink or self.aggregator.downlink
+        """The compressor of the server's answer. Votes have a lossless code of their own, shorter than floats."""
+        own = self.aggregator.downlink
+        if self.downlink is None or (isinstance(self.downlink, Shortest) and not isinstance(own, Identity)):
+            return own
+        return self.downlink
+
+    @property
+    def answers_news(self) -> bool:
+        """Whether the server answers with what is new to an estimate that every worker keeps as well."""
+        return isinstance(self.feedback, Differences) and self.feedback.rate == 1 and self.broadcast.lossless
 
     @property
     def entrywise(self) -> bool:

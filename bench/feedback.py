@@ -100,8 +100,9 @@ class MomentumCorrection(ErrorFeedback):
 class Differences(Feedback):
     """Send C(g − h); h ← h + αC(g − h).
 
-    The server applies the same update, so it knows Σ_m h_m and answers with Σ_m (h_m + C(g_m − h_m)). The differences
-    vanish as gradients converge, even if the workers' gradients differ.
+    The server applies the same update, so it knows Σ_m h_m, and workers go on with Σ_m (h_m + C(g_m − h_m)). For α = 1
+    that is the next Σ_m h_m, which workers know, too, from the news Σ_m C(g_m − h_m) alone: this is the server's answer
+    if its code is lossless. The differences vanish as gradients converge, even if the workers' gradients differ.
 
     EF21 is the case α = 1 with a contractive compressor: Richtárik, Sokolov, Fatkhullin, NeurIPS 2021. DIANA is the
     case α ≤ 1 / (1 + ω) with an unbiased compressor: Mishchenko, Gorbunov, Takáč, Richtárik 2019. LAQ sends its

@@ -19,7 +19,8 @@ class AllReduce(Collective):
 
     The backend chooses the order of the additions, and adds in the messages' own format, 16 bits for halves. Therefore
     the bits are not those of the simulation, but they are the same in every process. Bytes are those of a ring, which
-    moves 2 (M − 1)/M of a message into and out of every worker; gloo and NCCL may use trees for short ones.
+    moves 2 (M − 1)/M of a message into and out of every worker; gloo and NCCL may use trees for short ones. The sum
+    begins to travel with the reports; `measured_s` is what is left of it after their exchange.
 
     Args:
         world: the processes.
@@ -42,11 +43,13 @@ class AllReduce(Collective):
         num_bytes = values.nbytes
         report = report._replace(num_bytes=np.array([num_bytes]), ending=np.array([self.world.ending]))
         with self.world.noticing_loss(f"round {round}: "):
+            pending = dist.all_reduce(values, async_op=True)  # while the reports travel
+            assert pending is not None
             everyone, _, told = report.exchanged(self.world.all_gather)
-            everyone.refuse(round)
             started = time.perf_counter()
-            dist.all_reduce(values)
+            pending.wait()
             measured_s = time.perf_counter() - started
+            everyone.refuse(round)
         moved = np.full(size, 2 * (size - 1) * -(-num_bytes // size))
         total = schemas.uploads.with_tensors({**tensors, "values": values})
         served = serve(everyone.uploaded, AddedUp(total, size))

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Literal, get_args
 
+import torch
+from torch import Tensor
+
 from bench.algorithm import Algorithm
 from bench.collectives.allreduce import AllReduce
 from bench.collectives.collective import Collective, Schemas
@@ -11,7 +14,10 @@ from bench.collectives.processes import ProcessWorld
 from bench.collectives.sharded import Sharded
 from bench.collectives.simulated import Simulated
 from bench.collectives.world import World
+from bench.compressors import Shortest
+from bench.compressors.base import Segments
 from bench.errors import InputError
+from bench.kernels.noise import Noise
 
 CollectiveName = Literal["auto", "sharded", "gather", "allreduce"]
 BY_NAME: dict[str, Callable[[ProcessWorld, int], Collective]] = {
@@ -22,7 +28,9 @@ BY_NAME: dict[str, Callable[[ProcessWorld, int], Collective]] = {
 STEP_S, BANDWIDTH_BPS = 1e-3, 1e9  # of an exchange between processes: what "auto" goes by, alike in all of them
 
 
-def make_collective(name: str, world: World, algorithm: Algorithm, schemas: Schemas, dim: int) -> Collective:
+def make_collective(
+    name: str, world: World, algorithm: Algorithm, schemas: Schemas, segments: Segments, like: Tensor
+) -> Collective:
     """The collective of that name; in a simulation none is needed.
 
     Args:
@@ -30,7 +38,8 @@ def make_collective(name: str, world: World, algorithm: Algorithm, schemas: Sche
         world: where the workers are.
         algorithm: the recipe.
         schemas: what its messages and answers look like.
-        dim: d.
+        segments: the parts that compressors treat separately.
+        like: a vector (d,) of the parameters' dtype and device.
 
     Raises:
         InputError: no such collective, or one that cannot carry the recipe.
@@ -38,7 +47,7 @@ def make_collective(name: str, world: World, algorithm: Algorithm, schemas: Sche
     if name not in get_args(CollectiveName):
         raise InputError(f"collective: {name!r}; one of {', '.join(get_args(CollectiveName))} is needed")
     if not isinstance(world, ProcessWorld):
-        return Simulated(dim)
+        return Simulated(len(like))
     cuts = schemas.uploads.cuttable and schemas.answers.cuttable and algorithm.entrywise
     if name == "sharded" and not cuts:
         raise InputError(f"collective: 'sharded'; it cannot cut what {algorithm.name} sends, gather can carry it")
@@ -48,9 +57,17 @@ def make_collective(name: str, world: World, algorithm: Algorithm, schemas: Sche
             f"collective: 'allreduce'; it cannot add up what {algorithm.name} sends, {others} can carry it"
         )
     if name == "auto":
-        sent, answer, others = int(schemas.uploads.num_bits), int(schemas.answers.num_bits), world.size - 1
+        (sent, answer), others = _expected_bits(algorithm, segments, like, world.size), world.size - 1
         gather_s = STEP_S + others * sent / BANDWIDTH_BPS
         steps = 2 if schemas.answers.fixed_size else 3  # sizes that vary are told first
         sharded_s = steps * STEP_S + others / world.size * (sent + answer) / BANDWIDTH_BPS
         name = "sharded" if cuts and sharded_s < gather_s else "gather"
-    return BY_NAME[name](world, dim)
+    return BY_NAME[name](world, len(like))
+
+
+def _expected_bits(algorithm: Algorithm, segments: Segments, like: Tensor, num_workers: int) -> tuple[int, int]:
+    """The bits of a message and of an answer: of normal noise, the same in every process."""
+    noise = torch.randn(1, len(like), generator=torch.Generator().manual_seed(0)).to(like)
+    uplink, downlink = algorithm.compressor, algorithm.broadcast
+    sent, answer = (int(c.compress(noise, segments, [Noise(0, 0, 0)]).num_bits) for c in (uplink, downlink))
+    return sent, min(answer, num_workers * sent) if isinstance(downlink, Shortest) else answer

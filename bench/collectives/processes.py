@@ -48,10 +48,15 @@ class ProcessWorld(World):
             if rank == self.rank:
                 continue
             if sizes[rank]:
-                operations.append(dist.P2POp(dist.irecv, incoming[rank], rank))
+                operations.append((dist.irecv, incoming[rank], rank))
             if len(piece):
-                operations.append(dist.P2POp(dist.isend, torch.from_numpy(piece).to(self.device), rank))
-        for work in dist.batch_isend_irecv(operations) if operations else ():
+                operations.append((dist.isend, torch.from_numpy(piece).to(self.device), rank))
+        if self.device.type == "cpu":
+            pending = [start(tensor, rank) for start, tensor, rank in operations]
+        else:  # NCCL wants them together; on gloo this takes twice as long
+            pending = dist.batch_isend_irecv([dist.P2POp(*each) for each in operations]) if operations else []
+        for work in pending:
+            assert work is not None
             work.wait()
         return [outgoing[rank] if rank == self.rank else t.cpu().numpy() for rank, t in enumerate(incoming)]
 

@@ -10,6 +10,7 @@ from bench.compressors.powersgd import PowerSGD
 from bench.compressors.qsgd import QSGD
 from bench.compressors.random_k import RandomK
 from bench.compressors.scaled_sign import ScaledSign
+from bench.compressors.shortest import Shortest
 from bench.compressors.sign import Sign
 from bench.compressors.ternary import Ternary
 from bench.compressors.terngrad import TernGrad
@@ -31,6 +32,7 @@ __all__ = [
     "PowerSGD",
     "RandomK",
     "ScaledSign",
+    "Shortest",
     "Sign",
     "TernGrad",
     "Ternary",

@@ -37,6 +37,9 @@ class Compressor(ABC):
     entrywise: bool = False
     """Whether what becomes of an entry depends on no other, nor on where segments end."""
 
+    lossless: bool = False
+    """Whether C(x) = x for every x."""
+
     keeps_input: bool = False
     """Whether a message holds the compressed vector itself rather than a copy."""
 

@@ -14,9 +14,9 @@ from bench.wire.message import Message
 
 @dataclass(frozen=True)
 class Identity(Compressor):
-    """C(x) = x. Also the dense downlink of sparse methods."""
+    """C(x) = x. Also the answer to whatever is not sparse."""
 
-    all_reducible = entrywise = keeps_input = True
+    all_reducible = entrywise = keeps_input = lossless = True
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> DenseMessage:
         return DenseMessage(x)

@@ -15,6 +15,7 @@ from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
 from bench.link import LinkModel
 from bench.round.codes import Codes
+from bench.round.known import Known
 from bench.round.ledger import Ledger
 from bench.round.rates import LaggedRate, Rate
 from bench.round.server import Server
@@ -56,9 +57,10 @@ class Cohort:
         self.algorithm, self.world, self.link, self.seed, self.adversary = algorithm, world, link, seed, adversary
         self.workers = Workers(algorithm, adversary, world.local_ranks, world.size, segments, vector, seed)
         self.codes = Codes(algorithm, segments, vector)
-        self.collective = make_collective(collective, world, algorithm, self.codes, len(vector))
+        self.collective = make_collective(collective, world, algorithm, self.codes, segments, vector)
         sliced = len(self.collective.slices) > 1
         self.server = Server(algorithm, world.size, self.codes, self.collective.bounds if sliced else None)
+        self.known = Known(algorithm, vector)
         self.lagged_rate = LaggedRate()
         self.ledger = Ledger()
 
@@ -105,4 +107,4 @@ class Cohort:
         transit = sent.agreement + crossed.transit
         self.ledger.record(crossed.report, crossed.answer, self.link, workers.offer_bits, rule.adaptive, transit)
         codes.follow(crossed.answer)
-        return crossed.answer.dense()[0], crossed.report
+        return self.known.direction(crossed.answer), crossed.report

@@ -25,8 +25,8 @@ class Server:
 
     Attributes:
         last: M rows, the workers' last messages, where workers may skip; otherwise None.
-        estimate: (s,) the aggregate as known to the server, where workers send differences, s being the
-            number of entries that it serves; otherwise None.
+        estimate: (s,) the aggregate as known to the server, s being the number of entries that it serves, where
+            workers send differences and answers are more than the news; otherwise None.
     """
 
     def __init__(
@@ -40,11 +40,12 @@ class Server:
         self.num_workers = num_workers
         self.like = like
         differ = isinstance(algorithm.feedback, Differences)
+        estimates = differ and not algorithm.answers_news
         # Old messages are used only where workers may skip; old differences are part of the estimate instead.
         keeps = algorithm.rule.adaptive and not differ
         self.last: Message | None = codes.kept(num_workers, bounds) if keeps else None
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
-        self.estimate = like.new_zeros(like.shape) if differ else None
+        self.estimate = like.new_zeros(like.shape) if estimates else None
 
     def serve(
         self,
@@ -98,11 +99,11 @@ class Server:
         """
         algorithm = self.algorithm
         if isinstance(algorithm.feedback, Differences):
-            assert self.estimate is not None
             share = algorithm.aggregator.weight(self.num_workers)
-            news = self.like.new_zeros(self.like.shape) if messages is None else messages.sum().mul_(share)
-            total = self.estimate + news
-            self.estimate.add_(news, alpha=algorithm.feedback.rate)
+            total = self.like.new_zeros(self.like.shape) if messages is None else messages.sum().mul_(share)
+            if self.estimate is not None:
+                news, total = total, self.estimate + total
+                self.estimate.add_(news, alpha=algorithm.feedback.rate)
         else:
             assert messages is not None
             weights = learning_rate / self.upload_lr if algorithm.stale_scale == "rescaled" else None

@@ -38,6 +38,7 @@ def restore(cohort: Cohort, state: dict) -> None:
         refuse_other(name, getattr(cohort, name), state[name])
     cohort.workers.load_state_dict(state["workers"])
     cohort.codes.load_state_dict(state["server"])
+    cohort.known.load_state_dict(state["server"])
     cohort.server.load_state_dict(_served(cohort, state["server"]))
     cohort.lagged_rate = LaggedRate(**state["lagged_rate"])
     cohort.ledger.load_state_dict(state["ledger"])
@@ -46,6 +47,8 @@ def restore(cohort: Cohort, state: dict) -> None:
 def _server(cohort: Cohort) -> dict[str, Any]:
     """The state of the server of the whole vector, whose slices may lie in several processes."""
     own, codes, slices = cohort.server.state_dict(), cohort.codes, cohort.collective.slices
+    if cohort.known.estimate is not None:
+        own["estimate"] = cohort.known.estimate
     if len(slices) == 1:
         return own
     own["upload_lr"] = cohort.world.gather(own["upload_lr"])[0]  # the first slice is never empty
@@ -54,7 +57,7 @@ def _server(cohort: Cohort) -> dict[str, Any]:
         schemas = codes.uploads.cut([0, *(end for _, end in slices)])
         pieces = [schema.with_tensors(tensors) for schema, tensors in zip(schemas, everyone, strict=True)]
         own["last"] = codes.uploads.joined(pieces).tensors
-    if own["estimate"] is not None:
+    if cohort.server.estimate is not None:
         own["estimate"] = torch.cat(cohort.world.gather(own["estimate"].cpu()))
     return own
 

@@ -33,6 +33,8 @@ def as_bytes(values: Tensor) -> np.ndarray:
 
 def from_bytes(payload: np.ndarray, like: Tensor) -> Tensor:
     """Invert `as_bytes`: return a vector of `like`'s dtype and device, over the same memory where it is aligned."""
+    if not len(payload):
+        return like.new_empty(0)
     if payload.ctypes.data % like.element_size():
         payload = payload.copy()
     return torch.from_numpy(payload).view(like.dtype).to(like.device)

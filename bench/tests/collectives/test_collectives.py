@@ -125,7 +125,11 @@ def work(rank: int, folder: Path) -> None:
         if name in SAVED:
             cohort = strategy.cohort
             torch.save(state := copy.deepcopy(state_of(cohort)), folder / f"{name} saved-{rank}.pt")
-            kept = (cohort.server.estimate, *(cohort.server.last.tensors.values() if cohort.server.last else ()))
+            kept = (
+                cohort.known.estimate,
+                cohort.server.estimate,
+                *(cohort.server.last.tensors.values() if cohort.server.last else ()),
+            )
             for tensor in kept:
                 if tensor is not None:
                     tensor.zero_()
@@ -300,6 +304,7 @@ def test_slices_cover_the_vector(dim: int, workers: int) -> None:
     ],
 )
 def test_a_collective_refuses_what_it_cannot_carry(name: str, recipe: str, told: str) -> None:
-    codes = Codes(RECIPES[recipe], (MatrixSize(300, 15),), torch.zeros(300))
+    segments, like = (MatrixSize(300, 15),), torch.zeros(300)
+    codes = Codes(RECIPES[recipe], segments, like)
     with pytest.raises(InputError, match=told):
-        make_collective(name, object.__new__(ProcessWorld), RECIPES[recipe], codes, 300)
+        make_collective(name, object.__new__(ProcessWorld), RECIPES[recipe], codes, segments, like)
