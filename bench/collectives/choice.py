@@ -13,11 +13,13 @@ from bench.collectives.gather import Gather
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.sharded import Sharded
 from bench.collectives.simulated import Simulated
+from bench.collectives.summed import Summed
 from bench.collectives.world import World
 from bench.compressors import Shortest
 from bench.compressors.base import Segments
 from bench.errors import InputError
 from bench.kernels.noise import Noise
+from bench.wire.dense import FloatMessage
 
 CollectiveName = Literal["auto", "sharded", "gather", "allreduce"]
 BY_NAME: dict[str, Callable[[ProcessWorld, int], Collective]] = {
@@ -49,20 +51,22 @@ def make_collective(
     if not isinstance(world, ProcessWorld):
         return Simulated(len(like))
     cuts = schemas.uploads.cuttable and schemas.answers.cuttable and algorithm.entrywise
-    if name == "sharded" and not cuts:
+    sums = isinstance(schemas.uploads, FloatMessage) and algorithm.adds_up
+    if name == "sharded" and not (cuts or sums):
         raise InputError(f"collective: 'sharded'; it cannot cut what {algorithm.name} sends, gather can carry it")
     if name == "allreduce" and not algorithm.adds_up:
-        others = "sharded and gather" if cuts else "gather"
+        others = "sharded and gather" if cuts or sums else "gather"
         raise InputError(
             f"collective: 'allreduce'; it cannot add up what {algorithm.name} sends, {others} can carry it"
         )
     if name == "auto":
         (sent, answer), others = _expected_bits(algorithm, segments, like, world.size), world.size - 1
+        answer = answer if cuts else sent  # the sum
         gather_s = STEP_S + others * sent / BANDWIDTH_BPS
         steps = 2 if schemas.answers.fixed_size else 3  # sizes that vary are told first
         sharded_s = steps * STEP_S + others / world.size * (sent + answer) / BANDWIDTH_BPS
-        name = "sharded" if cuts and sharded_s < gather_s else "gather"
-    return BY_NAME[name](world, len(like))
+        name = "sharded" if (cuts or sums) and sharded_s < gather_s else "gather"
+    return Summed(world, len(like)) if name == "sharded" and not cuts else BY_NAME[name](world, len(like))
 
 
 def _expected_bits(algorithm: Algorithm, segments: Segments, like: Tensor, num_workers: int) -> tuple[int, int]:

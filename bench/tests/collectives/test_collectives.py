@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import TensorDataset
 
 from bench.adversary import Random
-from bench.aggregators import MajorityVote
+from bench.aggregators import Aggregator, MajorityVote
 from bench.algorithm import Algorithm
 from bench.collectives.choice import make_collective
 from bench.collectives.processes import ProcessWorld
@@ -27,12 +28,14 @@ from bench.collectives.sharded import UNIT, slice_bounds
 from bench.errors import InputError, NonFiniteError
 from bench.estimators import SVRG, LocalSGD
 from bench.gradients.layout import MatrixSize
+from bench.kernels.noise import Noise
 from bench.round.codes import Codes
 from bench.round.state import restore, state_of
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.tests.found import RANDOM, RECIPES, RULES
 from bench.tests.toys import QUIET, Gauged, Toy, flat, loader, toy_data, train
 from bench.tests.worlds import counted, forked_once
+from bench.wire.message import Message
 
 M = 3
 
@@ -53,6 +56,7 @@ class Case:
     collective: str = "sharded"
     module: Callable[[], lightning.LightningModule] = Toy
     options: dict[str, Any] | None = None
+    workers: int = M
 
     @property
     def rounds(self) -> int:
@@ -61,12 +65,11 @@ class Case:
 
     def data(self) -> TensorDataset:
         """Return data for one epoch of this many rounds, after which loaders need no state to go on."""
-        return toy_data(self.rounds * M * 4)
+        return toy_data(self.rounds * self.workers * 4)
 
 
 CASES = {
-    **{name: Case(recipe) for name, recipe in RECIPES.items() if name != "powersgd"},
-    "powersgd": Case(RECIPES["powersgd"], "gather"),
+    **{name: Case(recipe) for name, recipe in RECIPES.items()},
     "random zeros and ties": Case(RANDOM),
     "random ties": Case(replace(RECIPES["sparse_signsgd"], aggregator=MajorityVote("random"))),
     "half both ways": Case(replace(RECIPES["sparse"], downlink=RECIPES["half"].compressor)),
@@ -80,8 +83,13 @@ CASES = {
     "anchored": Case(RECIPES["gspar"], options={"estimator": SVRG()}),
     "local steps": Case(RECIPES["sparse"], options={"estimator": LocalSGD(num_steps=2)}),
     **{f"tiny {name}": Case(RECIPES[name], module=Tiny) for name in ("sgd", "sasg", "signsgd_mv", "ef21", "qsgd")},
-    **{f"gathered {name}": Case(RECIPES[name], "gather") for name in ("sasg", "qsgd", "terngrad", "signsgd_mv")},
+    **{f"gathered {name}": Case(RECIPES[name], "gather") for name in ("sasg", "qsgd", "terngrad", "powersgd")},
     "chosen sgd": Case(RECIPES["sgd"], "auto"),
+}
+OTHER_SIZES = {  # so that every kind of case is played by several numbers of workers
+    f"{name} by {size}": replace(case, workers=size)
+    for size, start in ((2, 0), (4, 2))
+    for name, case in list(CASES.items())[start::4]
 }
 ADDED_UP = {f"added {name}": Case(RECIPES[name], "allreduce") for name in ("sgd", "half", "powersgd")}
 SAVED = ("sasg", "lag", "ef21", "tiny sasg", "gathered sasg")
@@ -101,16 +109,17 @@ class Counting:
         return incoming
 
 
-def work(rank: int, folder: Path) -> None:
-    """Run every case as one worker of a world of real processes."""
-    for name, case in {**CASES, **ADDED_UP}.items():
+def work(rank: int, folder: Path, size: int = M) -> None:
+    """Run every case of so many workers as one of them, each a real process."""
+    cases = {**CASES, **OTHER_SIZES, **ADDED_UP}
+    for name, case in ((name, case) for name, case in cases.items() if case.workers == size):
         moved = Counting()
         ProcessWorld.swap = lambda *arguments, moved=moved: moved(*arguments)  # pyright: ignore[reportAttributeAccessIssue]
         lightning.seed_everything(3, verbose=False)
         module = case.module()
         strategy = CompressedDDPStrategy(case.algorithm, collective=case.collective, **(case.options or {}))  # pyright: ignore[reportArgumentType]
-        trainer = Trainer(strategy=strategy, devices=M, callbacks=[Gauged()], **{**QUIET, "max_steps": case.rounds})
-        trainer.fit(module, loader(case.data(), M, [rank]))
+        trainer = Trainer(strategy=strategy, devices=size, callbacks=[Gauged()], **{**QUIET, "max_steps": case.rounds})
+        trainer.fit(module, loader(case.data(), size, [rank]))
         ProcessWorld.swap = moved.swap
         ended = {
             "sent": moved.sent,
@@ -143,13 +152,32 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return forked_once(tmp_path_factory, "world", M, work)
 
 
+@pytest.fixture(scope="session", params=(2, 4))
+def other_world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
+    """Another number of workers, and the folder of their results."""
+    return request.param, forked_once(
+        tmp_path_factory, f"world{request.param}", request.param, partial(work, size=request.param)
+    )
+
+
+def test_the_answer_is_the_simulations_for_other_numbers_of_workers(other_world: tuple[int, Path]) -> None:
+    size, world = other_world
+    for name, case in OTHER_SIZES.items():
+        if case.workers == size:
+            check(name, case, world)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_answer_is_the_simulations(name: str, world: Path) -> None:
-    case = CASES[name]
+    check(name, CASES[name], world)
+
+
+def check(name: str, case: Case, world: Path) -> None:
+    """Check that each process ended with the simulation's weights, counts and reports, and counted its own bytes."""
     options = {"data": case.data(), "rounds": case.rounds, "callbacks": [Gauged()], **(case.options or {})}
-    simulated = train(case.algorithm, case.module, workers=M, **options)
+    simulated = train(case.algorithm, case.module, workers=case.workers, **options)
     reported = simulated.strategy.last_report
-    for rank in range(M):
+    for rank in range(case.workers):
         process = torch.load(world / f"{name}-{rank}.pt")
         assert torch.equal(process["weights"], simulated.weights)
         assert counted(process["ledger"]) == counted(simulated.ledger)
@@ -162,9 +190,11 @@ def test_the_answer_is_the_simulations(name: str, world: Path) -> None:
         alike = sent._replace(num_bytes=reported.num_bytes, loss=reported.loss)
         assert np.array_equal(alike.pack(), reported.pack(), equal_nan=True)
         assert ((sent.num_bytes * 8 >= sent.num_bits) | ~sent.uploaded).all() or case.algorithm.compressor.agrees
-        assert process["collective"] == {"auto": "gather"}.get(case.collective, case.collective)
-        start, end = slice_bounds(simulated.weights.numel(), M)[rank : rank + 2]
-        assert process["served"] == (end - start if case.collective == "sharded" else simulated.weights.numel())
+        if case.collective != "auto":
+            assert process["collective"] == case.collective
+        start, end = slice_bounds(simulated.weights.numel(), case.workers)[rank : rank + 2]
+        sliced = case.collective == "sharded" and not name.startswith("powersgd")  # whose factors alone are
+        assert process["served"] == (end - start if sliced else simulated.weights.numel())
 
 
 @pytest.mark.parametrize("name", ADDED_UP)
@@ -294,10 +324,20 @@ def test_slices_cover_the_vector(dim: int, workers: int) -> None:
     assert all(bound % UNIT == 0 or bound == dim for bound in bounds)
 
 
+class Krum(Aggregator):
+    """Needs whole messages, and their rows."""
+
+    def aggregate(self, messages: Message, weights: torch.Tensor | None, noise: Noise) -> torch.Tensor:
+        return messages.dense()[0]
+
+
+ODD = replace(RECIPES["sgd"], aggregator=Krum())
+
+
 @pytest.mark.parametrize(
     ("name", "recipe", "told"),
     [
-        ("sharded", "powersgd", r"collective: 'sharded'; .*powersgd.*gather"),
+        ("sharded", "an odd one", r"collective: 'sharded'; it cannot cut .*sgd.*gather"),
         ("allreduce", "sparse", r"collective: 'allreduce'; it cannot add up .*sparse.*, sharded and gather"),
         ("allreduce", "lasg", r"collective: 'allreduce'; .*lasg"),
         ("ring", "sgd", "collective: 'ring'; one of auto, sharded, gather, allreduce"),
@@ -305,6 +345,7 @@ def test_slices_cover_the_vector(dim: int, workers: int) -> None:
 )
 def test_a_collective_refuses_what_it_cannot_carry(name: str, recipe: str, told: str) -> None:
     segments, like = (MatrixSize(300, 15),), torch.zeros(300)
-    codes = Codes(RECIPES[recipe], segments, like)
+    algorithm = ODD if recipe == "an odd one" else RECIPES[recipe]
+    codes = Codes(algorithm, segments, like)
     with pytest.raises(InputError, match=told):
-        make_collective(name, object.__new__(ProcessWorld), RECIPES[recipe], codes, segments, like)
+        make_collective(name, object.__new__(ProcessWorld), algorithm, codes, segments, like)
