@@ -13,5 +13,9 @@ class NonFiniteError(RuntimeError):
     """A loss, gradient or message became NaN or infinite; the message names the round and the worker."""
 
 
+class DamagedError(RuntimeError):
+    """Bytes that arrived are not a message; the error names the field and, once known, the round and the worker."""
+
+
 class WorkerLostError(RuntimeError):
     """A worker process stopped answering; the message names the round and the timeout."""

@@ -18,8 +18,9 @@ from bench.kernels.noise import Noise
 from bench.kernels.sums import wide
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
-from bench.wire.floats import as_bytes, bits_of_floats, from_bytes, scale_segments
+from bench.wire.floats import as_bytes, bits_of_floats, scale_segments
 from bench.wire.message import Message
+from bench.wire.reader import Reader
 
 MOST_BITS = 8  # levels are stored as uint8
 
@@ -51,13 +52,15 @@ class GridMessage(Columnar):
         return np.concatenate([as_bytes(self.radii[row]), np.packbits(digits)])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "GridMessage":
-        num_bytes, dim = self.radii.shape[1] * self.radii.element_size(), sum(self.segments)
-        radii = torch.stack([from_bytes(payload[:num_bytes], self.radii) for payload in payloads])
-        levels = np.zeros((len(payloads), dim), np.uint8)
-        for payload, row in zip(payloads, levels, strict=True):
-            digits = np.unpackbits(payload[num_bytes:])[: dim * self.bits].reshape(dim, self.bits)
-            row[:] = np.packbits(digits, axis=1)[:, 0] >> (8 - self.bits)
-        return replace(self, levels=torch.from_numpy(levels).to(self.levels.device), radii=radii)
+        radii, levels = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
+        return replace(self, levels=levels.to(self.levels.device), radii=radii)
+
+    def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
+        reader, dim = Reader(payload), sum(self.segments)
+        radii = reader.floats(self.radii.shape[1], self.radii, "radii")
+        digits = reader.bits(dim * self.bits, "levels").reshape(dim, self.bits)
+        reader.end()
+        return radii, torch.from_numpy(np.packbits(digits, axis=1)[:, 0] >> (8 - self.bits))
 
     def dense(self) -> Tensor:
         radii = wide(self.radii)  # half precision has too few digits for the grid's points

@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 
 from bench.compressors.base import Compressor, Segments, require_density
-from bench.errors import InputError
+from bench.errors import DamagedError, InputError
 from bench.kernels import draws
 from bench.kernels.noise import Noise
 from bench.kernels.passes import is_compiled
 from bench.wire import trits
 from bench.wire.bounds import entropies, set_bits
-from bench.wire.floats import as_bytes, bits_of_floats, from_bytes
+from bench.wire.floats import as_bytes, bits_of_floats
 from bench.wire.message import Message
 from bench.wire.positions import PositionCode
 from bench.wire.ragged import RaggedMessage, ragged
+from bench.wire.reader import Reader
 from bench.wire.slices import cut_segments, join_segments
 
 COUNT_BITS = 32  # the field with the number of entries sent as floats
@@ -109,17 +110,17 @@ class HybridMessage(RaggedMessage):
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Decode bytes to the scales (S,), and the positions and values of the entries."""
-        size, num_scales = self.values.element_size(), self.scales.shape[1]
-        like = self.values.new_empty(0, device="cpu")
-        scales, rest = from_bytes(payload[: size * num_scales], like), payload[size * num_scales :]
-        count, rest = int(rest[: COUNT_BITS // 8].copy().view(">u4")[0]), rest[COUNT_BITS // 8 :]
-        values, rest = from_bytes(rest[: size * count], like), rest[size * count :]
+        reader, like = Reader(payload), self.values.new_empty(0, device="cpu")
+        scales = reader.floats(self.scales.shape[1], like, "scales")
+        count = reader.number(self.dim, "number of floats")
+        values = reader.floats(count, like, "values")
         indices = torch.empty(0, dtype=torch.int64)
         if count:
-            code = PositionCode((self.dim,), (count,))
-            indices = code.decode(rest)
-            rest = rest[-(-int(code.num_bits(indices[None])) // 8) :]
-        ternary = torch.from_numpy(trits.decode(rest, self.dim))
+            indices = PositionCode((self.dim,), (count,)).read(reader)
+        ternary = torch.from_numpy(trits.read(reader, self.dim))
+        reader.end()
+        if ternary[indices].any():
+            raise DamagedError("positions: an entry is sent twice")
         scaled = ternary.nonzero()[:, 0]
         scale = scales[segment_of(scaled, self.segments)]
         indices, order = torch.cat([indices, scaled]).sort()

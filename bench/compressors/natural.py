@@ -18,6 +18,7 @@ from bench.wire import signs
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
 from bench.wire.message import Message
+from bench.wire.reader import Reader
 
 MANTISSA_BITS = 23  # of a float32
 
@@ -51,9 +52,16 @@ class NaturalMessage(Columnar):
         return torch.cat([self.exponents[row], self.bits[row]]).cpu().numpy()
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "NaturalMessage":
-        bytes_ = torch.from_numpy(np.stack(payloads)).to(self.bits.device)
-        exponents, bits = bytes_.split([self.exponents.shape[1], self.bits.shape[1]], dim=1)
+        columns = zip(*map(self._decoded, payloads), strict=True)
+        exponents, bits = (torch.stack(column).to(self.bits.device) for column in columns)
         return NaturalMessage(exponents, bits, torch.ones(len(bits), dtype=torch.bool, device=bits.device), self.dtype)
+
+    def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
+        reader, dim = Reader(payload), self.exponents.shape[1]
+        exponents = torch.from_numpy(reader.bytes(dim, "exponents").copy())
+        bits = reader.packed_signs(dim)
+        reader.end()
+        return exponents, bits
 
     def dense(self) -> Tensor:
         return self._unpacked(self.exponents, self.bits)

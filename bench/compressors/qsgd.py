@@ -22,8 +22,9 @@ from bench.kernels.norms import Norm, norms
 from bench.wire import elias
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
-from bench.wire.floats import as_bytes, bits_of_floats, from_bytes
+from bench.wire.floats import as_bytes, bits_of_floats
 from bench.wire.message import Message
+from bench.wire.reader import Reader
 
 MOST_LEVELS = 2**15 - 1  # levels are stored as int16 at most
 
@@ -62,12 +63,15 @@ class LevelMessage(Columnar):
         return np.concatenate([as_bytes(self.norms[row]), elias.encode(self.levels[row].cpu().numpy())])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "LevelMessage":
-        num_bytes = self.norms.shape[1] * self.norms.element_size()
-        norms = torch.stack([from_bytes(payload[:num_bytes], self.norms) for payload in payloads])
-        levels = torch.empty(len(payloads), self.levels.shape[1], dtype=self.levels.dtype)
-        for payload, row in zip(payloads, levels.numpy(), strict=True):
-            elias.decode(payload[num_bytes:], row)
+        norms, levels = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
         return replace(self, levels=levels.to(self.levels.device), norms=norms)
+
+    def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
+        reader = Reader(payload)
+        norms = reader.floats(self.norms.shape[1], self.norms, "norms")
+        levels = torch.empty(self.levels.shape[1], dtype=self.levels.dtype)
+        elias.decode(reader.bytes(reader.left, "levels"), levels.numpy())
+        return norms, levels
 
     def dense(self) -> Tensor:
         sizes = torch.tensor(self.sizes, device=self.norms.device)

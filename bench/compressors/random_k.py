@@ -14,14 +14,16 @@ from torch import Tensor
 from bench.compressors.base import Compressor, Segments, require_density
 from bench.compressors.topk import kept_counts
 from bench.kernels.noise import Noise
-from bench.wire.floats import as_bytes, finite_rows, from_bytes
+from bench.wire.floats import as_bytes, finite_rows
 from bench.wire.message import Message
 from bench.wire.positions import PositionCode, position_code
 from bench.wire.ragged import RaggedMessage, ragged, within
+from bench.wire.reader import Reader
 from bench.wire.slices import all_intact
 from bench.wire.sparse import SparseMessage
 
 SEED_BITS = 32
+MOST_SEED = 2**SEED_BITS - 1
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,15 @@ class SeededMessage(SparseMessage):
         return np.concatenate([np.array([int(self.seeds[row])], ">u4").view(np.uint8), as_bytes(self.values[row])])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "SeededMessage":
-        device, skip = self.values.device, SEED_BITS // 8
-        seeds = [int(payload[:skip].copy().view(">u4")[0]) for payload in payloads]
+        device, readers = self.values.device, list(map(Reader, payloads))
+        seeds = [reader.number(MOST_SEED, "seed") for reader in readers]
+        values = [reader.floats(self.values.shape[1], self.values, "values") for reader in readers]
+        for reader in readers:
+            reader.end()
         return replace(
             self,
             indices=_draw(seeds, self.code.segments, self.code.counts).to(device),
-            values=torch.stack([from_bytes(payload[skip:], self.values) for payload in payloads]),
+            values=torch.stack(values),
             seeds=torch.tensor(seeds, device=device),
             intact=torch.ones(len(seeds), dtype=torch.bool, device=device),
         )
@@ -97,14 +102,13 @@ class SeededPiece(RaggedMessage):
         return np.concatenate([seed, as_bytes(self.entries(row)[1])])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "SeededPiece":
-        skip, like = SEED_BITS // 8, self.values.new_empty(0, device="cpu")
-        seeds = [int(payload[:skip].copy().view(">u4")[0]) for payload in payloads]
-        drawn = _draw(seeds, self.code.segments, self.code.counts)
-        end = self.start + self.dim
-        rows = [
-            (indices[(indices >= self.start) & (indices < end)] - self.start, from_bytes(payload[skip:], like))
-            for indices, payload in zip(drawn, payloads, strict=True)
-        ]
+        readers, like = list(map(Reader, payloads)), self.values.new_empty(0, device="cpu")
+        seeds = [reader.number(MOST_SEED, "seed") for reader in readers]
+        rows, end = [], self.start + self.dim
+        for reader, drawn in zip(readers, _draw(seeds, self.code.segments, self.code.counts), strict=True):
+            indices = drawn[(drawn >= self.start) & (drawn < end)] - self.start
+            rows.append((indices, reader.floats(len(indices), like, "values")))
+            reader.end()
         device = self.values.device
         intact = torch.ones(len(rows), dtype=torch.bool, device=device)
         return replace(self, **ragged(rows, device), intact=intact, seeds=torch.tensor(seeds, device=device))

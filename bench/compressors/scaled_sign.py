@@ -14,8 +14,9 @@ from bench.compressors.base import Compressor, Segments
 from bench.kernels.noise import Noise
 from bench.wire import signs
 from bench.wire.columnar import Columnar
-from bench.wire.floats import as_bytes, bits_of_floats, from_bytes, scale_segments
+from bench.wire.floats import as_bytes, bits_of_floats, scale_segments
 from bench.wire.message import Message
+from bench.wire.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,15 @@ class ScaledSignMessage(Columnar):
         return np.concatenate([as_bytes(self.scales[row]), self.bits[row].cpu().numpy()])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "ScaledSignMessage":
-        num_bytes = self.scales.shape[1] * self.scales.element_size()
-        scales = torch.stack([from_bytes(p[:num_bytes], self.scales) for p in payloads])
-        bits = torch.from_numpy(np.stack([p[num_bytes:] for p in payloads])).to(self.bits.device)
-        return ScaledSignMessage(bits, scales, self.segments)
+        scales, bits = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
+        return ScaledSignMessage(bits.to(self.bits.device), scales, self.segments)
+
+    def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
+        reader = Reader(payload)
+        scales = reader.floats(self.scales.shape[1], self.scales, "scales")
+        bits = reader.packed_signs(sum(self.segments))
+        reader.end()
+        return scales, bits
 
     def dense(self) -> Tensor:
         x = signs.unpack(self.bits, self.scales.new_empty(self.num_rows, sum(self.segments)))

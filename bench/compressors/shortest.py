@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from bench.compressors.base import Compressor, Segments
+from bench.errors import DamagedError
 from bench.kernels.noise import Noise
 from bench.wire.columnar import Columnar
-from bench.wire.floats import as_bytes, from_bytes
+from bench.wire.floats import as_bytes
 from bench.wire.message import Message
+from bench.wire.reader import Reader
 from bench.wire.sparse import COUNT_BITS, SparsePiece
 
 FLAG_BITS = 8  # which of the two forms follows
@@ -66,15 +68,19 @@ class ShortestMessage(Columnar):
         return np.concatenate([np.array([form], np.uint8), payload])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
-        rows = []
-        for payload in payloads:
-            if payload[0] == DENSE:
-                rows.append(from_bytes(payload[1:], self.values))
-            else:
-                none = self.values.new_zeros(1, 0)
-                schema = SparsePiece(none, none, none, none, self.values.shape[1])
-                rows.append(schema.decode([payload[1:]]).dense()[0])
-        return replace(self, values=torch.stack(rows))
+        return replace(self, values=torch.stack([self._decoded(Reader(payload)) for payload in payloads]))
+
+    def _decoded(self, reader: Reader) -> Tensor:
+        form, dim = int(reader.bytes(1, "form")[0]), self.values.shape[1]
+        if form > SPARSE:
+            raise DamagedError(f"form: {form}; at most {SPARSE} is possible")
+        if form == DENSE:
+            row = reader.floats(dim, self.values, "values")
+            reader.end()
+            return row
+        none = self.values.new_zeros(1, 0)
+        indices, values = SparsePiece(none, none, none, none, dim).decoded(reader)
+        return self.values.new_zeros(dim).scatter_(0, indices.to(none.device), values.to(none.device))
 
     def dense(self) -> Tensor:
         return self.values

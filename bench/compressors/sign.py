@@ -18,6 +18,7 @@ from bench.kernels.noise import Noise
 from bench.wire import signs
 from bench.wire.columnar import Columnar
 from bench.wire.message import Message
+from bench.wire.reader import Reader
 
 Zeros = Literal["plus", "random"]
 
@@ -45,9 +46,14 @@ class SignMessage(Columnar):
         return self.bits[row].cpu().numpy()
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "SignMessage":
-        bits = torch.from_numpy(np.stack(payloads)).to(self.bits.device)
+        bits = torch.stack([self._decoded(Reader(payload)) for payload in payloads]).to(self.bits.device)
         intact = torch.ones(len(bits), dtype=torch.bool, device=bits.device)
         return SignMessage(bits, intact, self.dim, self.dtype)
+
+    def _decoded(self, reader: Reader) -> Tensor:
+        bits = reader.packed_signs(self.dim)
+        reader.end()
+        return bits
 
     def dense(self) -> Tensor:
         return signs.unpack(self.bits, self._empty(self.num_rows, self.dim))

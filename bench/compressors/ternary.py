@@ -13,6 +13,7 @@ from bench.wire import trits
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
 from bench.wire.message import Message
+from bench.wire.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,13 @@ class TernaryMessage(Columnar):
         return trits.encode(self.values[row].cpu().numpy())
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "TernaryMessage":
-        rows = np.stack([trits.decode(payload, self.values.shape[1]) for payload in payloads])
-        values = torch.from_numpy(rows).to(self.values.device)
-        return TernaryMessage(values, torch.ones(len(rows), dtype=torch.bool, device=values.device), self.dtype)
+        values = torch.stack([self._decoded(Reader(payload)) for payload in payloads]).to(self.values.device)
+        return TernaryMessage(values, torch.ones(len(values), dtype=torch.bool, device=values.device), self.dtype)
+
+    def _decoded(self, reader: Reader) -> Tensor:
+        values = trits.read(reader, self.values.shape[1])
+        reader.end()
+        return torch.from_numpy(values)
 
     def dense(self) -> Tensor:
         return self.values.to(self.dtype)

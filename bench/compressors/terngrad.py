@@ -20,8 +20,9 @@ from bench.kernels.norms import norms
 from bench.wire import trits
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
-from bench.wire.floats import as_bytes, bits_of_floats, finite_rows, from_bytes, scale_segments
+from bench.wire.floats import as_bytes, bits_of_floats, finite_rows, scale_segments
 from bench.wire.message import Message
+from bench.wire.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,17 @@ class ScaledTernaryMessage(Columnar):
         return np.concatenate([as_bytes(self.scales[row]), trits.encode(self.values[row].cpu().numpy())])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "ScaledTernaryMessage":
-        num_bytes, device = self.scales.shape[1] * self.scales.element_size(), self.scales.device
-        scales = torch.stack([from_bytes(payload[:num_bytes], self.scales) for payload in payloads])
-        values = np.stack([trits.decode(payload[num_bytes:], self.values.shape[1]) for payload in payloads])
+        scales, values = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
+        device = self.scales.device
         intact = torch.ones(len(values), dtype=torch.bool, device=device)
-        return ScaledTernaryMessage(torch.from_numpy(values).to(device), scales, intact, self.segments)
+        return ScaledTernaryMessage(values.to(device), scales, intact, self.segments)
+
+    def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
+        reader = Reader(payload)
+        scales = reader.floats(self.scales.shape[1], self.scales, "scales")
+        values = trits.read(reader, self.values.shape[1])
+        reader.end()
+        return scales, torch.from_numpy(values)
 
     def dense(self) -> Tensor:
         return scale_segments(self.values.to(self.scales.dtype), self.scales, self.segments)

@@ -4,7 +4,7 @@ Park, Lee: Sparse-SignSGD with Majority Vote for Communication-Efficient Distrib
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -18,6 +18,7 @@ from bench.wire import signs
 from bench.wire.bounds import set_bits
 from bench.wire.message import Message
 from bench.wire.positions import position_code
+from bench.wire.reader import Reader
 from bench.wire.sparse import SparseMessage, SparsePiece
 
 
@@ -33,8 +34,8 @@ class SparseSignPiece(SparsePiece):
     def encode_values(self, values: Tensor) -> np.ndarray:
         return signs.pack(values[None])[0][0].cpu().numpy()
 
-    def decode_values(self, payload: np.ndarray, count: int) -> Tensor:
-        bits = torch.from_numpy(payload.copy())[None]
+    def decode_values(self, reader: Reader, count: int) -> Tensor:
+        bits = reader.packed_signs(count)[None]
         return signs.unpack(bits, self.values.new_empty((1, count), device="cpu"))[0]
 
 
@@ -53,12 +54,9 @@ class SparseSignMessage(SparseMessage):
         bits, _ = signs.pack(self.values[row, None])
         return np.concatenate([bits[0].cpu().numpy(), self.code.encode(self.indices[row])])
 
-    def decode(self, payloads: Sequence[np.ndarray]) -> "SparseSignMessage":
-        num_bytes = -(-self.values.shape[1] // 8)
-        bits = torch.from_numpy(np.stack([p[:num_bytes] for p in payloads])).to(self.values.device)
-        indices = torch.stack([self.code.decode(p[num_bytes:]) for p in payloads])
-        values = signs.unpack(bits, self.values.new_empty(indices.shape))
-        return replace(self, indices=indices.to(self.indices.device), values=values)
+    def decode_values(self, reader: Reader) -> Tensor:
+        bits = reader.packed_signs(self.values.shape[1])[None].to(self.values.device)
+        return signs.unpack(bits, self.values.new_empty(1, self.values.shape[1]))[0]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from torch import Tensor
 from bench.compressors.base import Compressor, Segments, require_density
 from bench.kernels import draws
 from bench.kernels.noise import Noise
-from bench.wire.floats import as_bytes, finite_rows, from_bytes
+from bench.wire.floats import as_bytes, finite_rows
 from bench.wire.message import Message
 from bench.wire.ragged import RaggedMessage, ragged
+from bench.wire.reader import Reader
 
 KEY_BITS = 64
 
@@ -55,12 +56,12 @@ class KeyedMessage(RaggedMessage):
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "KeyedMessage":
         like, device = self.values.new_empty(0, device="cpu"), self.values.device
-        keys = [payload[: KEY_BITS // 8].copy().view(">u4").astype(np.int64) for payload in payloads]
-        values = [from_bytes(payload[KEY_BITS // 8 :], like) for payload in payloads]
-        indices = [
-            _positions(self.dim, self.density, (int(key[0]), int(key[1])), like.device, self.start) for key in keys
-        ]
-        rows = list(zip(indices, values, strict=True))
+        keys, rows = [], []
+        for reader in map(Reader, payloads):
+            keys.append(key := reader.bytes(KEY_BITS // 8, "key").copy().view(">u4").astype(np.int64))
+            indices = _positions(self.dim, self.density, (int(key[0]), int(key[1])), like.device, self.start)
+            rows.append((indices, reader.floats(len(indices), like, "values")))
+            reader.end()
         intact = torch.ones(len(rows), dtype=torch.bool, device=device)
         return replace(self, **ragged(rows, device), intact=intact, keys=torch.from_numpy(np.stack(keys)).to(device))
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from bench.wire.columnar import Columnar
-from bench.wire.floats import as_bytes, from_bytes
+from bench.wire.floats import as_bytes
 from bench.wire.message import Message
+from bench.wire.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,13 @@ class FloatMessage(Message):
         return as_bytes(self.values[row])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
-        rows = [from_bytes(payload, self.values) for payload in payloads]
+        rows = [self._decoded(Reader(payload)) for payload in payloads]
         return replace(self, values=torch.stack(rows) if len(rows) > 1 else rows[0][None])
+
+    def _decoded(self, reader: Reader) -> Tensor:
+        values = reader.floats(self.values.shape[1], self.values, "values")
+        reader.end()
+        return values
 
 
 @dataclass(frozen=True)

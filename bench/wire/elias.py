@@ -12,8 +12,12 @@ from typing import Any
 import numba
 import numpy as np
 
+from bench.errors import DamagedError
+from bench.wire.reader import Reader
+
 HEADER_BITS = 40  # which of the codes, and the number of non-zero entries
 GAPS, ALL = range(2)
+MOST_DIGITS = 40  # of a gap or level
 
 
 def num_bits(levels: np.ndarray) -> int:
@@ -33,10 +37,23 @@ def encode(levels: np.ndarray) -> np.ndarray:
 
 
 def decode(payload: np.ndarray, out: np.ndarray) -> None:
-    """Invert `encode`: write the levels to `out` (d,)."""
-    num_entries = int(payload[1:5].copy().view(">u4")[0])
+    """Invert `encode`: write the levels to `out` (d,).
+
+    Raises:
+        DamagedError: the bytes are not such a vector.
+    """
+    reader = Reader(payload)
+    code = int(reader.bytes(1, "code of levels")[0])
+    if code > ALL:
+        raise DamagedError(f"code of levels: {code}; at most {ALL} is possible")
+    num_entries = reader.number(out.size, "number of levels")
+    bits = np.unpackbits(reader.bytes(reader.left, "levels"))
     out[:] = 0
-    _read(np.unpackbits(payload[HEADER_BITS // 8 :]), payload[0] == GAPS, num_entries, out)
+    end = _read(bits, code == GAPS, num_entries, np.iinfo(out.dtype).max, out)
+    if end < 0:
+        raise DamagedError("levels: they end early, or one is too large or out of place")
+    if np.count_nonzero(out) != num_entries or len(bits) - end >= 8 or bits[end:].any():
+        raise DamagedError(f"levels: bits are left over, or not {num_entries} are there")
 
 
 @numba.njit(nogil=True, cache=True)
@@ -85,18 +102,26 @@ def _write(levels: np.ndarray, by_gaps: bool, bits: np.ndarray) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _read(bits: np.ndarray, by_gaps: bool, num_entries: int, out: np.ndarray) -> None:
+def _read(bits: np.ndarray, by_gaps: bool, num_entries: int, most: int, out: np.ndarray) -> int:
+    """Return where the levels end; −1 if there are not as many, or one is above `most` or beyond the vector."""
     at, i = 0, -1
     for _ in range(num_entries if by_gaps else out.size):
         n, at = _take(bits, at)
+        if at < 0:
+            return -1
         i += n if by_gaps else 1
         level = np.int64(0) if by_gaps else n - 1
         if by_gaps or level:
+            if at >= bits.size or i >= out.size:
+                return -1
             sign = 1 - 2 * np.int64(bits[at])
             at += 1
             if by_gaps:
                 level, at = _take(bits, at)
+            if at < 0 or level > most:
+                return -1
             out[i] = sign * level
+    return at
 
 
 @numba.njit(nogil=True, cache=True)
@@ -116,11 +141,13 @@ def _put(n: Any, bits: np.ndarray, at: int) -> int:
 
 @numba.njit(nogil=True, cache=True)
 def _take(bits: np.ndarray, at: int) -> Any:
-    """Return the integer whose code begins at bit `at`, and where the code ends."""
+    """Return the integer whose code begins at bit `at`, and where the code ends; −1 if it does not end in time."""
     n = np.int64(1)
-    while bits[at]:
+    while at < bits.size and bits[at]:
         num_digits, n = n + 1, np.int64(0)
+        if num_digits > MOST_DIGITS or at + num_digits >= bits.size:
+            return n, -1
         for _ in range(num_digits):
             n = 2 * n + np.int64(bits[at])
             at += 1
-    return n, at + 1
+    return (n, at + 1) if at < bits.size else (n, -1)

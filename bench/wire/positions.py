@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.errors import DamagedError
+from bench.wire.reader import Reader
+
 LENGTH_BITS = 32
 
 
@@ -57,22 +60,40 @@ class PositionCode:
         return np.packbits(np.concatenate([length, *(bits.ravel().astype(np.uint8) for bits in low), unary]))
 
     def decode(self, payload: np.ndarray) -> Tensor:
-        """Invert `encode`: return sorted positions (k,)."""
-        bits, shifts = np.unpackbits(payload), self.shifts.numpy()
-        num_unary = int(np.packbits(bits[:LENGTH_BITS]).view(">u4")[0])
-        gaps, at = np.zeros(self.num_positions, np.int64), LENGTH_BITS
+        """Invert `encode`: return sorted positions (k,).
+
+        Raises:
+            DamagedError: the bytes are not such positions.
+        """
+        positions = self.read(reader := Reader(payload))
+        reader.end()
+        return positions
+
+    def read(self, reader: Reader) -> Tensor:
+        """Decode the positions (k,) that come next in a payload, as `decode` does."""
+        shifts = self.shifts.numpy()
+        num_low, most = int(shifts.sum()), self.num_positions + sum(self.segments)
+        num_unary = reader.number(most, "length of positions")
+        bits = reader.bits(num_low + num_unary, "positions")
+        gaps, at = np.zeros(self.num_positions, np.int64), 0
         for s in np.unique(shifts):
             members = shifts == s
             low = bits[at : (at := at + int(members.sum() * s))].reshape(members.sum(), s)
             gaps[members] = (low.astype(np.int64) << np.arange(s)).sum(axis=1)
-        ends = np.flatnonzero(bits[at : at + num_unary])
+        ends = np.flatnonzero(bits[at:])
+        if len(ends) != self.num_positions or (num_unary and ends[-1] != num_unary - 1):
+            raise DamagedError(f"positions: {len(ends)}; {self.num_positions} are needed")
         gaps += (np.diff(ends, prepend=-1) - 1) << shifts
         # Undo the gaps: a running sum of (gap + 1), restarted at every segment.
         steps = np.cumsum(gaps + 1)
         heads = self.heads.numpy()
         offsets = self.before_heads.numpy() - np.concatenate([[0], steps[heads[1:] - 1]])
         counts = np.diff(heads, append=self.num_positions)
-        return torch.from_numpy(steps + np.repeat(offsets, counts))
+        positions = steps + np.repeat(offsets, counts)
+        last, bounds = np.cumsum(counts) - 1, np.cumsum(self.segments)
+        if (positions[last[counts > 0]] >= bounds[counts > 0]).any():
+            raise DamagedError("positions: beyond the end of their segment")
+        return torch.from_numpy(positions)
 
 
 def rice_shift(density: float) -> int:

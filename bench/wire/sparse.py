@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from bench.wire.bounds import set_bits
-from bench.wire.floats import as_bytes, bits_of_floats, from_bytes
+from bench.wire.floats import as_bytes, bits_of_floats
 from bench.wire.message import Message
 from bench.wire.positions import PositionCode
 from bench.wire.ragged import RaggedMessage, joined_rows, ragged, within
+from bench.wire.reader import Reader
 from bench.wire.sums import sum_of_entries
 
 COUNT_BITS = 32  # how many entries there are
@@ -49,25 +50,27 @@ class SparsePiece(RaggedMessage):
         return np.concatenate(fields)
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
-        rows = [self._decoded(payload) for payload in payloads]
+        rows = [self.decoded(Reader(payload)) for payload in payloads]
         intact = torch.ones(len(rows), dtype=torch.bool, device=self.values.device)
         return replace(self, **ragged(rows, self.values.device), intact=intact)
 
-    def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
-        count, rest = int(payload[: COUNT_BITS // 8].copy().view(">u4")[0]), payload[COUNT_BITS // 8 :]
-        num_bytes = -(-self.bits_of_values(count) // 8)
-        values = self.decode_values(rest[:num_bytes], count)
-        if not count:
-            return torch.empty(0, dtype=torch.int64), values
-        return PositionCode((self.dim,), (count,)).decode(rest[num_bytes:]), values
+    def decoded(self, reader: Reader) -> tuple[Tensor, Tensor]:
+        """The positions and values that make up the rest of a payload, on the CPU."""
+        count = reader.number(self.dim, "number of entries")
+        values = self.decode_values(reader, count)
+        indices = torch.empty(0, dtype=torch.int64)
+        if count:
+            indices = PositionCode((self.dim,), (count,)).read(reader)
+        reader.end()
+        return indices, values
 
     def encode_values(self, values: Tensor) -> np.ndarray:
         """(k,) as bytes."""
         return as_bytes(values)
 
-    def decode_values(self, payload: np.ndarray, count: int) -> Tensor:
+    def decode_values(self, reader: Reader, count: int) -> Tensor:
         """The inverse of `encode_values`, on the CPU."""
-        return from_bytes(payload, self.values.new_empty(0, device="cpu"))
+        return reader.floats(count, self.values.new_empty(0, device="cpu"), "values")
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,19 @@ class SparseMessage(Message):
         return np.concatenate([as_bytes(self.values[row]), self.code.encode(self.indices[row])])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
-        num_bytes = self.values.shape[1] * self.values.element_size()
-        values = torch.stack([from_bytes(p[:num_bytes], self.values) for p in payloads])
-        indices = torch.stack([self.code.decode(p[num_bytes:]) for p in payloads])
+        indices, values = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
         return replace(self, indices=indices.to(self.indices.device), values=values)
+
+    def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
+        reader = Reader(payload)
+        values = self.decode_values(reader)
+        indices = self.code.read(reader)
+        reader.end()
+        return indices, values
+
+    def decode_values(self, reader: Reader) -> Tensor:
+        """The values (k,) of a row."""
+        return reader.floats(self.values.shape[1], self.values, "values")
 
     def cut(self, bounds: Sequence[int]) -> list[Message]:
         rows = list(zip(self.indices, self.values, strict=True))

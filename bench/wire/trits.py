@@ -8,7 +8,9 @@ long vectors with as many −1 as +1. Without zeros it takes one bit per entry.
 import numpy as np
 import torch
 
+from bench.errors import DamagedError
 from bench.wire.positions import PositionCode
+from bench.wire.reader import Reader
 
 HEADER_BITS = 40  # which of the codes, and the number of positions in it
 ZEROS, ENTRIES, TRITS = range(3)
@@ -32,17 +34,35 @@ def encode(values: np.ndarray) -> np.ndarray:
 
 
 def decode(payload: np.ndarray, dim: int) -> np.ndarray:
-    """Invert `encode`: return values (d,) int8."""
-    code, num_named, body = payload[0], int(payload[1:5].copy().view(">u4")[0]), payload[HEADER_BITS // 8 :]
+    """Invert `encode`: return values (d,) int8.
+
+    Raises:
+        DamagedError: the bytes are not such a vector.
+    """
+    values = read(reader := Reader(payload), dim)
+    reader.end()
+    return values
+
+
+def read(reader: Reader, dim: int) -> np.ndarray:
+    """Decode the values (d,) int8 that come next in a payload, as `decode` does."""
+    code = int(reader.bytes(1, "code of trits")[0])
+    if code > TRITS:
+        raise DamagedError(f"code of trits: {code}; at most {TRITS} is possible")
+    num_named = reader.number(0 if code == TRITS else dim, "number of positions")
     if code == TRITS:
-        return (body[:, None] // POWERS % 3).astype(np.int8).ravel()[:dim] - 1
+        packed = reader.bytes(-(-dim // 5), "trits")
+        digits = (packed[:, None] // POWERS % 3).astype(np.int8).ravel()
+        if (packed >= 3**5).any() or digits[dim:].any():
+            raise DamagedError("trits: padding is not zero, or a byte above 242")
+        return digits[:dim] - 1
     num_entries = dim - num_named if code == ZEROS else num_named
-    num_bytes = -(-num_entries // 8)
+    signs = reader.bits(num_entries, "signs")
     has_entry = np.full(dim, code == ZEROS)
     if num_named:
-        has_entry[_positions(dim, num_named).decode(body[num_bytes:]).numpy()] ^= True
+        has_entry[_positions(dim, num_named).read(reader).numpy()] ^= True
     values = np.zeros(dim, np.int8)
-    values[has_entry] = 1 - 2 * np.unpackbits(body[:num_bytes])[:num_entries].astype(np.int8)
+    values[has_entry] = 1 - 2 * signs.astype(np.int8)
     return values
 
 
