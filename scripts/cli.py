@@ -25,10 +25,10 @@ def guarded(main: Callable[[], None]) -> None:
         from lightning.pytorch.utilities import rank_zero_only
         from omegaconf.errors import OmegaConfBaseException
 
-        from bench.errors import InputError, NonFiniteError, WorkerLostError
+        from bench.errors import DamagedError, InputError, NonFiniteError, WorkerLostError
 
         # ValueError: ours, and libraries' for bad arguments. OSError: a path that cannot be written, for example.
-        told = (ValueError, OSError, NonFiniteError, WorkerLostError)
+        told = (ValueError, OSError, DamagedError, NonFiniteError, WorkerLostError)
         if not isinstance(error, (*told, HydraException, OmegaConfBaseException, MisconfigurationException)):
             raise
         if IN_FULL:

@@ -45,7 +45,7 @@ class AllReduce(Collective):
         with self.world.noticing_loss(f"round {round}: "):
             pending = dist.all_reduce(values, async_op=True)  # while the reports travel
             assert pending is not None
-            everyone, _, told = report.exchanged(self.world.all_gather)
+            everyone, _, told = self.world.exchange_reports(report)
             started = time.perf_counter()
             pending.wait()
             measured_s = time.perf_counter() - started

@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from bench.collectives.collective import Collective, Exchange, Schemas, Serve, refuse_overflow
+from bench.collectives.damage import decoded, refuse_sizes
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.report import Report
 from bench.collectives.transit import Transit
@@ -30,12 +31,15 @@ class Gather(Collective):
         payload = np.empty(0, np.uint8) if message is None else message.encode(0)
         report = report._replace(num_bytes=np.array([len(payload)]), ending=np.array([self.world.ending]))
         with self.world.noticing_loss(f"round {round}: "):
-            everyone, _, told = report.exchanged(self.world.all_gather)
+            everyone, _, told = self.world.exchange_reports(report)
             everyone.refuse(round)
+            refuse_sizes(everyone.num_bytes, self.bounds[1], f"round {round}:")
             started = time.perf_counter()
             arrived = self.world.swap([payload] * self.world.size, everyone.num_bytes.tolist())
             transit = told + Transit.to_all(everyone.num_bytes, measured_s=time.perf_counter() - started)
-        uploads = [arrived[rank] for rank in np.flatnonzero(everyone.uploaded).tolist()]
-        served = serve(everyone.uploaded, schemas.uploads.decode(uploads) if uploads else None)
+        payloads = {rank: arrived[rank] for rank in np.flatnonzero(everyone.uploaded).tolist()}
+        with self.world.alarming(report):
+            messages = decoded(schemas.uploads, payloads, f"round {round}:")
+        served = serve(everyone.uploaded, messages)
         refuse_overflow(served.finite, served.broken, round)
         return Exchange(everyone, served.answer, transit)

@@ -15,34 +15,36 @@ class Header(NamedTuple):
         finite: whether the answer is free of NaN and infinity.
         served_s: seconds that it took to decode the pieces, to aggregate them and to encode the answer.
         broken: (M,) bool, the workers whose pieces are not finite.
+        damaged: whether a piece cannot be decoded.
     """
 
     finite: bool
     served_s: float
     broken: np.ndarray
+    damaged: bool = False
 
     @classmethod
-    def of(cls, served: Served | None, num_workers: int, served_s: float) -> Self:
-        """`served`: what the server made of the pieces; None of no entries."""
+    def of(cls, served: Served | None, num_workers: int, served_s: float, damaged: bool) -> Self:
+        """`served`: what the server made of the pieces; None of no entries, or of damaged ones."""
         broken = np.zeros(num_workers, bool)
         if served is None:
-            return cls(True, served_s, broken)
+            return cls(True, served_s, broken, damaged)
         broken[served.broken] = True
         return cls(served.finite, served_s, broken)
 
     def pack(self) -> np.ndarray:
         """As uint8, `num_bytes` of them."""
-        return np.array([self.finite, self.served_s, *self.broken], np.float64).view(np.uint8)
+        return np.array([self.finite, self.served_s, self.damaged, *self.broken], np.float64).view(np.uint8)
 
     @classmethod
     def unpack(cls, payload: np.ndarray) -> Self:
         """The inverse of `pack`."""
-        finite, served_s, *broken = payload.copy().view(np.float64)
-        return cls(bool(finite), float(served_s), np.array(broken, bool))
+        finite, served_s, damaged, *broken = payload.copy().view(np.float64)
+        return cls(bool(finite), float(served_s), np.array(broken, bool), bool(damaged))
 
     @staticmethod
     def num_bytes(num_workers: int) -> int:
-        return 8 * (2 + num_workers)
+        return 8 * (3 + num_workers)
 
 
 def broken_in(headers: Iterable[Header]) -> list[int]:

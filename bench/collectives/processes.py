@@ -11,9 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bench.collectives.report import Report
 from bench.collectives.transit import Transit
 from bench.collectives.world import World
-from bench.errors import NonFiniteError, WorkerLostError
+from bench.errors import DamagedError, NonFiniteError, WorkerLostError
 
 
 class ProcessWorld(World):
@@ -65,6 +66,50 @@ class ProcessWorld(World):
         payload = row.view(np.uint8)
         return np.stack(self.swap([payload] * self.size, [len(payload)] * self.size)).view(row.dtype)
 
+    def exchange_reports(self, report: Report, sizes: Sequence[int] = ()) -> tuple[Report, np.ndarray, Transit]:
+        """This process's report -> those of all, the sizes that all tell with them, and what the exchange took.
+
+        Args:
+            report: of this process's worker.
+            sizes: (m,) bytes of pieces that go to different workers -> (M, m).
+
+        Raises:
+            DamagedError: a process received bytes that are no message. In every process with its reason.
+        """
+        (own,), started = report.pack(), time.perf_counter()
+        told = np.concatenate([own, sizes])
+        table = self.all_gather(told)
+        waited_s = time.perf_counter() - started
+        everyone, others = Report.unpack(table[:, : len(own)]), table[:, len(own) :].astype(int)
+        self.end_if_damaged(bool(everyone.damaged.any()), None)
+        return everyone, others, Transit.to_all(np.full(self.size, told.nbytes), waited_s)
+
+    def end_if_damaged(self, seen: bool, reason: str | None) -> None:
+        """End all processes with the reason of one that has one. All must call it, and agree on whether it was seen.
+
+        Raises:
+            DamagedError: it was seen.
+        """
+        if seen:
+            raise DamagedError(next(told for told in self.gather(reason) if told is not None))
+
+    @contextlib.contextmanager
+    def alarming(self, report: Report, num_sizes: int = 0) -> Iterator[None]:
+        """If bytes turn out to be damaged inside, where others may not notice, tell them with their next reports.
+
+        Args:
+            report: of this process's worker, in this round.
+            num_sizes: how many sizes go with a report.
+        """
+        try:
+            yield
+        except DamagedError as error:
+            alarm = report._replace(damaged=np.array([True]))
+            with contextlib.suppress(RuntimeError):  # also of others that have no next round
+                self.all_gather(np.concatenate([alarm.pack()[0], np.zeros(num_sizes)]))
+                self.gather(str(error))
+            raise
+
     def maximum(self, offered: Tensor) -> tuple[Tensor, Transit]:
         own, started = offered.cpu().numpy(), time.perf_counter()
         with self.noticing_loss():
@@ -77,7 +122,7 @@ class ProcessWorld(World):
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, WorkerLostError | NonFiniteError):  # what is told already, or is no loss
+            if isinstance(error, WorkerLostError | NonFiniteError | DamagedError):  # told already, or no loss
                 raise
             waited = self.timeout.total_seconds()
             raise WorkerLostError(

@@ -1,13 +1,10 @@
 """What workers tell each other about a round besides their messages."""
 
-import time
-from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
 
-from bench.collectives.transit import Transit
 from bench.errors import InputError, NonFiniteError
 
 
@@ -15,6 +12,7 @@ class Report(NamedTuple):
     """Each worker's report of its round; every field has shape (L,), or (M,) once exchanged.
 
     `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once.
+    `damaged`: the process received bytes that are no message, so all end.
     `fell_back`: the worker's process has switched its engine to the loop, so all must. `ending`: it was told to end, so
     all do after this round. `learning_rate` is γ; where
     parameter groups differ, a mean weighted so that different rates give different means. The last four are those of
@@ -27,6 +25,7 @@ class Report(NamedTuple):
     num_bytes: np.ndarray
     num_backwards: np.ndarray
     broken: np.ndarray
+    damaged: np.ndarray
     fell_back: np.ndarray
     ending: np.ndarray
     loss: np.ndarray
@@ -36,30 +35,14 @@ class Report(NamedTuple):
     error_square: np.ndarray
     bound: np.ndarray
 
-    def exchanged(
-        self, all_gather: Callable[[np.ndarray], np.ndarray], sizes: Sequence[int] = ()
-    ) -> tuple[Self, np.ndarray, Transit]:
-        """This process's report -> those of all M workers, their sizes, and what the exchange took.
-
-        Args:
-            all_gather: (n,) of this process -> (M, n) of all, in rank order.
-            sizes: (m,) of pieces that go to different workers, told with the report -> (M, m).
-        """
-        (report,), started = self.pack(), time.perf_counter()
-        told = np.concatenate([report, sizes])
-        table = all_gather(told)
-        waited_s = time.perf_counter() - started
-        others = table[:, len(report) :].astype(int)
-        return self.unpack(table[:, : len(report)]), others, Transit.to_all(np.full(len(table), told.nbytes), waited_s)
-
     def pack(self) -> np.ndarray:
-        """(L, 14) float64, which represents integers exactly up to 2^53."""
+        """(L, 15) float64, which represents integers exactly up to 2^53."""
         return np.stack(self, axis=1, dtype=np.float64, casting="unsafe")
 
     @classmethod
     def unpack(cls, table: np.ndarray) -> Self:
         """The inverse of `pack`."""
-        flags, floats = ("uploaded", "broken", "fell_back", "ending"), cls._fields[-6:]
+        flags, floats = ("uploaded", "broken", "damaged", "fell_back", "ending"), cls._fields[-6:]
         kinds = [bool if name in flags else float if name in floats else int for name in cls._fields]
         return cls(*(column.astype(kind) for column, kind in zip(table.T, kinds, strict=True)))
 

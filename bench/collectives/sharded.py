@@ -13,10 +13,12 @@ from itertools import pairwise
 import numpy as np
 
 from bench.collectives.collective import Collective, Exchange, Schemas, Serve, Served, refuse_overflow
+from bench.collectives.damage import decoded, refuse_sizes
 from bench.collectives.header import Header, broken_in, wait_for_slowest
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.report import Report
 from bench.collectives.transit import Transit
+from bench.errors import DamagedError
 from bench.wire.message import Message
 
 UNIT = 64  # entries; slices begin at multiples of it, so that packed signs are cut at bytes
@@ -52,27 +54,38 @@ class Sharded(Collective):
         pieces, rank = self._encoded(message), self.world.rank
         report = report._replace(num_bytes=np.array([sum(map(len, pieces))]), ending=np.array([self.world.ending]))
         with self.world.noticing_loss(f"round {round}: "):
-            everyone, sizes, told = report.exchanged(self.world.all_gather, list(map(len, pieces)))
+            everyone, sizes, told = self.world.exchange_reports(report, list(map(len, pieces)))
             everyone.refuse(round)
+            for column, (start, end) in zip(sizes.T, self.slices, strict=True):
+                refuse_sizes(column, end - start, f"round {round}:")
             started = time.perf_counter()
             arrived = self.world.swap(pieces, sizes[:, rank].tolist())
             at_owner = time.perf_counter()
-        served = self._serve(everyone, arrived, self._uploads.of(schemas.uploads)[rank], serve)
+        served, damage = None, None
+        try:
+            served = self._serve(everyone, arrived, self._uploads.of(schemas.uploads)[rank], serve, round)
+        except DamagedError as error:
+            damage = str(error)
         with self.world.noticing_loss(f"round {round}: "):
             payload = NOTHING if served is None else served.answer.encode(0)
             ready = time.perf_counter()
             answers = self._answers.of(schemas.answers)
-            header = Header.of(served, self.world.size, ready - at_owner)
-            headers, payloads = self._returned(header, payload, answers)
+            header = Header.of(served, self.world.size, ready - at_owner, damage is not None)
+            headers, payloads = self._returned(header, payload, answers, round)
+            self.world.end_if_damaged(any(header.damaged for header in headers), damage)
             back_s = time.perf_counter() - ready - wait_for_slowest(headers, header)
         refuse_overflow(all(header.finite for header in headers), broken_in(headers), round)
         transit = told + Transit.in_pieces(sizes, at_owner - started)
         around = Header.num_bytes(self.world.size) + (0 if answers[0].fixed_size else SIZE.itemsize)
         num_bytes = np.array(list(map(len, payloads))) + around
         transit += Transit.to_all(num_bytes, measured_s=max(0.0, back_s))
-        there = zip(answers, payloads, self.slices, strict=True)
-        parts = [schema.decode([payload]) for schema, payload, (start, end) in there if end > start]
-        return Exchange(everyone, schemas.answers.joined(parts), transit)
+        with self.world.alarming(report, self.world.size):
+            parts = [
+                decoded(answers[owner], {owner: payloads[owner]}, f"round {round}: answer of")
+                for owner, (start, end) in enumerate(self.slices)
+                if end > start
+            ]
+        return Exchange(everyone, schemas.answers.joined([part for part in parts if part is not None]), transit)
 
     def _encoded(self, message: Message | None) -> list[np.ndarray]:
         """The bytes for every owner."""
@@ -81,24 +94,29 @@ class Sharded(Collective):
         pieces = zip(message.cut(self.cuts), self.slices, strict=True)
         return [piece.encode(0) if end > start else NOTHING for piece, (start, end) in pieces]
 
-    def _serve(self, everyone: Report, arrived: list[np.ndarray], piece: Message, serve: Serve) -> Served | None:
+    def _serve(
+        self, everyone: Report, arrived: list[np.ndarray], piece: Message, serve: Serve, round: int
+    ) -> Served | None:
         """What this slice's server makes of the pieces; None of no entries."""
         start, end = self.bounds
         if start == end:
             return None
-        payloads = [arrived[rank] for rank in np.flatnonzero(everyone.uploaded).tolist()]
-        return serve(everyone.uploaded, piece.decode(payloads) if payloads else None)
+        payloads = {rank: arrived[rank] for rank in np.flatnonzero(everyone.uploaded).tolist()}
+        return serve(everyone.uploaded, decoded(piece, payloads, f"round {round}:"))
 
     def _returned(
-        self, header: Header, payload: np.ndarray, answers: Sequence[Message]
+        self, header: Header, payload: np.ndarray, answers: Sequence[Message], round: int
     ) -> tuple[list[Header], list[np.ndarray]]:
         """Every owner's header and answer. Sizes that depend on the data are told first."""
         own, head = np.concatenate([header.pack(), payload]), Header.num_bytes(self.world.size)
         if answers[0].fixed_size:
-            sizes = [head + size for size in self._answers.sizes]
+            sizes = np.array([head + size for size in self._answers.sizes])
+            if header.damaged:
+                own = np.concatenate([own, np.zeros(sizes[self.world.rank] - head, np.uint8)])
         else:
-            sizes = self.world.all_gather(np.array([len(own)], SIZE))[:, 0].tolist()
-        back = self.world.swap([own] * self.world.size, sizes)
+            sizes = self.world.all_gather(np.array([len(own)], SIZE))[:, 0]
+            refuse_sizes(sizes, max(end - start for start, end in self.slices), f"round {round}: answer of")
+        back = self.world.swap([own] * self.world.size, sizes.tolist())
         return [Header.unpack(row[:head]) for row in back], [row[head:] for row in back]
 
 

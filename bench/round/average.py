@@ -26,7 +26,7 @@ def average(cohort: Cohort, rows: Tensor, num_backwards: int) -> Tensor:
     bits, broken = np.full(num_rows, num_bits), ~message.finite().cpu().numpy()
     passes = np.full(num_rows, num_backwards)
     unknown, none = np.full(num_rows, np.nan), np.zeros(num_rows, np.int64)
-    report = Report(everyone, bits, bits, none, passes, broken, none > 0, none > 0, *[unknown] * 6)
+    report = Report(everyone, bits, bits, none, passes, broken, *[none > 0] * 3, *[unknown] * 6)
 
     def serve(uploaded: np.ndarray, messages: Message | None) -> Served:
         assert messages is not None

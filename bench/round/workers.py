@@ -204,6 +204,7 @@ class Workers:
             num_backwards=num_backwards.numpy(),
             broken=broken,
             fell_back=np.full(num_rows, fell_back),
+            damaged=np.zeros(num_rows, bool),
             ending=np.zeros(num_rows, bool),
             loss=loss,
             learning_rate=np.full(num_rows, rate.fingerprint),

@@ -25,7 +25,7 @@ from bench.collectives.choice import make_collective
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.report import Report
 from bench.collectives.sharded import UNIT, slice_bounds
-from bench.errors import InputError, NonFiniteError
+from bench.errors import DamagedError, InputError, NonFiniteError
 from bench.estimators import SVRG, LocalSGD
 from bench.gradients.layout import MatrixSize
 from bench.kernels.noise import Noise
@@ -215,7 +215,7 @@ def test_what_is_added_up_on_its_way_is_alike_everywhere(name: str, world: Path)
 
 FLOATS = 8  # bytes of a number in a report or header
 OVERHEAD = {
-    "sgd": (len(Report._fields) + M) + (2 + M),  # a report with M sizes; a header
+    "sgd": (len(Report._fields) + M) + (3 + M),  # a report with M sizes; a header
     "gathered sasg": len(Report._fields),
 }
 """Numbers that a worker sends each other one in a round, besides its message and answer."""
@@ -279,7 +279,39 @@ def fail(rank: int, folder: Path) -> None:
         with pytest.raises(NonFiniteError, match=FAULTS[module]):
             trainer.fit(module(), loader(toy_data(), M, [rank]))
         (folder / f"{collective} {module.__name__} {rank}").touch()
+    damage(rank, folder)
     end(rank, folder)
+
+
+class Damaging:
+    """In one exchange, worker 1's bytes reach worker 2 as ones. `exchange`: its number, from 0."""
+
+    def __init__(self, exchange: int) -> None:
+        self.left = exchange
+        self.swap = ProcessWorld.swap
+
+    def __call__(self, world: ProcessWorld, outgoing: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
+        self.left -= 1
+        if self.left == -1 and world.rank == 1:
+            outgoing = [np.full_like(piece, 255) if rank == 2 else piece for rank, piece in enumerate(outgoing)]
+        return self.swap(world, outgoing, sizes)
+
+
+IN_ROUND_3 = {"sharded": 3 * 4 + 1, "gather": 3 * 2 + 1}  # exchanges before that of messages
+TOLD = "round 3: worker 1: (number of entries|length of positions): 4294967295; at most"
+
+
+def damage(rank: int, folder: Path) -> None:
+    """Train until damaged bytes arrive at one of the processes."""
+    for collective, exchange in IN_ROUND_3.items():
+        damaging = Damaging(exchange)
+        ProcessWorld.swap = lambda *arguments, damaging=damaging: damaging(*arguments)  # pyright: ignore[reportAttributeAccessIssue]
+        strategy = CompressedDDPStrategy(RECIPES["sparse"], collective=collective)  # pyright: ignore[reportArgumentType]
+        trainer = Trainer(strategy=strategy, devices=M, **{**QUIET, "max_steps": 9})
+        with pytest.raises(DamagedError, match=TOLD):
+            trainer.fit(Toy(), loader(toy_data(), M, [rank]))
+        ProcessWorld.swap = damaging.swap
+        (folder / f"damaged {collective} {rank}").touch()
 
 
 class Killed(Callback):
@@ -309,6 +341,12 @@ def test_what_is_not_finite_is_no_lost_worker(faulty_world: Path) -> None:
     """Every process raises NonFiniteError with the same message: divergence is a result, which is stored."""
     for collective, module, rank in product(("sharded", "gather"), FAULTS, range(M)):
         assert (faulty_world / f"{collective} {module.__name__} {rank}").exists()
+
+
+def test_what_is_damaged_ends_all_with_the_same_line(faulty_world: Path) -> None:
+    """Also where one process alone sees it: the others learn it with the next reports."""
+    for collective, rank in product(IN_ROUND_3, range(M)):
+        assert (faulty_world / f"damaged {collective} {rank}").exists()
 
 
 def test_all_end_with_one_that_is_told_to(faulty_world: Path) -> None:

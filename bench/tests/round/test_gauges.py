@@ -70,7 +70,7 @@ def test_compression_error(algorithm: Algorithm, low: float, high: float) -> Non
 
 def test_a_round_without_uploads_has_no_error() -> None:
     nobody, nan = np.zeros(2, bool), np.full(2, np.nan)
-    flags, sizes = [nobody] * 3, [np.zeros(2, int)] * 4
+    flags, sizes = [nobody] * 4, [np.zeros(2, int)] * 4
     report = Report._make([nobody, *sizes, *flags, nan, nan, np.array([9.0, 25.0]), nan, nan, nan])
     assert np.isnan(report.compression_error)
     assert np.isnan(report.bits_over_bound)
