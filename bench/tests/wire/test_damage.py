@@ -23,7 +23,7 @@ BOUNDS = (0, 128, 256, DIM)
 
 
 def sent(compressor: Compressor) -> list[tuple[Message, np.ndarray]]:
-    """Schemas and payloads: of a whole message and, where it can be cut, of its slices; of full vectors and of zeros."""
+    """Schemas and payloads of messages and, where these can be cut, of their slices: of a full vector and of zeros."""
     schema, found = compressor.blank(1, SEGMENTS, torch.zeros(DIM)), []
     for x in (torch.randn(1, DIM, generator=torch.Generator().manual_seed(1)), torch.zeros(1, DIM)):
         message = compressor.compress(x, SEGMENTS, [Noise(0, 0, 0)])
