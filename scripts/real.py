@@ -28,7 +28,7 @@ BATCH, WARM_UP, PASSES = 10, 15, 3
 COLLECTIVES = {
     "sgd": ("gather", "sharded", "allreduce"),
     "half": ("gather", "sharded", "allreduce"),
-    "powersgd": ("gather", "allreduce"),
+    "powersgd": ("gather", "sharded", "allreduce"),
     "sparse": ("gather", "sharded"),
     "sasg": ("gather", "sharded"),
     "signsgd_mv": ("gather", "sharded"),

@@ -20,7 +20,8 @@ class AllReduce(Collective):
     The backend chooses the order of the additions, and adds in the messages' own format, 16 bits for halves. Therefore
     the bits are not those of the simulation, but they are the same in every process. Bytes are those of a ring, which
     moves 2 (M − 1)/M of a message into and out of every worker; gloo and NCCL may use trees for short ones. The sum
-    begins to travel with the reports; `measured_s` is what is left of it after their exchange.
+    begins to travel with the reports; `measured_s` is what is left of it after their exchange. On GPUs, where waiting
+    for a sum does not block the process, its seconds are those of the reports.
 
     Args:
         world: the processes.

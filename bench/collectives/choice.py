@@ -19,7 +19,6 @@ from bench.compressors import Shortest
 from bench.compressors.base import Segments
 from bench.errors import InputError
 from bench.kernels.noise import Noise
-from bench.wire.dense import FloatMessage
 
 CollectiveName = Literal["auto", "sharded", "gather", "allreduce"]
 BY_NAME: dict[str, Callable[[ProcessWorld, int], Collective]] = {
@@ -51,7 +50,7 @@ def make_collective(
     if not isinstance(world, ProcessWorld):
         return Simulated(len(like))
     cuts = schemas.uploads.cuttable and schemas.answers.cuttable and algorithm.entrywise
-    sums = isinstance(schemas.uploads, FloatMessage) and algorithm.adds_up
+    sums = schemas.uploads.values_add_up and algorithm.adds_up
     if name == "sharded" and not (cuts or sums):
         raise InputError(f"collective: 'sharded'; it cannot cut what {algorithm.name} sends, gather can carry it")
     if name == "allreduce" and not algorithm.adds_up:

@@ -10,15 +10,21 @@ from bench.wire.message import Message
 MOST_BYTES, MOST_AROUND = 16, 4096  # an entry, and besides entries: more than any code takes
 
 
-def refuse_sizes(sizes: np.ndarray, num_entries: int, what: str) -> None:
-    """Check the sizes that workers have announced. `sizes`: (M,) bytes. `what`: begins the error.
+def refuse_sizes(sizes: np.ndarray, num_entries: int, what: str, header: int = 0) -> None:
+    """Check the sizes that workers have announced.
+
+    Args:
+        sizes: (M,) bytes.
+        num_entries: of the vectors that are sent.
+        what: begins the error.
+        header: the bytes that come before each.
 
     Raises:
-        DamagedError: one is negative, or above what so many entries can take. In every process that got them alike.
+        DamagedError: one is below the header, or above what so many entries can take. In every process alike.
     """
-    most = MOST_BYTES * num_entries + MOST_AROUND
-    for rank in np.flatnonzero((sizes < 0) | (sizes > most)).tolist():
-        raise DamagedError(f"{what} worker {rank}: size: {sizes[rank]} bytes; at most {most} are possible")
+    most = header + MOST_BYTES * num_entries + MOST_AROUND
+    for rank in np.flatnonzero((sizes < header) | (sizes > most)).tolist():
+        raise DamagedError(f"{what} worker {rank}: size: {sizes[rank]} bytes; {header} to {most} are possible")
 
 
 def decoded(schema: Message, payloads: Mapping[int, np.ndarray], what: str) -> Message | None:

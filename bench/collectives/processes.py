@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from bench.collectives.report import Report
 from bench.collectives.transit import Transit
 from bench.collectives.world import World
 from bench.errors import DamagedError, NonFiniteError, WorkerLostError
+from bench.wire.floats import as_bytes, from_bytes
 
 
 class ProcessWorld(World):
@@ -22,9 +24,11 @@ class ProcessWorld(World):
 
     Attributes:
         ending: whether this process was told to end, which it does together with the others after a round.
+        patience: ends this process if it does not come so far; None if it was not told to.
     """
 
     ending = False
+    patience: Timer | None = None
 
     def __init__(self, rank: int, size: int, device: torch.device, timeout: timedelta) -> None:
         self.size = size
@@ -44,6 +48,7 @@ class ProcessWorld(World):
             sizes: how many bytes come from each rank.
         """
         incoming = [torch.empty(size, dtype=torch.uint8, device=self.device) for size in sizes]
+        there = {id(piece): torch.from_numpy(piece).to(self.device) for piece in outgoing if len(piece)}
         operations = []
         for rank, piece in enumerate(outgoing):
             if rank == self.rank:
@@ -51,7 +56,7 @@ class ProcessWorld(World):
             if sizes[rank]:
                 operations.append((dist.irecv, incoming[rank], rank))
             if len(piece):
-                operations.append((dist.isend, torch.from_numpy(piece).to(self.device), rank))
+                operations.append((dist.isend, there[id(piece)], rank))
         if self.device.type == "cpu":
             pending = [start(tensor, rank) for start, tensor, rank in operations]
         else:  # NCCL wants them together; on gloo this takes twice as long
@@ -81,6 +86,8 @@ class ProcessWorld(World):
         table = self.all_gather(told)
         waited_s = time.perf_counter() - started
         everyone, others = Report.unpack(table[:, : len(own)]), table[:, len(own) :].astype(int)
+        if self.patience is not None:
+            self.patience.cancel()
         self.end_if_damaged(bool(everyone.damaged.any()), None)
         return everyone, others, Transit.to_all(np.full(self.size, told.nbytes), waited_s)
 
@@ -91,11 +98,13 @@ class ProcessWorld(World):
             DamagedError: it was seen.
         """
         if seen:
-            raise DamagedError(next(told for told in self.gather(reason) if told is not None))
+            raise DamagedError(next((told for told in self.gather(reason) if told is not None), "a damaged report"))
 
     @contextlib.contextmanager
     def alarming(self, report: Report, num_sizes: int = 0) -> Iterator[None]:
         """If bytes turn out to be damaged inside, where others may not notice, tell them with their next reports.
+
+        Where their next exchange is another one, such as an evaluation's, they end after the timeout instead.
 
         Args:
             report: of this process's worker, in this round.
@@ -111,11 +120,11 @@ class ProcessWorld(World):
             raise
 
     def maximum(self, offered: Tensor) -> tuple[Tensor, Transit]:
-        own, started = offered.cpu().numpy(), time.perf_counter()
+        own, started = as_bytes(offered), time.perf_counter()
         with self.noticing_loss():
             table = self.all_gather(own)
         transit = Transit.to_all(np.full(self.size, own.nbytes), waited_s=time.perf_counter() - started)
-        return torch.from_numpy(table).amax(dim=0).to(offered.device), transit
+        return torch.stack([from_bytes(row, offered) for row in table]).amax(dim=0), transit
 
     @contextlib.contextmanager
     def noticing_loss(self, when: str = "") -> Iterator[None]:

@@ -115,7 +115,7 @@ class Sharded(Collective):
                 own = np.concatenate([own, np.zeros(sizes[self.world.rank] - head, np.uint8)])
         else:
             sizes = self.world.all_gather(np.array([len(own)], SIZE))[:, 0]
-            refuse_sizes(sizes, max(end - start for start, end in self.slices), f"round {round}: answer of")
+            refuse_sizes(sizes, max(end - start for start, end in self.slices), f"round {round}: answer of", head)
         back = self.world.swap([own] * self.world.size, sizes.tolist())
         return [Header.unpack(row[:head]) for row in back], [row[head:] for row in back]
 

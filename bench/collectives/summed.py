@@ -14,6 +14,8 @@ from bench.wire.message import Message
 class Summed(Collective):
     """Every worker adds up a slice of all messages' numbers, in rank order; then all workers play the whole server.
 
+    What "sharded" means for messages of low rank.
+
     Args:
         world: the processes.
         dim: d.
@@ -26,6 +28,7 @@ class Summed(Collective):
         self.bounds = 0, dim
         self.slices = [self.bounds]
         self._by_size: dict[int, Sharded] = {}
+        self._numbers: dict[int, Numbers] = {}
 
     def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
         assert message is not None, "every worker uploads"
@@ -33,7 +36,9 @@ class Summed(Collective):
         values = DenseMessage(tensors["values"])
         size = values.values.shape[1]
         sharded = self._by_size.setdefault(size, Sharded(self.world, size))
-        crossed = sharded.exchange(report, values, Numbers(values), _add_up, round)
+        if size not in self._numbers:
+            self._numbers[size] = Numbers(DenseMessage(values.values.new_zeros(1, size)))
+        crossed = sharded.exchange(report, values, self._numbers[size], _add_up, round)
         total = schemas.uploads.with_tensors({**tensors, "values": crossed.answer.dense()})
         served = serve(crossed.report.uploaded, AddedUp(total, self.world.size))
         refuse_overflow(served.finite, [], round)

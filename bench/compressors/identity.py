@@ -14,7 +14,7 @@ from bench.wire.message import Message
 
 @dataclass(frozen=True)
 class Identity(Compressor):
-    """C(x) = x. Also the answer to whatever is not sparse."""
+    """C(x) = x. Also the dense answer."""
 
     all_reducible = entrywise = keeps_input = lossless = True
 

@@ -83,6 +83,7 @@ class LowRankMessage(FloatMessage):
     parts: tuple[Part, ...]
     rank: int
     kind = "low rank"
+    values_add_up = True
 
     def dense(self) -> Tensor:
         x = self.values.new_empty(self.num_rows, sum(part.size for part in self.parts))

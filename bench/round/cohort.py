@@ -107,4 +107,4 @@ class Cohort:
         transit = sent.agreement + crossed.transit
         self.ledger.record(crossed.report, crossed.answer, self.link, workers.offer_bits, rule.adaptive, transit)
         codes.follow(crossed.answer)
-        return self.known.direction(crossed.answer), crossed.report
+        return self.known.direction(crossed.answer, t), crossed.report

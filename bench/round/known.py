@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from bench.algorithm import Algorithm
+from bench.collectives.collective import refuse_overflow
 from bench.wire.message import Message
 
 
@@ -22,11 +23,20 @@ class Known:
     def __init__(self, algorithm: Algorithm, like: Tensor) -> None:
         self.estimate = like.new_zeros(like.shape) if algorithm.answers_news else None
 
-    def direction(self, answer: Message) -> Tensor:
-        """The direction (d,) that an answer, one row, leads to."""
+    def direction(self, answer: Message, round: int) -> Tensor:
+        """The direction (d,) that an answer, one row, leads to.
+
+        Args:
+            answer: of the server, finite.
+            round: for error messages.
+
+        Raises:
+            NonFiniteError: the aggregate overflows. In every process alike.
+        """
         if self.estimate is None:
             return answer.dense()[0]
         self.estimate = self.estimate + answer.dense()[0]
+        refuse_overflow(bool(self.estimate.isfinite().all()), [], round)
         return self.estimate.clone()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from bench.feedback import Differences
 from bench.kernels.noise import Noise
 from bench.round.codes import Codes
 from bench.round.rates import Rate
+from bench.wire.added import AddedUp
 from bench.wire.message import Message
 
 
@@ -68,8 +69,10 @@ class Server:
         answer = self.broadcast(messages, rate.largest, noise)
         if answer.finite().all():
             return Served(answer, True, [])
-        broken = []
-        if messages is not None:  # of the uploaders if nothing older is kept, otherwise of all workers
+        broken = []  # ranks: of the uploaders if nothing older is kept, otherwise of all workers
+        if messages is not None and not isinstance(
+            messages, AddedUp
+        ):  # of the uploaders if nothing older is kept, otherwise of all workers
             ranks = np.flatnonzero(uploaded).tolist() if messages is arrived else range(self.num_workers)
             broken = [rank for rank, x in zip(ranks, messages.dense(), strict=True) if not x.isfinite().all()]
         return Served(answer, False, broken)

@@ -114,7 +114,7 @@ def objective(signed: np.ndarray, w: np.ndarray, ridge: float) -> float:
 def _method(algorithm: Algorithm) -> tuple[int, float, int]:
     """The kind of updates, their density, and the iterations of GSpar's greedy algorithm."""
     compressor = algorithm.compressor
-    plain = algorithm.rule == Always() and algorithm.units == "gradient" and algorithm.downlink is None
+    plain = algorithm.rule == Always() and algorithm.units == "gradient" and algorithm.broadcast.lossless
     if plain and not algorithm.feedback.num_vectors:
         if isinstance(compressor, Identity):
             return DENSE, 1.0, 0

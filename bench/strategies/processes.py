@@ -86,6 +86,12 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
         assert isinstance(world, ProcessWorld)
         end_with_others(self._trainer, world)
 
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        world = self.cohort.world
+        if isinstance(world, ProcessWorld) and world.patience is not None:
+            world.patience.cancel()
+
     def barrier(self, *args: Any, **kwargs: Any) -> None:
         with self.world.noticing_loss():
             super().barrier(*args, **kwargs)

@@ -44,6 +44,7 @@ class DenseMessage(FloatMessage, Columnar):
     """Every entry, uncompressed. `values`: (R, d)."""
 
     kind = "dense"
+    values_add_up = True
     of_entries = ("values",)
 
     def dense(self) -> Tensor:

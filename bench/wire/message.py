@@ -31,6 +31,9 @@ class Message(ABC):
     fixed_size: ClassVar[bool] = False
     """Whether all messages of one schema take as many bytes, so that the size need not be told."""
 
+    values_add_up: ClassVar[bool] = False
+    """Whether the sum of the rows' `values`, added in order, is the `values` of their sum."""
+
     cuttable: ClassVar[bool] = False
     """Whether there are `cut` and `joined`."""
 

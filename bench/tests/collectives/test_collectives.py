@@ -271,14 +271,17 @@ class Broken(Toy):
 FAULTS = {Overflowing: "round 0: the workers' sum is not finite", Broken: "round 0: worker 1: loss nan"}
 
 
+OVERFLOWING = (("sgd", "sharded"), ("sgd", "gather"), ("sgd", "allreduce"), ("powersgd", "sharded"))
+
+
 def fail(rank: int, folder: Path) -> None:
     """Run every fault as one worker of a world of real processes; each fit must raise NonFiniteError."""
-    for collective, module in product(("sharded", "gather"), FAULTS):
-        strategy = CompressedDDPStrategy(RECIPES["sgd"], collective=collective)  # pyright: ignore[reportArgumentType]
+    for (recipe, collective), module in product(OVERFLOWING, FAULTS):
+        strategy = CompressedDDPStrategy(RECIPES[recipe], collective=collective)  # pyright: ignore[reportArgumentType]
         trainer = Trainer(strategy=strategy, devices=M, **{**QUIET, "max_steps": 2})
         with pytest.raises(NonFiniteError, match=FAULTS[module]):
             trainer.fit(module(), loader(toy_data(), M, [rank]))
-        (folder / f"{collective} {module.__name__} {rank}").touch()
+        (folder / f"{recipe} {collective} {module.__name__} {rank}").touch()
     damage(rank, folder)
     end(rank, folder)
 
@@ -339,8 +342,8 @@ def faulty_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_not_finite_is_no_lost_worker(faulty_world: Path) -> None:
     """Every process raises NonFiniteError with the same message: divergence is a result, which is stored."""
-    for collective, module, rank in product(("sharded", "gather"), FAULTS, range(M)):
-        assert (faulty_world / f"{collective} {module.__name__} {rank}").exists()
+    for (recipe, collective), module, rank in product(OVERFLOWING, FAULTS, range(M)):
+        assert (faulty_world / f"{recipe} {collective} {module.__name__} {rank}").exists()
 
 
 def test_what_is_damaged_ends_all_with_the_same_line(faulty_world: Path) -> None:

@@ -11,8 +11,8 @@ from lightning import Callback, Trainer
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
 from bench.tests.toys import QUIET
+from bench.tests.worlds import forked_once
 from bench.tests.zoo import ZOO, Exhibit, tensors
-from scripts.bare import forked
 
 M = 2
 RECIPES = ("sparse", "sasg", "signsgd_mv")
@@ -47,12 +47,10 @@ def process(rank: int, folder: Path) -> None:
         torch.save(ended, folder / f"{name}-{recipe}-{rank}.pt")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the results of M processes, which are forked once for all tests."""
-    folder = tmp_path_factory.mktemp("world")
-    forked(M, process, folder)
-    return folder
+    return forked_once(tmp_path_factory, "zoo", M, process)
 
 
 def same(a: Any, b: Any) -> bool:

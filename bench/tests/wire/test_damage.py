@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +50,7 @@ def read(schema: Message, payload: np.ndarray) -> bool:
     return True
 
 
-def damaged(payload: np.ndarray, draw: st.DrawFn) -> np.ndarray:
+def damaged(payload: np.ndarray, draw: Callable[..., Any]) -> np.ndarray:
     """A payload with some of its bytes replaced, or one of another length."""
     kind = draw(st.sampled_from(["flip", "flip", "fill", "random", "head"]))
     if kind == "random" or not len(payload):
