@@ -26,13 +26,13 @@ BY_NAME: dict[str, Callable[[ProcessWorld, int], Collective]] = {
     "gather": Gather,
     "allreduce": AllReduce,
 }
-STEP_S, BANDWIDTH_BPS = 1e-3, 1e9  # of an exchange between processes: what "auto" goes by, alike in all of them
+STEP_S, BANDWIDTH_BPS = 1e-3, 1e9  # "auto" assumes this network in every process, so that all choose alike
 
 
 def make_collective(
     name: str, world: World, algorithm: Algorithm, schemas: Schemas, segments: Segments, like: Tensor
 ) -> Collective:
-    """The collective of that name; in a simulation none is needed.
+    """Return the collective of that name; in a simulation, the one that needs no network.
 
     Args:
         name: "sharded", "gather", "allreduce", or "auto" for that of the first two which should take less time.

@@ -14,9 +14,12 @@ from bench.wire.message import Message
 
 
 class Served(NamedTuple):
-    """What a server makes of messages.
+    """What a server returns for the messages of a round.
 
-    `answer`: one row. `finite`: whether it is free of NaN and infinity. `broken`: the ranks whose messages are not.
+    Attributes:
+        answer: one row.
+        finite: whether the answer is free of NaN and infinity.
+        broken: the ranks whose messages are not.
     """
 
     answer: Message
@@ -25,12 +28,12 @@ class Served(NamedTuple):
 
 
 Serve = Callable[[np.ndarray, Message | None], Served]
-"""Who uploaded, (M,) bool, and their messages in rank order -> what the server makes of them."""
+"""Takes who uploaded, (M,) bool, and their messages in rank order; None if there are none."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """What one round brought.
+    """The result of one round's exchange.
 
     Attributes:
         report: of all M workers.
@@ -44,25 +47,26 @@ class Exchange:
 
 
 class Schemas(Protocol):
-    """What messages look like: one row each."""
+    """Messages of one row that serve to decode others: they say what arrives, not with which content."""
 
     @property
     def uploads(self) -> Message:
-        """Such as workers send."""
+        """A message such as workers send."""
         ...
 
     @property
     def answers(self) -> Message:
-        """Such as servers answer."""
+        """A message such as servers answer."""
         ...
 
 
 class Collective(ABC):
-    """
+    """Carries messages to the servers and their answers back.
+
     Attributes:
-        name: as it is asked for.
-        slices: (start, end) of the entries that every process's server serves; where each serves all, that alone.
-        bounds: those of this process.
+        name: the name that a config gives it.
+        slices: (start, end) of the entries that each process's server serves; one slice if every server serves all.
+        bounds: the slice of this process.
     """
 
     name: str

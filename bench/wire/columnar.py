@@ -12,7 +12,7 @@ from bench.wire.slices import all_intact, cut_segments, join_segments
 
 
 class Columnar(Message):
-    """Names its tensors by what a column stands for; those it does not name have one value per row, such as `intact`.
+    """A message that says what a column of each tensor stands for; tensors not named have one value per row (`intact`).
 
     Attributes:
         of_entries: (R, d), a column per entry.

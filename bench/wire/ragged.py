@@ -55,7 +55,7 @@ class RaggedMessage(Message):
         return [replace(self, **self.within(start, end), dim=end - start) for start, end in pairwise(bounds)]
 
     def within(self, start: int, end: int) -> dict[str, Tensor]:
-        """The counts, indices and values of the entries between two positions, counted from the first."""
+        """Return the counts, indices and values of the entries between two positions; indices count from the first."""
         return within([self.entries(row) for row in range(self.num_rows)], start, end, self.values.device)
 
     def joined(self, pieces: Sequence[Message]) -> Message:
@@ -76,7 +76,7 @@ class RaggedMessage(Message):
 
 
 def within(rows: Sequence[tuple[Tensor, Tensor]], start: int, end: int, device: torch.device) -> dict[str, Tensor]:
-    """Of the entries of R rows those between two positions, as `ragged` has them, counted from the first."""
+    """Return what `ragged` returns, of R rows' entries between two positions; indices count from the first."""
     kept = []
     for indices, values in rows:
         first, last = torch.searchsorted(indices, torch.tensor([start, end], device=indices.device)).tolist()
@@ -85,7 +85,7 @@ def within(rows: Sequence[tuple[Tensor, Tensor]], start: int, end: int, device: 
 
 
 def joined_rows(pieces: Sequence[Message]) -> list[tuple[Tensor, Tensor]]:
-    """The positions and values of R rows, from messages over consecutive slices."""
+    """Return the positions and values of R rows, given messages over consecutive slices."""
     starts, total = [], 0
     slices = [piece for piece in pieces if isinstance(piece, RaggedMessage)]
     for piece in slices:

@@ -1,4 +1,4 @@
-"""What belongs to segments, such as scales, where a vector is cut into slices."""
+"""Cuts values that belong to segments, such as scales, where a vector is cut into slices."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def cut_segments(segments: Sequence[int], start: int, end: int) -> tuple[tuple[int, ...], slice]:
-    """The sizes that segments have between two entries, and which of the segments those are.
+    """Return the sizes of the segments between two entries, and which of all segments these are.
 
-    A segment that goes over a bound is in both slices, with what belongs to it.
+    A segment that crosses a bound belongs to both slices, each of which has its value.
     """
     ends = list(accumulate(segments, initial=0))
     there = [s for s, size in enumerate(segments) if size and ends[s] < end and ends[s + 1] > start]
@@ -19,7 +19,7 @@ def cut_segments(segments: Sequence[int], start: int, end: int) -> tuple[tuple[i
 
 
 def join_segments(columns: Sequence[Tensor], sizes: Sequence[int], segments: Sequence[int]) -> Tensor:
-    """The inverse for what belongs to segments.
+    """Put the slices' values of segments together again.
 
     Args:
         columns: (R, S') of every slice.
@@ -36,10 +36,10 @@ def join_segments(columns: Sequence[Tensor], sizes: Sequence[int], segments: Seq
 
 
 def spans(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Where consecutive slices of these sizes begin and end."""
+    """Return where consecutive slices of these sizes begin and end."""
     return [(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 def all_intact(pieces: Sequence[Tensor]) -> Tensor:
-    """(R,) bool of every slice -> of the whole."""
+    """Return (R,) bool: which rows are intact in every slice."""
     return torch.stack(list(pieces)).all(dim=0)

@@ -22,8 +22,8 @@ COUNT_BITS = 32  # how many entries there are
 
 @dataclass(frozen=True)
 class SparsePiece(RaggedMessage):
-    """A slice of a `SparseMessage`, in which by chance there are more entries or fewer. `intact` is true throughout:
-    values that are not finite are found in the whole message."""
+    """A slice of a `SparseMessage`; how many entries it has varies. `intact` is always true, as values that are not
+    finite are found in the whole message."""
 
     kind = "sparse"
 
@@ -39,7 +39,7 @@ class SparsePiece(RaggedMessage):
         return num_bits
 
     def bits_of_values(self, count: int) -> int:
-        """What so many entries take besides their positions."""
+        """Return the bits of this many entries, without their positions."""
         return count * 8 * self.values.element_size()
 
     def encode(self, row: int) -> np.ndarray:
@@ -87,7 +87,7 @@ class SparseMessage(Message):
     kind = "sparse"
     cuttable = True
     piece: ClassVar[type[SparsePiece]] = SparsePiece
-    """What it is cut into."""
+    """The kind of its slices."""
 
     @property
     def num_bits(self) -> Tensor:
