@@ -244,6 +244,7 @@ def _hydra_main(cfg: DictConfig) -> None:
     overrides = list(job.overrides.task)
     if job.mode is not RunMode.MULTIRUN:
         guarded(lambda: train(cfg, overrides))  # guarded inside Hydra, which would add its own lines to an error
+        _leave_group()
         return
     os.environ.pop("WANDB_RUN_ID", None)  # names a single run; each job needs its own
     launches = job.runtime.choices.get("world") == "processes" and "LOCAL_RANK" not in os.environ
@@ -253,6 +254,14 @@ def _hydra_main(cfg: DictConfig) -> None:
         if ended.code != 2:
             raise
         # The sweep goes on with its other runs.
+
+
+def _leave_group() -> None:
+    """Leave the process group, if there is one: gloo's threads may abort an interpreter that ends before them."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def train_apart(overrides: list[str]) -> None:
