@@ -5,16 +5,16 @@ import time
 import numpy as np
 import torch.distributed as dist
 
-from bench.collectives.collective import Collective, Exchange, Schemas, Serve, refuse_overflow
-from bench.collectives.processes import ProcessWorld
+from bench.collectives.collective import Exchange, Schemas, Serve, refuse_overflow
 from bench.collectives.report import Report
 from bench.collectives.transit import Transit
+from bench.collectives.whole import Whole
 from bench.wire.added import AddedUp
 from bench.wire.dense import DenseMessage
 from bench.wire.message import Message
 
 
-class AllReduce(Collective):
+class AllReduce(Whole):
     """For messages of floats whose sum is a message, answered as one sum: what DDP does.
 
     The backend chooses the order of the additions, and adds in the messages' own format, 16 bits for halves. Therefore
@@ -22,18 +22,9 @@ class AllReduce(Collective):
     moves 2 (M − 1)/M of a message into and out of every worker; gloo and NCCL may use trees for short ones. The sum
     begins to travel with the reports; `measured_s` is what is left of it after their exchange. On GPUs, where waiting
     for a sum does not block the process, its seconds are those of the reports.
-
-    Args:
-        world: the processes.
-        dim: d.
     """
 
     name = "allreduce"
-
-    def __init__(self, world: ProcessWorld, dim: int) -> None:
-        self.world = world
-        self.bounds = 0, dim
-        self.slices = [self.bounds]
 
     def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
         assert message is not None, "every worker uploads"

@@ -58,13 +58,15 @@ def make_collective(
         raise InputError(
             f"collective: 'allreduce'; it cannot add up what {algorithm.name} sends, {others} can carry it"
         )
+    if name == "auto" and not (cuts or sums):
+        name = "gather"
     if name == "auto":
         (sent, answer), others = _expected_bits(algorithm, segments, like, world.size), world.size - 1
         answer = answer if cuts else sent  # the sum
         gather_s = STEP_S + others * sent / BANDWIDTH_BPS
         steps = 2 if schemas.answers.fixed_size else 3  # sizes that vary are told first
         sharded_s = steps * STEP_S + others / world.size * (sent + answer) / BANDWIDTH_BPS
-        name = "sharded" if (cuts or sums) and sharded_s < gather_s else "gather"
+        name = "sharded" if sharded_s < gather_s else "gather"
     return Summed(world, len(like)) if name == "sharded" and not cuts else BY_NAME[name](world, len(like))
 
 

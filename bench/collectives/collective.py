@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from bench.collectives.report import Report
 from bench.collectives.transit import Transit
 from bench.errors import NonFiniteError
+from bench.wire.dense import DenseMessage
 from bench.wire.message import Message
 
 
@@ -58,6 +60,13 @@ class Schemas(Protocol):
     def answers(self) -> Message:
         """A message such as servers answer."""
         ...
+
+
+class Dense:
+    """The schemas of uncompressed messages and answers. `like`: (d,)."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.uploads = self.answers = DenseMessage(like[None])
 
 
 class Collective(ABC):

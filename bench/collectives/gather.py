@@ -4,28 +4,18 @@ import time
 
 import numpy as np
 
-from bench.collectives.collective import Collective, Exchange, Schemas, Serve, refuse_overflow
+from bench.collectives.collective import Exchange, Schemas, Serve, refuse_overflow
 from bench.collectives.damage import decoded, refuse_sizes
-from bench.collectives.processes import ProcessWorld
 from bench.collectives.report import Report
 from bench.collectives.transit import Transit
+from bench.collectives.whole import Whole
 from bench.wire.message import Message
 
 
-class Gather(Collective):
-    """Takes less time than slices where M − 1 messages are short, as one exchange does instead of two.
-
-    Args:
-        world: the processes.
-        dim: d.
-    """
+class Gather(Whole):
+    """Takes less time than slices where M − 1 messages are short, as one exchange does instead of two."""
 
     name = "gather"
-
-    def __init__(self, world: ProcessWorld, dim: int) -> None:
-        self.world = world
-        self.bounds = 0, dim
-        self.slices = [self.bounds]
 
     def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
         payload = np.empty(0, np.uint8) if message is None else message.encode(0)

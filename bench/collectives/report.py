@@ -12,9 +12,8 @@ class Report(NamedTuple):
     """Each worker's report of its round; every field has shape (L,), or (M,) once exchanged.
 
     `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once.
-    `damaged`: the process received bytes that are no message, so all end.
-    `fell_back`: the worker's process has switched its engine to the loop, so all must. `ending`: it was told to end, so
-    all do after this round. `learning_rate` is γ; where
+    `damaged`: the process received bytes that are no message, so all end. `fell_back`: it has switched its engine to
+    the loop, so all must. `ending`: it was told to end, so all do after this round. `learning_rate` is γ; where
     parameter groups differ, a mean weighted so that different rates give different means. The last four are those of
     `Gauges`: NaN in a round that is not gauged.
     """

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from bench.collectives.collective import Served
+from bench.collectives.collective import Dense, Served
 from bench.collectives.report import Report
 from bench.round.cohort import Cohort
 from bench.wire.dense import DenseMessage
@@ -36,10 +36,3 @@ def average(cohort: Cohort, rows: Tensor, num_backwards: int) -> Tensor:
     modelled_s = cohort.link.seconds(crossed.report.num_bits.tolist(), num_bits)
     ledger.charge(crossed.report, num_bits, 0, modelled_s, crossed.transit)
     return crossed.answer.dense()[0]
-
-
-class Dense:
-    """Both ways as they are. `like`: (d,)."""
-
-    def __init__(self, like: Tensor) -> None:
-        self.uploads = self.answers = DenseMessage(like[None])

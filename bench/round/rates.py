@@ -29,6 +29,12 @@ class Rate:
         weights = torch.linspace(1, 2, len(self.value), dtype=torch.float64, device=self.value.device)
         return float((self.value * weights).mean())
 
+    def over(self, direction: Tensor) -> Tensor:
+        """The direction (d,) divided by γ; 0 where γ is 0, as nothing moves there."""
+        if isinstance(self.value, Tensor):
+            return torch.where(self.value == 0, 0.0, direction / self.value)
+        return direction / self.value if self.value else torch.zeros_like(direction)
+
     @property
     def zeros(self) -> Tensor | slice | None:
         """The entries of a vector (d,) whose rate is 0; None if there are none."""

@@ -69,10 +69,9 @@ class Server:
         answer = self.broadcast(messages, rate.largest, noise)
         if answer.finite().all():
             return Served(answer, True, [])
-        broken = []  # ranks: of the uploaders if nothing older is kept, otherwise of all workers
-        if messages is not None and not isinstance(
-            messages, AddedUp
-        ):  # of the uploaders if nothing older is kept, otherwise of all workers
+        broken = []
+        if messages is not None and not isinstance(messages, AddedUp):  # whose rows are gone
+            # Rows are those of the uploaders if nothing older is kept, otherwise of all workers.
             ranks = np.flatnonzero(uploaded).tolist() if messages is arrived else range(self.num_workers)
             broken = [rank for rank, x in zip(ranks, messages.dense(), strict=True) if not x.isfinite().all()]
         return Served(answer, False, broken)

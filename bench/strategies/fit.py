@@ -27,6 +27,7 @@ from bench.gradients.traces import merged
 from bench.kernels.noise import Noise
 from bench.round.average import average
 from bench.round.cohort import Cohort
+from bench.round.rates import Rate
 from bench.strategies.refusals import Trained
 from bench.strategies.scaling import Scaling
 
@@ -243,7 +244,7 @@ class Fit:
         if self.report.ending.any():
             self.trainer._signal_connector.received_sigterm = True  # Lightning ends the fit after this batch
         if self.cohort.algorithm.units == "update":
-            direction = _over(direction, learning_rate)  # which the optimizer multiplies by γ again
+            direction = Rate(learning_rate).over(direction)  # which the optimizer multiplies by γ again
         if scale != 1:
             direction = direction * scale  # the scaler divides by it again
         layout.set_gradient(direction)
@@ -294,10 +295,3 @@ class Fit:
         self._estimating_state = state.get("estimating", anchor)
         if self.engine_name == "auto":  # keep the engine chosen then, whichever is fastest now
             self.engine_name = state.get("engine", "auto")
-
-
-def _over(direction: Tensor, learning_rate: float | Tensor) -> Tensor:
-    """The direction (d,) divided by γ; 0 where γ is 0, as nothing moves there."""
-    if isinstance(learning_rate, Tensor):
-        return torch.where(learning_rate == 0, 0.0, direction / learning_rate)
-    return direction / learning_rate if learning_rate else torch.zeros_like(direction)

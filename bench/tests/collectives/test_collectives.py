@@ -3,7 +3,8 @@
 import copy
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -95,6 +96,17 @@ ADDED_UP = {f"added {name}": Case(RECIPES[name], "allreduce") for name in ("sgd"
 SAVED = ("sasg", "lag", "ef21", "tiny sasg", "gathered sasg")
 
 
+@contextmanager
+def swapping(other: Callable[..., list[np.ndarray]]) -> Iterator[None]:
+    """Let `other(world, outgoing, sizes)` take the place of `ProcessWorld.swap` in this process."""
+    swap = ProcessWorld.swap
+    ProcessWorld.swap = lambda *arguments: other(*arguments)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        ProcessWorld.swap = swap
+
+
 class Counting:
     """Count the bytes that leave this process for others and reach it from them, where they do."""
 
@@ -114,13 +126,12 @@ def work(rank: int, folder: Path, size: int = M) -> None:
     cases = {**CASES, **OTHER_SIZES, **ADDED_UP}
     for name, case in ((name, case) for name, case in cases.items() if case.workers == size):
         moved = Counting()
-        ProcessWorld.swap = lambda *arguments, moved=moved: moved(*arguments)  # pyright: ignore[reportAttributeAccessIssue]
         lightning.seed_everything(3, verbose=False)
         module = case.module()
         strategy = CompressedDDPStrategy(case.algorithm, collective=case.collective, **(case.options or {}))  # pyright: ignore[reportArgumentType]
         trainer = Trainer(strategy=strategy, devices=size, callbacks=[Gauged()], **{**QUIET, "max_steps": case.rounds})
-        trainer.fit(module, loader(case.data(), size, [rank]))
-        ProcessWorld.swap = moved.swap
+        with swapping(moved):
+            trainer.fit(module, loader(case.data(), size, [rank]))
         ended = {
             "sent": moved.sent,
             "received": moved.received,
@@ -308,12 +319,10 @@ def damage(rank: int, folder: Path) -> None:
     """Train until damaged bytes arrive at one of the processes."""
     for collective, exchange in IN_ROUND_3.items():
         damaging = Damaging(exchange)
-        ProcessWorld.swap = lambda *arguments, damaging=damaging: damaging(*arguments)  # pyright: ignore[reportAttributeAccessIssue]
         strategy = CompressedDDPStrategy(RECIPES["sparse"], collective=collective)  # pyright: ignore[reportArgumentType]
         trainer = Trainer(strategy=strategy, devices=M, **{**QUIET, "max_steps": 9})
-        with pytest.raises(DamagedError, match=TOLD):
+        with swapping(damaging), pytest.raises(DamagedError, match=TOLD):
             trainer.fit(Toy(), loader(toy_data(), M, [rank]))
-        ProcessWorld.swap = damaging.swap
         (folder / f"damaged {collective} {rank}").touch()
 
 
