@@ -23,6 +23,7 @@ class Algorithm:
         rule: when a worker uploads.
         aggregator: how the server combines M messages.
         downlink: the compressor of the server's answer; if None, the aggregator's own, which is lossless.
+        downlink_feedback: what the server keeps of what a lossy answer leaves out; None keeps nothing.
         granularity: the compressor treats every tensor separately ("tensor") or the model as one vector ("model").
         units: workers send gradients g ("gradient"), or updates γg ("update"), so that the error includes the learning
             rate γ (SASG).
@@ -39,6 +40,7 @@ class Algorithm:
     rule: UploadRule
     aggregator: Aggregator
     downlink: Compressor | None = None
+    downlink_feedback: Feedback | None = None
     granularity: Granularity = "tensor"
     units: Literal["gradient", "update"] = "gradient"
     stale_scale: Literal["faithful", "rescaled"] = "faithful"
@@ -90,10 +92,29 @@ class Algorithm:
             raise InputError(f"granularity: 'model'; {compressor} compresses matrices, tensor is needed")
         if self.broadcast.follows and votes:
             raise InputError(f"downlink: {type(self.broadcast).__name__}; it cannot carry votes, null is needed")
+        if self.downlink_feedback is not None:
+            self._refuse_downlink_feedback(votes)
         if self.aggregator == MajorityVote("zero") and isinstance(self.downlink, Sign):
             raise InputError(
                 "ties: 'zero'; the downlink Sign has two values, plus or random (or the downlink Ternary) is needed"
             )
+
+    def _refuse_downlink_feedback(self, votes: bool) -> None:
+        kept, answer = f"downlink_feedback: {type(self.downlink_feedback).__name__}", type(self.broadcast).__name__
+        if type(self.downlink_feedback) is not ErrorFeedback:
+            raise InputError(f"{kept}; a server keeps errors only, ErrorFeedback or null is needed")
+        if votes:
+            raise InputError(f"{kept}; a vote has no error, as its size says nothing: Sum or Mean is needed")
+        if isinstance(self.feedback, Differences):
+            raise InputError(f"{kept}; Differences are added to what all know, an error would be added again")
+        if self.rule.adaptive:
+            raise InputError(f"{kept}; {type(self.rule).__name__} reuses uploads, errors too: Always is needed")
+        if self.broadcast.lossless:
+            raise InputError(f"{kept}; the downlink {answer} leaves no error, a lossy one or null here is needed")
+        if self.broadcast.follows:
+            raise InputError(f"{kept}; the downlink {answer} changes every round, another or null here is needed")
+        if self.broadcast.contraction((1,)) is None:
+            raise InputError(f"{kept}; the downlink {answer} does not contract, so the error would grow")
 
     def refuse(self, segments: Segments) -> None:
         """Check that differences of vectors in these segments do not grow (Mishchenko et al. 2019, Theorem 1).

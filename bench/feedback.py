@@ -97,6 +97,33 @@ class MomentumCorrection(ErrorFeedback):
 
 
 @dataclass(frozen=True)
+class NesterovCorrection(ErrorFeedback):
+    """m ← βm + g; u = g + βm + e; send C(u); e ← u − C(u).
+
+    Zheng, Huang, Kwok: Communication-Efficient Distributed Blockwise Momentum SGD with Error-Feedback, NeurIPS 2019,
+    Algorithm 3. There the error is multiplied by γ_{t−1}/γ_t; where workers send updates γg, it already is, and the
+    momentum is one of updates, each with the γ of its round. Use with SGD without momentum on the server.
+
+    Args:
+        beta: β, in [0, 1). 0 is error feedback.
+    """
+
+    beta: float = 0.9
+    num_vectors = 2
+
+    def __post_init__(self) -> None:
+        _require_beta(self.beta)
+
+    def compensate(self, update: Tensor, kept: Tensor) -> Tensor:
+        e, m = kept.split(1)
+        m.mul_(self.beta).add_(update)
+        return e.add_(update).add_(m, alpha=self.beta)
+
+    def settle(self, kept: Tensor, sent: Message) -> None:
+        sent.subtract_from(kept[:1])
+
+
+@dataclass(frozen=True)
 class Differences(Feedback):
     """Send C(g − h); h ← h + αC(g − h).
 

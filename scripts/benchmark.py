@@ -6,6 +6,7 @@
     python scripts/benchmark.py sgd --model resnet18 --device cuda --engine vmap --precision bf16-mixed
     python scripts/benchmark.py packing vote       # packing ResNet18's signs against a copy; votes of 1 to 31 workers
     python scripts/benchmark.py drawing            # GSpar, UniSp, QSGD and TernGrad against a plain copy
+    python scripts/benchmark.py coding             # the codes of messages: bits, and the time of each pass
     python scripts/benchmark.py lowrank            # PowerSGD on ResNet18's gradient against PyTorch's own
     python scripts/benchmark.py logging            # time per round of history, gauges and W&B
     python scripts/benchmark.py real               # two and four real processes against DDP and its hooks

@@ -27,12 +27,14 @@ from bench.compressors import QSGD, GSpar, PowerSGD, Sign, TernGrad, UniSp
 from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
 from bench.round.codes import Codes
+from bench.round.rates import Rate
 from bench.round.server import Server
 from bench.runs import history
 from bench.runs.history import History
 from bench.wire import signs
 from bench.wire.message import Message
 from models.resnet import resnet18
+from scripts.coding import coding
 from scripts.real import real
 from scripts.train import train
 
@@ -108,7 +110,7 @@ def lowrank(repeats: int = 10) -> None:
             x = recipe.feedback.compensate(gradient, kept)
             message = codes.uplink.compress(x, segments, [noise])
             recipe.feedback.settle(kept, message)
-            answer = server.broadcast(server.receive(everyone, message, 1.0), 1.0, noise)
+            answer = server.broadcast(server.receive(everyone, message, 1.0), Rate(1.0), noise)
             codes.follow(answer)
             answer.dense()
 
@@ -197,4 +199,12 @@ def _milliseconds(work: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - started)
 
 
-PARTS = {"packing": packing, "vote": vote, "drawing": drawing, "lowrank": lowrank, "logging": logging, "real": real}
+PARTS = {
+    "packing": packing,
+    "vote": vote,
+    "drawing": drawing,
+    "coding": coding,
+    "lowrank": lowrank,
+    "logging": logging,
+    "real": real,
+}

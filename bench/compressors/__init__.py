@@ -16,6 +16,7 @@ from bench.compressors.ternary import Ternary
 from bench.compressors.terngrad import TernGrad
 from bench.compressors.topk import TopK
 from bench.compressors.topk_sign import TopKSign
+from bench.compressors.topk_ternary import TopKTernary
 from bench.compressors.topk_warmup import TopKWarmUp
 from bench.compressors.unisp import UniSp
 
@@ -38,6 +39,7 @@ __all__ = [
     "Ternary",
     "TopK",
     "TopKSign",
+    "TopKTernary",
     "TopKWarmUp",
     "UniSp",
 ]

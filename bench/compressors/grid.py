@@ -19,6 +19,7 @@ from bench.kernels.sums import wide
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
 from bench.wire.floats import as_bytes, bits_of_floats, scale_segments
+from bench.wire.integers import Code, IntegerCode, Packed, integer_code, require_code
 from bench.wire.message import Message
 from bench.wire.reader import Reader
 
@@ -27,40 +28,47 @@ MOST_BITS = 8  # levels are stored as uint8
 
 @dataclass(frozen=True)
 class GridMessage(Columnar):
-    """Each entry is (2q / (2^b − 1) − 1) R. `levels`: (R, d) uint8, q. `radii`: (R, S), R of each segment."""
+    """Each entry is (2q / (2^b − 1) − 1) R. `levels`: (R, d) uint8, q. `radii`: (R, S), R of each segment.
+
+    `code`: of the levels.
+    """
 
     levels: Tensor
     radii: Tensor
     segments: Segments
     bits: int
+    code: IntegerCode
     kind = "grid"
-    fixed_size = True
     of_entries = ("levels",)
     of_segments = ("radii",)
 
     @property
     def num_bits(self) -> Tensor:
-        num_rows, dim = self.levels.shape
-        return torch.full((num_rows,), dim * self.bits + bits_of_floats(self.radii))
+        coded = [self.code.num_bits(row, self.segments) for row in self.levels.cpu().numpy()]
+        return torch.tensor(coded) + bits_of_floats(self.radii)
+
+    @property
+    def fixed_size(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.code.fixed_size
 
     @property
     def bound(self) -> Tensor:
         return bits_of_floats(self.radii) + entropies(self.levels, self.segments)
 
     def encode(self, row: int) -> np.ndarray:
-        digits = np.unpackbits(self.levels[row].cpu().numpy()[:, None], axis=1)[:, 8 - self.bits :]
-        return np.concatenate([as_bytes(self.radii[row]), np.packbits(digits)])
+        levels = self.code.encode(self.levels[row].cpu().numpy(), self.segments)
+        return np.concatenate([as_bytes(self.radii[row]), levels])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "GridMessage":
         radii, levels = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
         return replace(self, levels=levels.to(self.levels.device), radii=radii)
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
-        reader, dim = Reader(payload), sum(self.segments)
+        reader = Reader(payload)
         radii = reader.floats(self.radii.shape[1], self.radii, "radii")
-        digits = reader.bits(dim * self.bits, "levels").reshape(dim, self.bits)
+        levels = self.code.read(reader, self.segments)
         reader.end()
-        return radii, torch.from_numpy(np.packbits(digits, axis=1)[:, 0] >> (8 - self.bits))
+        return radii, torch.from_numpy(levels)
 
     def dense(self) -> Tensor:
         radii = wide(self.radii)  # half precision has too few digits for the grid's points
@@ -76,11 +84,14 @@ class Grid(Compressor):
 
     Args:
         bits: b, 2 to 8. With b = 1 the error could be as long as x.
+        code: of the levels: b bits each, or "plain", "packed" (the same as b bits) or "coded".
     """
 
     bits: int
+    code: Code | None = None
 
     def __post_init__(self) -> None:
+        require_code(self.code)
         if not 2 <= self.bits <= MOST_BITS:
             raise InputError(f"bits: {self.bits}; 2 to {MOST_BITS} is allowed")
 
@@ -92,11 +103,14 @@ class Grid(Compressor):
             scaled = wide(part) / radius[:, None].where(radius[:, None] > 0, 1)  # in [−1, 1]; zeros stay zero
             nearest = scaled.add_(1).mul_((2**self.bits - 1) / 2).add_(0.5).floor_()
             out.copy_(nearest.nan_to_num_(0).clamp_(max=2**self.bits - 1))
-        return GridMessage(levels, radii, segments, self.bits)
+        code = integer_code(self.code, Packed(0, 2**self.bits - 1))
+        return GridMessage(levels, radii, segments, self.bits, code)
 
     def num_bits_paper(self, message: Message) -> Tensor:
         """32 + b d: one radius, and one level per entry."""
-        return message.num_bits
+        assert isinstance(message, GridMessage)
+        num_rows, dim = message.levels.shape
+        return torch.full((num_rows,), dim * self.bits + bits_of_floats(message.radii))
 
     def contraction(self, segments: Segments) -> float | None:
         """1 − n / (2^b − 1)² if above 0; without rounding n − 1, as the worst x has one entry R and all others 0."""

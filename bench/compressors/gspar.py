@@ -20,16 +20,18 @@ from bench.errors import DamagedError, InputError
 from bench.kernels import draws
 from bench.kernels.noise import Noise
 from bench.kernels.passes import is_compiled
-from bench.wire import trits
+from bench.wire import signs, trits
 from bench.wire.bounds import entropies, set_bits
 from bench.wire.floats import as_bytes, bits_of_floats
+from bench.wire.integers import Code, Coded, IntegerCode, require_code
 from bench.wire.message import Message
-from bench.wire.positions import PositionCode
+from bench.wire.positions import PositionCode, make_position_code
 from bench.wire.ragged import RaggedMessage, ragged
 from bench.wire.reader import Reader
 from bench.wire.slices import cut_segments, join_segments
 
 COUNT_BITS = 32  # the field with the number of entries sent as floats
+CODED_TRITS = Coded(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,15 @@ class HybridMessage(RaggedMessage):
     """The paper's hybrid code: entries drawn with probability 1 are sent as floats, other drawn entries as ±scale.
 
     `scales`: (R, S) of each segment, 1/λ in the paper. The wire carries the scales, the positions and values of the
-    entries whose magnitude is not the scale, and a ternary vector of the entries that are ±scale.
+    entries whose magnitude is not the scale, and those that are ±scale as a ternary vector.
+
+    `code`: of positions and of the ternary vector; "packed" sends positions and signs of the ±scale entries instead, as
+    the paper counts them, and "plain" positions and values of all entries.
     """
 
     scales: Tensor
     segments: Segments
+    code: Code | None
     kind = "hybrid"
 
     def cut(self, bounds: Sequence[int]) -> list[Message]:
@@ -58,13 +64,13 @@ class HybridMessage(RaggedMessage):
         scales = join_segments([p.scales for p in slices], [p.dim for p in slices], self.segments)
         return replace(whole, scales=scales)
 
-    def parts(self, row: int) -> tuple[Tensor, Tensor, np.ndarray]:
-        """Return positions and values of the entries sent as floats, and the ±scale entries as (d,) of −1, 0, 1."""
+    def parts(self, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return positions and values of the entries sent as floats, and those of the ±scale entries."""
         indices, values = self.entries(row)
+        if self.code == "plain":
+            return indices, values, indices[:0], values[:0]
         scaled = self.is_scaled(row)
-        ternary = np.zeros(self.dim, np.int8)
-        ternary[indices[scaled].cpu().numpy()] = values[scaled].sign().cpu().numpy()
-        return indices[~scaled], values[~scaled], ternary
+        return indices[~scaled], values[~scaled], indices[scaled], values[scaled]
 
     def is_scaled(self, row: int) -> Tensor:
         """Return (k,) bool: which entries of a row are ±scale."""
@@ -76,31 +82,56 @@ class HybridMessage(RaggedMessage):
         return torch.tensor([self._num_bits(row) for row in range(self.num_rows)])
 
     def _num_bits(self, row: int) -> int:
-        indices, values, ternary = self.parts(row)
-        num_bits = bits_of_floats(self.scales) + bits_of_floats(values[None])
-        if len(indices):
-            num_bits += int(PositionCode((self.dim,), (len(indices),)).num_bits(indices[None].cpu()))
-        return num_bits + COUNT_BITS + trits.num_bits(ternary)
+        indices, values, scaled, signed = self.parts(row)
+        num_bits = bits_of_floats(self.scales) + bits_of_floats(values[None]) + self._bits_of_positions(indices)
+        if self.code == "plain":
+            return num_bits
+        if self.code == "packed":
+            return num_bits + len(signed) + self._bits_of_positions(scaled)
+        if self.code == "coded":
+            return num_bits + CODED_TRITS.num_bits(self._ternary(scaled, signed).numpy(), self.segments)
+        return num_bits + trits.num_bits_of_entries(scaled.cpu().numpy(), self.dim)
+
+    def _bits_of_positions(self, indices: Tensor) -> int:
+        """Return the bits of their number and of the positions."""
+        if not len(indices):
+            return COUNT_BITS
+        return COUNT_BITS + int(self._positions(len(indices)).num_bits(indices[None].cpu()))
+
+    @property
+    def _trits(self) -> IntegerCode:
+        return CODED_TRITS if self.code == "coded" else trits.TRITS_OF_VECTOR
+
+    def _positions(self, count: int) -> PositionCode:
+        return make_position_code((self.dim,), (count,), self.code)
 
     @property
     def bound(self) -> Tensor:
         totals = []
         for row in range(self.num_rows):
-            indices, values, ternary = self.parts(row)
+            indices, values, scaled, signed = replace(self, code=None).parts(row)
             floats = bits_of_floats(self.scales) + bits_of_floats(values[None])
-            totals.append(
-                floats
-                + set_bits((self.dim,), (len(indices),))
-                + entropies(torch.from_numpy(ternary)[None], self.segments)
-            )
+            entropy = entropies(self._ternary(scaled, signed)[None], self.segments)
+            totals.append(floats + set_bits((self.dim,), (len(indices),)) + entropy)
         return torch.cat(totals)
 
     def encode(self, row: int) -> np.ndarray:
-        indices, values, ternary = self.parts(row)
-        fields = [as_bytes(self.scales[row]), np.array([len(indices)], ">u4").view(np.uint8), as_bytes(values)]
-        if len(indices):
-            fields.append(PositionCode((self.dim,), (len(indices),)).encode(indices))
-        return np.concatenate([*fields, trits.encode(ternary)])
+        indices, values, scaled, signed = self.parts(row)
+        fields = [as_bytes(self.scales[row]), *self._encoded(indices, as_bytes(values))]
+        if self.code == "packed":
+            fields += self._encoded(scaled, signs.pack(signed[None])[0][0].cpu().numpy())
+        elif self.code != "plain":
+            fields.append(self._trits.encode(self._ternary(scaled, signed).numpy(), self.segments))
+        return np.concatenate(fields)
+
+    def _encoded(self, indices: Tensor, values: np.ndarray) -> list[np.ndarray]:
+        """Return their number, the bytes of their values, and the positions."""
+        fields = [np.array([len(indices)], ">u4").view(np.uint8), values]
+        return [*fields, self._positions(len(indices)).encode(indices)] if len(indices) else fields
+
+    def _ternary(self, scaled: Tensor, signed: Tensor) -> Tensor:
+        """Return the ±scale entries as a vector (d,) int8 of −1, 0 and 1, on the CPU."""
+        return torch.zeros(self.dim, dtype=torch.int8).scatter_(0, scaled.cpu(), signed.sign().to(torch.int8).cpu())
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "HybridMessage":
         scales, rows = zip(*map(self._decoded, payloads), strict=True)
@@ -114,10 +145,13 @@ class HybridMessage(RaggedMessage):
         scales = reader.floats(self.scales.shape[1], like, "scales")
         count = reader.number(self.dim, "number of floats")
         values = reader.floats(count, like, "values")
-        indices = torch.empty(0, dtype=torch.int64)
-        if count:
-            indices = PositionCode((self.dim,), (count,)).read(reader)
-        ternary = torch.from_numpy(trits.read(reader, self.dim))
+        indices, ternary = self._read_positions(reader, count), torch.zeros(self.dim, dtype=torch.int8)
+        if self.code == "packed":
+            count = reader.number(self.dim, "number of signs")
+            signed = signs.unpack(reader.packed_signs(count)[None], like.new_empty(1, count))[0]
+            ternary[self._read_positions(reader, count)] = signed.to(torch.int8)
+        elif self.code != "plain":
+            ternary = torch.from_numpy(self._trits.read(reader, self.segments))
         reader.end()
         if ternary[indices].any():
             raise DamagedError("positions: an entry is sent twice")
@@ -125,6 +159,9 @@ class HybridMessage(RaggedMessage):
         scale = scales[segment_of(scaled, self.segments)]
         indices, order = torch.cat([indices, scaled]).sort()
         return scales, (indices, torch.cat([values, scale.copysign(ternary[scaled])])[order])
+
+    def _read_positions(self, reader: Reader, count: int) -> Tensor:
+        return self._positions(count).read(reader) if count else torch.empty(0, dtype=torch.int64)
 
 
 class Tail(NamedTuple):
@@ -143,6 +180,7 @@ class Drawn(Compressor):
     """
 
     repeats = False
+    code: Code | None
 
     @abstractmethod
     def scale(self, every: Tail, tail: Callable[[float], Tail], num_entries: int) -> float:
@@ -168,7 +206,8 @@ class Drawn(Compressor):
             values, scale = row.index_select(0, indices), own[segment_of(indices, segments)]
             rows.append((indices, torch.where(values.abs() >= scale, values, scale.copysign(values))))
         intact = scales.isfinite().all(dim=1)
-        return HybridMessage(**ragged(rows, x.device), intact=intact, dim=x.shape[1], scales=scales, segments=segments)
+        drawn = ragged(rows, x.device)
+        return HybridMessage(**drawn, intact=intact, dim=x.shape[1], scales=scales, segments=segments, code=self.code)
 
     def num_bits_paper(self, message: Message) -> Tensor:
         """Sum of the bits of all segments, with n entries each and b bits per float (section 3.3).
@@ -201,12 +240,15 @@ class GSpar(Drawn):
     Args:
         density: ρ, the expected fraction sent of each segment, in (0, 1].
         iterations: the most iterations after the initial λ; the paper takes 2.
+        code: of `HybridMessage`; None is the shortest list of ±scale entries.
     """
 
     density: float
     iterations: int = 2
+    code: Code | None = None
 
     def __post_init__(self) -> None:
+        require_code(self.code)
         require_density(self.density)
         if self.iterations < 0:
             raise InputError(f"iterations: {self.iterations}; at least 0 is needed")
@@ -238,11 +280,14 @@ class GSparClosed(Drawn):
 
     Args:
         epsilon: ε, the allowed variance as a fraction of ‖x‖²; above 0.
+        code: of `HybridMessage`; None is the shortest list of ±scale entries.
     """
 
     epsilon: float
+    code: Code | None = None
 
     def __post_init__(self) -> None:
+        require_code(self.code)
         if not 0 < self.epsilon < float("inf"):
             raise InputError(f"epsilon: {self.epsilon}; a finite number above 0 is needed")
 

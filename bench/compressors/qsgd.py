@@ -6,7 +6,7 @@ NeurIPS 2017.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from math import sqrt
 from typing import get_args
 
@@ -19,10 +19,11 @@ from bench.errors import InputError
 from bench.kernels import draws
 from bench.kernels.noise import Noise
 from bench.kernels.norms import Norm, norms
-from bench.wire import elias
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
+from bench.wire.elias import HEADER_BITS, Elias
 from bench.wire.floats import as_bytes, bits_of_floats
+from bench.wire.integers import Code, IntegerCode, integer_code, require_code
 from bench.wire.message import Message
 from bench.wire.reader import Reader
 
@@ -33,13 +34,14 @@ MOST_LEVELS = 2**15 - 1  # levels are stored as int16 at most
 class LevelMessage(Columnar):
     """Each entry is ‖x‖ sign(x_i) l_i / s. `levels`: (R, d) signed integers ±l_i. `norms`: (R, B), of each bucket.
 
-    `sizes`: of the buckets. On the wire the norms come first, as floats, then the levels in an Elias code.
+    `sizes`: of the buckets. `code`: of the levels. On the wire the norms come first, as floats.
     """
 
     levels: Tensor
     norms: Tensor
     sizes: tuple[int, ...]
     num_levels: int
+    code: IntegerCode
     kind = "levels"
     of_entries = ("levels",)
     of_segments = ("norms",)
@@ -47,20 +49,20 @@ class LevelMessage(Columnar):
 
     @property
     def num_bits(self) -> Tensor:
-        return self.num_bits_of_code + elias.HEADER_BITS
+        coded = [self.code.num_bits(row, (len(row),)) for row in self.levels.cpu().numpy()]
+        return torch.tensor(coded) + bits_of_floats(self.norms)
 
-    @cached_property
-    def num_bits_of_code(self) -> Tensor:
-        """(R,) bits of norms and levels, without the header that says which Elias code follows."""
-        coded = [elias.num_bits(row) for row in self.levels.cpu().numpy()]
-        return torch.tensor(coded) + bits_of_floats(self.norms) - elias.HEADER_BITS
+    @property
+    def fixed_size(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.code.fixed_size
 
     @property
     def bound(self) -> Tensor:
         return bits_of_floats(self.norms) + entropies(self.levels, self.levels.shape[1:])
 
     def encode(self, row: int) -> np.ndarray:
-        return np.concatenate([as_bytes(self.norms[row]), elias.encode(self.levels[row].cpu().numpy())])
+        levels = self.code.encode(self.levels[row].cpu().numpy(), self.levels.shape[1:])
+        return np.concatenate([as_bytes(self.norms[row]), levels])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "LevelMessage":
         norms, levels = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
@@ -69,9 +71,9 @@ class LevelMessage(Columnar):
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
         reader = Reader(payload)
         norms = reader.floats(self.norms.shape[1], self.norms, "norms")
-        levels = torch.empty(self.levels.shape[1], dtype=self.levels.dtype)
-        elias.decode(reader.bytes(reader.left, "levels"), levels.numpy())
-        return norms, levels
+        levels = self.code.read(reader, self.levels.shape[1:])
+        reader.end()
+        return norms, torch.from_numpy(levels)
 
     def dense(self) -> Tensor:
         sizes = torch.tensor(self.sizes, device=self.norms.device)
@@ -86,6 +88,7 @@ class QSGD(Compressor):
         levels: s, at least 1.
         norm: "l2" as in the paper's theory, or "max" as in its experiments.
         bucket: the number of consecutive entries that share a norm, at least 1; None means a whole segment.
+        code: of the levels: Elias' as in the paper, or "plain", "packed" or "coded".
     """
 
     repeats = False
@@ -93,8 +96,10 @@ class QSGD(Compressor):
     levels: int
     norm: Norm = "l2"
     bucket: int | None = None
+    code: Code | None = None
 
     def __post_init__(self) -> None:
+        require_code(self.code)
         if not 1 <= self.levels <= MOST_LEVELS:
             raise InputError(f"levels: {self.levels}; 1 to {MOST_LEVELS} is allowed")
         if self.norm not in get_args(Norm):
@@ -113,11 +118,13 @@ class QSGD(Compressor):
                 own[first:last] = norms(part, bucket, self.norm)
                 draws.quantized(part, own[first:last], bucket, self.levels, key, start, out[start:end])
                 start, first = end, last
-        return LevelMessage(levels, lengths, sizes, self.levels)
+        code = integer_code(self.code, Elias(-self.levels, self.levels))
+        return LevelMessage(levels, lengths, sizes, self.levels, code)
 
     def num_bits_paper(self, message: Message) -> Tensor:
+        """Those of norms and levels, without the header that says which of Elias' codes follows."""
         assert isinstance(message, LevelMessage)
-        return message.num_bits_of_code
+        return replace(message, code=Elias(-self.levels, self.levels)).num_bits - HEADER_BITS
 
     def contraction(self, segments: Segments) -> None:
         return None  # rounding small entries up may make the error longer than x

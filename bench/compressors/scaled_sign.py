@@ -4,7 +4,7 @@ Karimireddy, Rebjock, Stich, Jaggi: Error Feedback Fixes SignSGD and other Gradi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,17 +15,22 @@ from bench.kernels.noise import Noise
 from bench.wire import signs
 from bench.wire.columnar import Columnar
 from bench.wire.floats import as_bytes, bits_of_floats, scale_segments
+from bench.wire.integers import Code, require_code
 from bench.wire.message import Message
 from bench.wire.reader import Reader
 
 
 @dataclass(frozen=True)
 class ScaledSignMessage(Columnar):
-    """Each entry is ±scale. `bits`: (R, ⌈d/8⌉), as `signs.pack` writes them. `scales`: (R, S), of each segment."""
+    """Each entry is ±scale. `bits`: (R, ⌈d/8⌉), as `signs.pack` writes them. `scales`: (R, S), of each segment.
+
+    `code`: of the signs.
+    """
 
     bits: Tensor
     scales: Tensor
     segments: Segments
+    code: Code | None
     kind = "scaled sign"
     fixed_size = True
     of_bits = ("bits",)
@@ -33,19 +38,25 @@ class ScaledSignMessage(Columnar):
 
     @property
     def num_bits(self) -> Tensor:
-        return torch.full((self.num_rows,), sum(self.segments) + bits_of_floats(self.scales))
+        num_bits = signs.num_bits(sum(self.segments), self.code) + bits_of_floats(self.scales)
+        return torch.full((self.num_rows,), num_bits)
+
+    @property
+    def bound(self) -> Tensor:
+        return replace(self, code="packed").num_bits.double()
 
     def encode(self, row: int) -> np.ndarray:
-        return np.concatenate([as_bytes(self.scales[row]), self.bits[row].cpu().numpy()])
+        packed = signs.encode(self.bits[row], sum(self.segments), self.code)
+        return np.concatenate([as_bytes(self.scales[row]), packed])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "ScaledSignMessage":
         scales, bits = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
-        return ScaledSignMessage(bits.to(self.bits.device), scales, self.segments)
+        return replace(self, bits=bits.to(self.bits.device), scales=scales)
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
         reader = Reader(payload)
         scales = reader.floats(self.scales.shape[1], self.scales, "scales")
-        bits = reader.packed_signs(sum(self.segments))
+        bits = signs.read(reader, sum(self.segments), self.code)
         reader.end()
         return scales, bits
 
@@ -56,15 +67,24 @@ class ScaledSignMessage(Columnar):
 
 @dataclass(frozen=True)
 class ScaledSign(Compressor):
-    """C(x) = (‖x‖₁ / n) sign(x) for each segment of n entries; n + 32 bits. A zero counts as positive."""
+    """C(x) = (‖x‖₁ / n) sign(x) for each segment of n entries; n + 32 bits. A zero counts as positive.
+
+    Args:
+        code: of the signs: a bit each, or "plain" for a byte each. A sign's entropy is a bit, so "coded" is "packed".
+    """
+
+    code: Code | None = None
+
+    def __post_init__(self) -> None:
+        require_code(self.code)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledSignMessage:
         parts = [row.split(segments) for row in x]  # row by row, so sums do not depend on other rows
         scales = torch.stack([torch.stack([part.abs().mean() for part in row]) for row in parts])
-        return ScaledSignMessage(signs.pack(x)[0], scales, segments)
+        return ScaledSignMessage(signs.pack(x)[0], scales, segments, self.code)
 
     def num_bits_paper(self, message: Message) -> Tensor:
-        return message.num_bits
+        return message.bound.long()
 
     def contraction(self, segments: Segments) -> float:
         """1/n: ‖C(x) − x‖² = (1 − ‖x‖₁² / (n‖x‖²)) ‖x‖², worst if x has one non-zero entry.

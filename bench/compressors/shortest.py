@@ -1,7 +1,7 @@
-"""Shortest: without loss, all entries or only those that are not zero, whichever takes fewer bits in a round.
+"""Shortest: without loss, in whichever form takes the fewest bits in a round.
 
-The sum of M messages of k entries has at most M·k entries, so a server that answers sparse messages densely sends more
-than it has to say.
+The sum of M messages of k entries has at most M·k entries, and that of M ternary messages with one scale has 2M + 1
+values, so a server that answers these densely sends more than it has to say.
 """
 
 from collections.abc import Sequence
@@ -16,28 +16,31 @@ from torch import Tensor
 from bench.compressors.base import Compressor, Segments
 from bench.errors import DamagedError
 from bench.kernels.noise import Noise
+from bench.wire import distinct
 from bench.wire.columnar import Columnar
+from bench.wire.distinct import Distinct
 from bench.wire.floats import as_bytes
 from bench.wire.message import Message
 from bench.wire.reader import Reader
 from bench.wire.sparse import COUNT_BITS, SparsePiece
 
-FLAG_BITS = 8  # which of the two forms follows
-DENSE, SPARSE = range(2)
+FLAG_BITS = 8  # which of the forms follows
+DENSE, SPARSE, DISTINCT = range(3)
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
 class ShortestMessage(Columnar):
-    """Every entry, or the positions and values of those that are not +0. `values`: (R, d)."""
+    """Every entry, the positions and values of those that are not +0, or the distinct values. `values`: (R, d)."""
 
     values: Tensor
+    segments: Segments
     kind = "shortest"
     of_entries = ("values",)
 
     @property
     def num_bits(self) -> Tensor:
-        bits = [self.num_bits_dense if sparse is None else int(sparse.num_bits) for sparse in self.sparse]
+        bits = [self.num_bits_dense if form is None else int(form.num_bits) for form in self.forms]
         return torch.tensor(bits) + FLAG_BITS
 
     @property
@@ -46,9 +49,14 @@ class ShortestMessage(Columnar):
         return self.values.shape[1] * 8 * self.values.element_size()
 
     @cached_property
-    def sparse(self) -> list[SparsePiece | None]:
-        """Every row in the sparse form; None where that is not the shorter one."""
-        return [self._sparse(row) for row in range(self.num_rows)]
+    def forms(self) -> list[SparsePiece | Distinct | None]:
+        """Every row in its shortest form; None where that is the dense one."""
+        forms = []
+        for row in range(self.num_rows):
+            sparse = self._sparse(row)
+            most_bits = self.num_bits_dense if sparse is None else int(sparse.num_bits)
+            forms.append(distinct.distinct(self.values[row], self.segments, most_bits) or sparse)
+        return forms
 
     def _sparse(self, row: int) -> SparsePiece | None:
         values = self.values[row, None]
@@ -62,18 +70,24 @@ class ShortestMessage(Columnar):
         return piece if int(piece.num_bits) < self.num_bits_dense else None
 
     def encode(self, row: int) -> np.ndarray:
-        sparse = self.sparse[row]
-        form = DENSE if sparse is None else SPARSE
-        payload = as_bytes(self.values[row]) if sparse is None else sparse.encode(0)
-        return np.concatenate([np.array([form], np.uint8), payload])
+        form = self.forms[row]
+        if form is None:
+            flag, payload = DENSE, as_bytes(self.values[row])
+        elif isinstance(form, Distinct):
+            flag, payload = DISTINCT, distinct.encode(form, self.segments)
+        else:
+            flag, payload = SPARSE, form.encode(0)
+        return np.concatenate([np.array([flag], np.uint8), payload])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
         return replace(self, values=torch.stack([self._decoded(Reader(payload)) for payload in payloads]))
 
     def _decoded(self, reader: Reader) -> Tensor:
         form, dim = int(reader.bytes(1, "form")[0]), self.values.shape[1]
-        if form > SPARSE:
-            raise DamagedError(f"form: {form}; at most {SPARSE} is possible")
+        if form > DISTINCT:
+            raise DamagedError(f"form: {form}; at most {DISTINCT} is possible")
+        if form == DISTINCT:
+            return distinct.read(reader, self.segments, self.values)
         if form == DENSE:
             row = reader.floats(dim, self.values, "values")
             reader.end()
@@ -88,12 +102,12 @@ class ShortestMessage(Columnar):
 
 @dataclass(frozen=True)
 class Shortest(Compressor):
-    """C(x) = x. The answer to sparse messages; the form, and a byte that tells it, are chosen in every round."""
+    """C(x) = x. The answer to sparse or ternary messages; each round has its form, and a byte that tells it."""
 
     entrywise = keeps_input = lossless = True
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ShortestMessage:
-        return ShortestMessage(x)
+        return ShortestMessage(x, segments)
 
     def num_bits_paper(self, message: Message) -> Tensor:
         """No paper has it, so all entries count."""

@@ -5,7 +5,7 @@ NeurIPS 2017.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -17,25 +17,28 @@ from bench.errors import InputError
 from bench.kernels import draws
 from bench.kernels.noise import Noise
 from bench.kernels.norms import norms
-from bench.wire import trits
+from bench.kernels.sums import add_levels
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
 from bench.wire.floats import as_bytes, bits_of_floats, finite_rows, scale_segments
+from bench.wire.integers import Code, IntegerCode, integer_code, require_code
 from bench.wire.message import Message
 from bench.wire.reader import Reader
+from bench.wire.trits import TRITS_OF_VECTOR
 
 
 @dataclass(frozen=True)
 class ScaledTernaryMessage(Columnar):
     """Each entry is −scale, 0 or +scale. `values`: (R, d) int8. `scales`: (R, S), of each segment.
 
-    `intact`: (R,) bool, whether the vectors were finite.
+    `intact`: (R,) bool, whether the vectors were finite. `code`: of the values.
     """
 
     values: Tensor
     scales: Tensor
     intact: Tensor
     segments: Segments
+    code: IntegerCode = TRITS_OF_VECTOR
     kind = "scaled ternary"
     of_entries = ("values",)
     of_segments = ("scales",)
@@ -43,30 +46,39 @@ class ScaledTernaryMessage(Columnar):
     @property
     def num_bits(self) -> Tensor:
         bits_of_scales = bits_of_floats(self.scales)
-        return torch.tensor([bits_of_scales + trits.num_bits(row) for row in self.values.cpu().numpy()])
+        coded = [self.code.num_bits(row, self.segments) for row in self.values.cpu().numpy()]
+        return torch.tensor(coded) + bits_of_scales
 
     @property
     def bound(self) -> Tensor:
         return bits_of_floats(self.scales) + entropies(self.values, self.segments)
 
     def encode(self, row: int) -> np.ndarray:
-        return np.concatenate([as_bytes(self.scales[row]), trits.encode(self.values[row].cpu().numpy())])
+        values = self.code.encode(self.values[row].cpu().numpy(), self.segments)
+        return np.concatenate([as_bytes(self.scales[row]), values])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "ScaledTernaryMessage":
         scales, values = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
         device = self.scales.device
         intact = torch.ones(len(values), dtype=torch.bool, device=device)
-        return ScaledTernaryMessage(values.to(device), scales, intact, self.segments)
+        return replace(self, values=values.to(device), scales=scales, intact=intact)
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
         reader = Reader(payload)
         scales = reader.floats(self.scales.shape[1], self.scales, "scales")
-        values = trits.read(reader, self.values.shape[1])
+        values = self.code.read(reader, self.segments)
         reader.end()
         return scales, torch.from_numpy(values)
 
     def dense(self) -> Tensor:
         return scale_segments(self.values.to(self.scales.dtype), self.scales, self.segments)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        """Rows with the same scales add up as integers, so that the sum has few distinct values."""
+        if weights is not None or not (self.scales == self.scales[0]).all():
+            return super().sum(weights)
+        total = add_levels(self.values, self.scales.new_empty(1, self.values.shape[1]))
+        return scale_segments(total, self.scales[:1], self.segments)[0]
 
     def finite(self) -> Tensor:
         return self.intact
@@ -80,14 +92,17 @@ class TernGrad(Agreeing):
         clip: entries are first clipped to this many standard deviations of their segment (about zero), which makes s
             smaller and the result biased; the paper takes 2.5. None does not clip.
         shared: workers exchange their s before they compress, and all use the largest.
+        code: of the ternary values: the shortest of `bench.wire.trits`, or "plain", "packed" or "coded".
     """
 
     repeats = False
 
     clip: float | None = 2.5
     shared: bool = True
+    code: Code | None = None
 
     def __post_init__(self) -> None:
+        require_code(self.code)
         if self.clip is not None and not self.clip > 0:
             raise InputError(f"clip: {self.clip}; a number of standard deviations above 0 is needed, or null")
 
@@ -96,7 +111,7 @@ class TernGrad(Agreeing):
         return torch.stack([torch.cat([self._largest(part) for part in row.split(segments)]) for row in x])
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledTernaryMessage:
-        return _ternary(x, segments, noise, self.offer(x, segments))
+        return self._ternary(x, segments, noise, self.offer(x, segments))
 
     def compress_agreed(
         self, x: Tensor, segments: Segments, noise: Sequence[Noise], agreed: Tensor
@@ -105,7 +120,7 @@ class TernGrad(Agreeing):
             sizes = torch.tensor(segments, device=x.device)
             bounds = self.offer(x, segments).repeat_interleave(sizes, dim=1)
             x = x.clamp(-bounds, bounds)
-        return _ternary(x, segments, noise, agreed.expand(len(x), -1))
+        return self._ternary(x, segments, noise, agreed.expand(len(x), -1))
 
     def num_bits_paper(self, message: Message) -> Tensor:
         """Two bits per entry and one float per segment."""
@@ -130,17 +145,17 @@ class TernGrad(Agreeing):
             return largest
         return torch.minimum(largest, norms(x, len(x), "l2") * (self.clip / sqrt(len(x))))
 
+    def _ternary(self, x: Tensor, segments: Segments, noise: Sequence[Noise], scales: Tensor) -> ScaledTernaryMessage:
+        """Draw the ternary entries. Magnitudes above the scale count as the scale.
 
-def _ternary(x: Tensor, segments: Segments, noise: Sequence[Noise], scales: Tensor) -> ScaledTernaryMessage:
-    """Draw the ternary entries. Magnitudes above the scale count as the scale.
-
-    They occur by clipping, or if a Byzantine worker offers too small a scale.
-    """
-    values = torch.empty_like(x, dtype=torch.int8)
-    for row, own, out, origin in zip(x, scales, values, noise, strict=True):
-        key, start = origin.key("compression"), 0
-        for part, scale in zip(row.split(segments), own.split(1), strict=True):
-            end = start + len(part)
-            draws.quantized(part, scale, len(part), 1, key, start, out[start:end])
-            start = end
-    return ScaledTernaryMessage(values, scales, finite_rows(x), segments)
+        They occur by clipping, or if a Byzantine worker offers too small a scale.
+        """
+        values = torch.empty_like(x, dtype=torch.int8)
+        for row, own, out, origin in zip(x, scales, values, noise, strict=True):
+            key, start = origin.key("compression"), 0
+            for part, scale in zip(row.split(segments), own.split(1), strict=True):
+                end = start + len(part)
+                draws.quantized(part, scale, len(part), 1, key, start, out[start:end])
+                start = end
+        code = integer_code(self.code, TRITS_OF_VECTOR)
+        return ScaledTernaryMessage(values, scales, finite_rows(x), segments, code)

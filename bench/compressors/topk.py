@@ -16,6 +16,7 @@ from bench.compressors.base import Compressor, Segments, require_density
 from bench.kernels import passes as kernels
 from bench.kernels import selection
 from bench.kernels.noise import Noise
+from bench.wire.integers import Code, require_code
 from bench.wire.message import Message
 from bench.wire.positions import position_code
 from bench.wire.sparse import SparseMessage
@@ -29,12 +30,15 @@ class TopK(Compressor):
 
     Args:
         density: the fraction kept, in (0, 1].
+        code: of the positions: None or "coded" for Golomb's, "packed", or "plain" for 32 bits each.
     """
 
     density: float
+    code: Code | None = None
 
     def __post_init__(self) -> None:
         require_density(self.density)
+        require_code(self.code)
 
     def counts(self, segments: Segments) -> tuple[int, ...]:
         """Return k of each segment."""
@@ -57,7 +61,8 @@ class TopK(Compressor):
         return min(k / n for n, k in zip(segments, self.counts(segments), strict=True))
 
     def _message(self, indices: Tensor, values: Tensor, segments: Segments) -> SparseMessage:
-        return SparseMessage(indices, values, position_code(segments, self.counts(segments)), sum(segments))
+        code = position_code(segments, self.counts(segments), self.code)
+        return SparseMessage(indices, values, code, sum(segments))
 
 
 def kept_counts(density: float, segments: Segments) -> tuple[int, ...]:

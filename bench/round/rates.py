@@ -1,5 +1,7 @@
 """The learning rate of a round: as given, as upload rules use it, and where it is 0."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -35,12 +37,31 @@ class Rate:
             return torch.where(self.value == 0, 0.0, direction / self.value)
         return direction / self.value if self.value else torch.zeros_like(direction)
 
-    @property
-    def zeros(self) -> Tensor | slice | None:
-        """The entries of a vector (d,) whose rate is 0; None if there are none."""
+    def standing(self, units: str, bounds: tuple[int, int] | None = None) -> Tensor | slice | None:
+        """The entries that are sent as 0, and whose errors stay, as their rate is 0; None if there are none.
+
+        Args:
+            units: of messages: only updates contain the rate.
+            bounds: of the slice whose entries are meant; all of (d,) if None.
+        """
+        if units != "update":
+            return None
         if isinstance(self.value, Tensor):
-            return zeros if (zeros := self.value == 0).any() else None
+            zeros = self.value[slice(*bounds) if bounds else slice(None)] == 0
+            return zeros if zeros.any() else None
         return None if self.value else slice(None)
+
+
+@contextmanager
+def set_aside(kept: Tensor, entries: Tensor | slice | None) -> Iterator[None]:
+    """Within, the kept vectors (n, d) are 0 in these entries; afterwards they are there as before."""
+    if entries is None:
+        yield
+        return
+    waiting = kept[:, entries].clone()
+    kept[:, entries] = 0
+    yield
+    kept[:, entries] = waiting
 
 
 @dataclass

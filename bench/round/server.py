@@ -4,15 +4,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.algorithm import Algorithm
 from bench.collectives.collective import Served
 from bench.feedback import Differences
 from bench.kernels.noise import Noise
 from bench.round.codes import Codes
-from bench.round.rates import Rate
+from bench.round.rates import Rate, set_aside
 from bench.wire.added import AddedUp
 from bench.wire.message import Message
+from bench.wire.slices import cut_segments
 
 
 class Server:
@@ -28,16 +30,17 @@ class Server:
         last: M rows, the workers' last messages, where workers may skip; otherwise None.
         estimate: (s,) the aggregate as known to the server, s being the number of entries that it serves, where
             workers send differences and answers are more than the news; otherwise None.
+        kept: (n, s) what the feedback of answers keeps: n is 0 without one.
     """
 
     def __init__(
         self, algorithm: Algorithm, num_workers: int, codes: Codes, bounds: tuple[int, int] | None = None
     ) -> None:
-        start, end = bounds or (0, len(codes.like))
+        start, end = self.bounds = bounds or (0, len(codes.like))
         like = codes.like[start:end]
         self.algorithm = algorithm
         self.codes = codes
-        self.segments = codes.segments if bounds is None else (len(like),)
+        self.segments = codes.segments if bounds is None else cut_segments(codes.segments, start, end)[0]
         self.num_workers = num_workers
         self.like = like
         differ = isinstance(algorithm.feedback, Differences)
@@ -47,6 +50,8 @@ class Server:
         self.last: Message | None = codes.kept(num_workers, bounds) if keeps else None
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
         self.estimate = like.new_zeros(like.shape) if estimates else None
+        num_vectors = algorithm.downlink_feedback.num_vectors if algorithm.downlink_feedback else 0
+        self.kept = like.new_zeros(num_vectors, len(like))
 
     def serve(
         self,
@@ -66,7 +71,7 @@ class Server:
             noise: the server's.
         """
         messages = self.receive(uploaded, arrived, latest)
-        answer = self.broadcast(messages, rate.largest, noise)
+        answer = self.broadcast(messages, rate, noise)
         if answer.finite().all():
             return Served(answer, True, [])
         broken = []
@@ -91,12 +96,12 @@ class Server:
             self.upload_lr[ranks] = learning_rate
         return self.last
 
-    def broadcast(self, messages: Message | None, learning_rate: float, noise: Noise) -> Message:
+    def broadcast(self, messages: Message | None, rate: Rate, noise: Noise) -> Message:
         """The messages from `receive` -> the one row that every worker receives.
 
         Args:
             messages: from `receive`; None if there are none.
-            learning_rate: the largest γ of this round.
+            rate: γ of this round.
             noise: the server's.
         """
         algorithm = self.algorithm
@@ -108,18 +113,33 @@ class Server:
                 self.estimate.add_(news, alpha=algorithm.feedback.rate)
         else:
             assert messages is not None
-            weights = learning_rate / self.upload_lr if algorithm.stale_scale == "rescaled" else None
+            weights = rate.largest / self.upload_lr if algorithm.stale_scale == "rescaled" else None
             total = algorithm.aggregator.aggregate(messages, weights, noise)
-        return self.codes.downlink.compress(total[None], self.segments, [noise])
+        return self._answer(total[None], rate, noise)
+
+    def _answer(self, total: Tensor, rate: Rate, noise: Noise) -> Message:
+        """Compress the aggregate (1, s), together with what earlier answers left out."""
+        compress, feedback = self.codes.downlink.compress, self.algorithm.downlink_feedback
+        if feedback is None:
+            return compress(total, self.segments, [noise])
+        standing = rate.standing(self.algorithm.units, self.bounds)
+        if standing is not None:
+            total[:, standing] = 0  # a sign sent for a zero means nothing there
+        with set_aside(self.kept, standing):
+            answer = compress(feedback.compensate(total, self.kept), self.segments, [noise])
+            feedback.settle(self.kept, answer)
+        return answer
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "last": {} if self.last is None else self.last.tensors,
             "upload_lr": self.upload_lr,
             "estimate": self.estimate,
+            "kept": self.kept,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.kept = state.get("kept", self.kept).to(self.like.device)  # none in old states
         if self.estimate is not None:
             self.estimate = state["estimate"].to(self.like.device)
         if self.last is not None:

@@ -57,6 +57,8 @@ def _server(cohort: Cohort) -> dict[str, Any]:
         schemas = codes.uploads.cut([0, *(end for _, end in slices)])
         pieces = [schema.with_tensors(tensors) for schema, tensors in zip(schemas, everyone, strict=True)]
         own["last"] = codes.uploads.joined(pieces).tensors
+    if len(own["kept"]):
+        own["kept"] = torch.cat(cohort.world.gather(own["kept"].cpu()), dim=1)
     if cohort.server.estimate is not None:
         own["estimate"] = torch.cat(cohort.world.gather(own["estimate"].cpu()))
     return own
@@ -67,7 +69,9 @@ def _served(cohort: Cohort, state: dict[str, Any]) -> dict[str, Any]:
     if len(cohort.collective.slices) == 1:
         return state
     start, end = cohort.collective.bounds
-    last, estimate = state["last"], state["estimate"]
+    last, estimate, kept = state["last"], state["estimate"], state.get("kept", cohort.server.kept)
     if last:
         last = cohort.codes.uploads.with_tensors(last).cut([0, start, end, len(cohort.codes.like)])[1].tensors
-    return {**state, "last": last, "estimate": None if estimate is None else estimate[start:end].clone()}
+    if len(kept):
+        kept = kept[:, start:end].clone()
+    return {**state, "last": last, "estimate": None if estimate is None else estimate[start:end].clone(), "kept": kept}

@@ -18,7 +18,7 @@ from bench.compressors.base import Maximum, Segments
 from bench.gradients.engines import RowGradients, WorkerGradients
 from bench.kernels.noise import Noise
 from bench.round.gauges import Gauges, Measured
-from bench.round.rates import Rate
+from bench.round.rates import Rate, set_aside
 from bench.rules import View
 from bench.rules.past import Past
 from bench.wire.dense import GradientMessage
@@ -81,10 +81,6 @@ class Workers:
         self.offer_bits = algorithm.compressor.offer_bits(segments, like)
         self._workspace = torch.empty_like(like)[None]  # reused: fresh memory pages cost as much as the numbers in them
 
-    def stand(self, rate: Rate) -> Tensor | slice | None:
-        """The entries sent as 0, and whose errors stay, as their learning rate is 0; None if there are none."""
-        return rate.zeros if self.algorithm.units == "update" else None
-
     def view(
         self,
         parameters: Tensor,
@@ -114,7 +110,7 @@ class Workers:
             num_workers=self.num_workers,
             learning_rate=None if latest is None else latest * share,
             lagged_rate=None if lagged is None else lagged * share,
-            stands=self.stand(rate) is not None,
+            stands=rate.standing(self.algorithm.units) is not None,
             parameters=parameters,
             past=self.past,
             gradients=gradients,
@@ -155,20 +151,15 @@ class Workers:
         compress, agreement = compressor.agree(map(vectors, rows.tolist()), self.segments, self.like, maximum)
         if compressor.agrees and self.algorithm.feedback.in_place:  # already compensated while agreeing
             vectors = self.kept[:, :1].__getitem__
-        standing = self.stand(rate)
+        standing = rate.standing(self.algorithm.units)
         messages = []
         for row in rows.tolist():  # each from gradient to message while its numbers are in the cache
-            waiting = None
-            if standing is not None:  # the compressor sees 0 in those entries
-                waiting = self.kept[row, :, standing].clone()
-                self.kept[row, :, standing] = 0
-            x, noise = vectors(row), Noise(self.seed, round, self.ranks[row])
-            message = compress(x, self.segments, [noise])
-            messages.append(self._corrupted(x, message, compress, noise))
-            gauges.compressed(row, x, message)
-            self.algorithm.feedback.settle(self.kept[row], message)
-            if waiting is not None:
-                self.kept[row, :, standing] = waiting
+            with set_aside(self.kept[row], standing):
+                x, noise = vectors(row), Noise(self.seed, round, self.ranks[row])
+                message = compress(x, self.segments, [noise])
+                messages.append(self._corrupted(x, message, compress, noise))
+                gauges.compressed(row, x, message)
+                self.algorithm.feedback.settle(self.kept[row], message)
         return Sent(uploaded.numpy(), concatenate(messages) if messages else None, gauges, agreement or Transit())
 
     def would_send(

@@ -15,6 +15,7 @@ from bench.compressors import Compressor, Sign
 from bench.errors import InputError
 from bench.recipes import load_recipe, recipe_names
 from bench.rules import UploadRule
+from bench.wire.integers import Code
 
 for _module in pkgutil.walk_packages(bench.__path__, "bench."):
     if ".tests" not in _module.name:
@@ -49,6 +50,14 @@ COMPRESSORS: dict[str, Compressor] = {
     for used in (recipe.compressor, recipe.broadcast)
     for compressor in variants(used)
 }
+
+
+CODED: dict[str, Compressor] = {
+    f"{code} {kind.__name__}": replace(compressor, code=code)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    for kind, compressor in {type(c): c for c in COMPRESSORS.values()}.items()
+    for code in (get_args(Code) if hasattr(compressor, "code") else ())
+}
+"""A compressor of every kind whose messages have several codes, under each."""
 
 
 def combinations() -> dict[str, Algorithm]:

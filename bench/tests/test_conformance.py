@@ -1,6 +1,9 @@
 """Properties that every compressor must have; the compressors are found by scanning the package."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +13,11 @@ from bench.compressors import Compressor
 from bench.compressors.grid import GridMessage
 from bench.compressors.natural import NaturalMessage
 from bench.compressors.powersgd import LowRankMessage
+from bench.compressors.topk_ternary import SparseTernaryMessage
+from bench.errors import InputError
 from bench.gradients.layout import MatrixSize
 from bench.kernels.noise import Noise
-from bench.tests.found import COMPRESSORS, RECIPES, subclasses
+from bench.tests.found import CODED, COMPRESSORS, RECIPES, subclasses
 from bench.wire.message import concatenate
 
 SEGMENTS = [(1,), (7,), (300, 5, 40, 1), (MatrixSize(300, 15), 5, MatrixSize(40, 8), 1), (20_000, 10), (60_000,)]
@@ -39,19 +44,26 @@ def inputs(segments: tuple[int, ...]) -> dict[str, Tensor]:
 
 NOISE = [Noise(0, 5, rank) for rank in range(3)]
 
-CASES = [
-    pytest.param(compressor, segments, x, id=f"{name}-{segments}-{kind}")
-    for name, compressor in COMPRESSORS.items()
-    for segments in SEGMENTS
-    for kind, x in inputs(segments).items()
-]
+
+def cases(compressors: dict[str, Compressor], segments: Sequence[tuple[int, ...]] = SEGMENTS) -> list[Any]:
+    """Return every compressor with every kind of vector in every partition."""
+    return [
+        pytest.param(compressor, parts, x, id=f"{name}-{parts}-{kind}")
+        for name, compressor in compressors.items()
+        for parts in segments
+        for kind, x in inputs(parts).items()
+    ]
+
+
+CASES = cases(COMPRESSORS)
+WIRED = [*CASES, *cases(CODED, SEGMENTS[1:3])]
 
 
 def test_every_compressor_is_in_a_recipe() -> None:
     assert {type(c) for c in COMPRESSORS.values()} == set(subclasses(Compressor))
 
 
-@pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
+@pytest.mark.parametrize(("compressor", "segments", "x"), WIRED)
 def test_encoding(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
     """The bytes carry the whole message, `num_bits` is their size without padding, and a blank message decodes them."""
     message = compressor.compress(x, segments, NOISE)
@@ -63,12 +75,12 @@ def test_encoding(compressor: Compressor, segments: tuple[int, ...], x: Tensor) 
     assert torch.equal(decoded.dense(), message.dense())
 
 
-@pytest.mark.parametrize(("compressor", "segments", "x"), CASES)
+@pytest.mark.parametrize(("compressor", "segments", "x"), WIRED)
 def test_slices(compressor: Compressor, segments: tuple[int, ...], x: Tensor) -> None:
     """Each piece represents a slice of the vector and is encoded on its own; joined, the pieces are the message."""
     message, schema = compressor.compress(x, segments, NOISE), compressor.blank(1, segments, x)
     if not message.cuttable:
-        assert isinstance(message, LowRankMessage)
+        assert isinstance(message, LowRankMessage | SparseTernaryMessage)
         return
     dim = sum(segments)
     for bounds in ([0, dim], [0, dim // 24 * 8, dim // 16 * 8, dim], [0, dim, dim]):
@@ -98,6 +110,30 @@ def test_no_code_beats_its_bound(compressor: Compressor) -> None:
     over, furthest = message.num_bits / message.bound, 3 if isinstance(message, NaturalMessage | GridMessage) else 1.5
     assert message.bound.dtype == torch.float64
     assert ((over >= 1) & (over < furthest)).all()
+
+
+LONG = torch.randn(3, 200_000, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("x", [LONG, LONG**3, LONG.clone().index_fill_(1, torch.arange(150_000, 199_000), 0)])
+@pytest.mark.parametrize("name", [name for name in CODED if name.startswith("coded")])
+def test_coded_messages_are_near_their_bound(name: str, x: Tensor) -> None:
+    """And no other code of theirs is shorter; what the paper counts does not depend on it."""
+    coded, segments = CODED[name], (150_000, 50_000)
+    message = coded.compress(x, segments, NOISE)
+    assert (message.num_bits <= 1.05 * message.bound).all()
+    for code in ("packed", "plain", None):
+        other = replace(coded, code=code)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        longer = other.compress(x, segments, NOISE)
+        assert (message.num_bits <= longer.num_bits * (1 if code else 1.03)).all()
+        assert torch.equal(message.bound, longer.bound)
+        assert torch.equal(other.num_bits_paper(longer), coded.num_bits_paper(message))
+
+
+@pytest.mark.parametrize("compressor", CODED.values(), ids=CODED.keys())
+def test_no_such_code(compressor: Compressor) -> None:
+    with pytest.raises(InputError, match=r"code: 'zip'; one of plain, packed, coded is needed, or null"):
+        replace(compressor, code="zip")  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 @pytest.mark.parametrize(("compressor", "segments", "x"), CASES)

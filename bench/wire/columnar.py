@@ -34,10 +34,11 @@ class Columnar(Message):
         changed: dict[str, Any] = {name: getattr(self, name)[:, start:end] for name in self.of_entries}
         first, last = -(-start // 8), -(-end // 8)
         changed |= {name: getattr(self, name)[:, first:last] for name in self.of_bits}
-        if self.of_segments:
+        names = {field.name for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        if self.sizes_in in names:
             changed[self.sizes_in], there = cut_segments(getattr(self, self.sizes_in), start, end)
             changed |= {name: getattr(self, name)[:, there] for name in self.of_segments}
-        if any(field.name == "dim" for field in fields(self)):  # pyright: ignore[reportArgumentType]
+        if "dim" in names:
             changed["dim"] = end - start
         return replace(self, **changed)  # pyright: ignore[reportArgumentType]: every subclass is a dataclass
 

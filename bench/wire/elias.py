@@ -7,17 +7,34 @@ A vector of signed levels takes the shorter of two codes (Alistarh et al. 2017, 
 the gap since the last one, its sign and its level; or for every entry its level plus one, and a sign if non-zero.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
 import numpy as np
 
 from bench.errors import DamagedError
+from bench.wire.integers import IntegerCode
 from bench.wire.reader import Reader
 
 HEADER_BITS = 40  # which of the codes, and the number of non-zero entries
 GAPS, ALL = range(2)
 MOST_DIGITS = 40  # of a gap or level
+
+
+class Elias(IntegerCode):
+    """The shorter of the two codes of a vector."""
+
+    def num_bits(self, integers: np.ndarray, segments: Sequence[int]) -> int:
+        return num_bits(integers)
+
+    def encode(self, integers: np.ndarray, segments: Sequence[int]) -> np.ndarray:
+        return encode(integers)
+
+    def read(self, reader: Reader, segments: Sequence[int]) -> np.ndarray:
+        levels = np.empty(sum(segments), self.dtype)
+        decode(reader.bytes(reader.left, "levels"), levels)
+        return self.checked(levels)
 
 
 def num_bits(levels: np.ndarray) -> int:

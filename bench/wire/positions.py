@@ -1,4 +1,4 @@
-"""Sorted positions on the wire: a Golomb-Rice code of the gaps.
+"""Sorted positions on the wire: a Golomb-Rice code of the gaps, or equally many bits for each.
 
 k of n positions, spread at random, need log2 C(n, k) bits at least; coding each gap as a unary quotient and `shift`
 low bits comes within half a percent of that at 1 % density (Golomb 1966; Rice 1979). Receiver and sender both know the
@@ -6,7 +6,8 @@ segments and the number of positions in each, so neither is sent. A field of 32 
 length of the unary part.
 """
 
-from functools import cache
+from abc import ABC, abstractmethod
+from functools import lru_cache
 from math import floor, log, log2, sqrt
 
 import numpy as np
@@ -14,22 +15,88 @@ import torch
 from torch import Tensor
 
 from bench.errors import DamagedError
+from bench.wire.integers import Code
 from bench.wire.reader import Reader
 
 LENGTH_BITS = 32
 
 
-class PositionCode:
+class PositionCode(ABC):
     """Code for rows of sorted positions, `counts[s]` of them in the s-th of consecutive segments.
 
     Args:
         segments: sizes n_s of the segments, in entries.
         counts: positions k_s kept in each segment, 1 <= k_s <= n_s.
+
+    Attributes:
+        name: the name that a config gives it.
     """
+
+    name: Code
 
     def __init__(self, segments: tuple[int, ...], counts: tuple[int, ...]) -> None:
         self.segments, self.counts = segments, counts
         self.num_positions = sum(counts)
+
+    @abstractmethod
+    def num_bits(self, positions: Tensor) -> Tensor:
+        """Return the bits (R,) that `encode` writes for each row of sorted positions (R, k)."""
+
+    @abstractmethod
+    def encode(self, positions: Tensor) -> np.ndarray:
+        """Encode sorted positions (k,) as bytes."""
+
+    @abstractmethod
+    def read(self, reader: Reader) -> Tensor:
+        """Decode the positions (k,) that come next in a payload.
+
+        Raises:
+            DamagedError: the bytes are not such positions.
+        """
+
+    def decode(self, payload: np.ndarray) -> Tensor:
+        """Decode the positions (k,) that are a whole payload, as `read` does."""
+        positions = self.read(reader := Reader(payload))
+        reader.end()
+        return positions
+
+
+class Fixed(PositionCode):
+    """Equally many bits for each position: 32 ("plain"), or those that a position in its segment needs ("packed")."""
+
+    def __init__(self, segments: tuple[int, ...], counts: tuple[int, ...], name: Code) -> None:
+        super().__init__(segments, counts)
+        self.name, packed = name, name == "packed"
+        self.starts = np.repeat(np.cumsum([0, *segments[:-1]]), counts)
+        self.ends = self.starts + np.repeat(segments, counts)
+        widths = [(n - 1).bit_length() if packed else 32 for n in segments]
+        self.offsets = self.starts if packed else np.zeros_like(self.starts)
+        self.widths = np.repeat(widths, counts)
+
+    def num_bits(self, positions: Tensor) -> Tensor:
+        return torch.full((len(positions),), int(self.widths.sum()))
+
+    def encode(self, positions: Tensor) -> np.ndarray:
+        relative = positions.cpu().numpy() - self.offsets
+        digits = np.unpackbits(relative.astype(">u4").view(np.uint8).reshape(-1, 4), axis=1)
+        return np.packbits(digits[np.arange(32) >= 32 - self.widths[:, None]])
+
+    def read(self, reader: Reader) -> Tensor:
+        digits = np.zeros((self.num_positions, 32), np.uint8)
+        digits[np.arange(32) >= 32 - self.widths[:, None]] = reader.bits(int(self.widths.sum()), "positions")
+        positions = np.packbits(digits, axis=1).view(">u4")[:, 0].astype(np.int64) + self.offsets
+        if (positions < self.starts).any() or (positions >= self.ends).any() or (np.diff(positions) <= 0).any():
+            raise DamagedError("positions: not ascending, or beyond their segment")
+        return torch.from_numpy(positions)
+
+
+class Golomb(PositionCode):
+    """The low bits of all gaps, then their quotients in unary."""
+
+    name = "coded"
+
+    def __init__(self, segments: tuple[int, ...], counts: tuple[int, ...]) -> None:
+        super().__init__(segments, counts)
         shifts = [rice_shift(k / n) for n, k in zip(segments, counts, strict=True)]
         self.shifts = torch.repeat_interleave(torch.tensor(shifts), torch.tensor(counts))  # (k,)
         starts = np.cumsum([0, *segments[:-1]])
@@ -43,13 +110,11 @@ class PositionCode:
         return positions - previous - 1
 
     def num_bits(self, positions: Tensor) -> Tensor:
-        """Return the bits (R,) that `encode` writes for each row of sorted positions (R, k)."""
         quotients = self.gaps(positions) >> self.shifts.to(positions.device)
         constant = LENGTH_BITS + self.num_positions + int(self.shifts.sum())
         return quotients.sum(dim=1) + constant
 
     def encode(self, positions: Tensor) -> np.ndarray:
-        """Encode sorted positions (k,) as bytes: length of the unary part, low bits, unary quotients."""
         gaps, shifts = self.gaps(positions[None].cpu())[0].numpy(), self.shifts.numpy()
         quotients = gaps >> shifts
         ends = np.cumsum(quotients + 1) - 1  # each quotient q is q zeros and a one
@@ -59,18 +124,7 @@ class PositionCode:
         low = [(gaps[shifts == s, None] >> np.arange(s)) & 1 for s in np.unique(shifts)]
         return np.packbits(np.concatenate([length, *(bits.ravel().astype(np.uint8) for bits in low), unary]))
 
-    def decode(self, payload: np.ndarray) -> Tensor:
-        """Invert `encode`: return sorted positions (k,).
-
-        Raises:
-            DamagedError: the bytes are not such positions.
-        """
-        positions = self.read(reader := Reader(payload))
-        reader.end()
-        return positions
-
     def read(self, reader: Reader) -> Tensor:
-        """Decode the positions (k,) that come next in a payload, as `decode` does."""
         shifts = self.shifts.numpy()
         num_low, most = int(shifts.sum()), self.num_positions + sum(self.segments)
         num_unary = reader.number(most, "length of positions")
@@ -104,7 +158,10 @@ def rice_shift(density: float) -> int:
     return max(0, 1 + floor(log2(log(golden - 1) / log(1 - density))))
 
 
-@cache
-def position_code(segments: tuple[int, ...], counts: tuple[int, ...]) -> PositionCode:
-    """Return the code for these segments, built once."""
-    return PositionCode(segments, counts)
+def make_position_code(segments: tuple[int, ...], counts: tuple[int, ...], code: Code | None = None) -> PositionCode:
+    """Return the code of that name for these segments. None is "coded"."""
+    return Fixed(segments, counts, code) if code in ("plain", "packed") else Golomb(segments, counts)
+
+
+position_code = lru_cache(maxsize=16)(make_position_code)
+"""The same, built once for the segments of recent messages."""

@@ -1,7 +1,8 @@
 """Signs as bits: entry i of a vector is bit i mod 8 of byte ⌊i/8⌋, set if the entry is below zero.
 
-+0 and −0 count as positive. Compiled for float32 on the CPU, where packing and unpacking together cost about one plain
-copy of the vector; other tensors use torch operations.
++0 and −0 count as positive. On the wire a sign takes its bit; under the code "plain" a byte, 0 or 1. Compiled for
+float32 on the CPU, where packing and unpacking together cost about one plain copy of the vector; other tensors use
+torch operations.
 """
 
 import numba
@@ -9,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.errors import DamagedError
 from bench.kernels.passes import is_compiled
+from bench.wire.integers import Code
+from bench.wire.reader import Reader
 
 BLOCK = 512  # bytes whose counts stay in the L1 cache while all rows are added
 
@@ -42,6 +46,31 @@ def add_up(bits: Tensor, out: Tensor) -> Tensor:
         for row in bits.split(1):
             out.sub_(_unpack_plain(row, len(out))[0], alpha=2)
     return out
+
+
+def num_bits(num_entries: int, code: Code | None) -> int:
+    """Return the bits of so many signs on the wire, without padding."""
+    return num_entries * (8 if code == "plain" else 1)
+
+
+def encode(bits: Tensor, num_entries: int, code: Code | None) -> np.ndarray:
+    """Encode packed signs (⌈n/8⌉,) of n entries as bytes."""
+    packed = bits.cpu().numpy()
+    return np.unpackbits(packed, bitorder="little")[:num_entries] if code == "plain" else packed
+
+
+def read(reader: Reader, num_entries: int, code: Code | None) -> Tensor:
+    """Decode the packed signs (⌈n/8⌉,) of n entries that come next in a payload.
+
+    Raises:
+        DamagedError: the bytes are not such signs.
+    """
+    if code != "plain":
+        return reader.packed_signs(num_entries)
+    flags = reader.bytes(num_entries, "signs")
+    if (flags > 1).any():
+        raise DamagedError("signs: a byte is neither 0 nor 1")
+    return torch.from_numpy(np.packbits(flags, bitorder="little"))
 
 
 def _pack_plain(flags: Tensor) -> Tensor:

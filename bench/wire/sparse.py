@@ -11,8 +11,9 @@ from torch import Tensor
 
 from bench.wire.bounds import set_bits
 from bench.wire.floats import as_bytes, bits_of_floats
+from bench.wire.integers import Code
 from bench.wire.message import Message
-from bench.wire.positions import PositionCode
+from bench.wire.positions import PositionCode, make_position_code
 from bench.wire.ragged import RaggedMessage, joined_rows, ragged, within
 from bench.wire.reader import Reader
 from bench.wire.sums import sum_of_entries
@@ -23,8 +24,9 @@ COUNT_BITS = 32  # how many entries there are
 @dataclass(frozen=True)
 class SparsePiece(RaggedMessage):
     """A slice of a `SparseMessage`; how many entries it has varies. `intact` is always true, as values that are not
-    finite are found in the whole message."""
+    finite are found in the whole message. `code`: of the positions."""
 
+    code: Code | None = None
     kind = "sparse"
 
     @property
@@ -35,8 +37,11 @@ class SparsePiece(RaggedMessage):
         indices, values = self.entries(row)
         num_bits = COUNT_BITS + self.bits_of_values(len(values))
         if len(indices):
-            num_bits += int(PositionCode((self.dim,), (len(indices),)).num_bits(indices[None].cpu()))
+            num_bits += int(self._positions(len(indices)).num_bits(indices[None].cpu()))
         return num_bits
+
+    def _positions(self, count: int) -> PositionCode:
+        return make_position_code((self.dim,), (count,), self.code)
 
     def bits_of_values(self, count: int) -> int:
         """Return the bits of this many entries, without their positions."""
@@ -46,7 +51,7 @@ class SparsePiece(RaggedMessage):
         indices, values = self.entries(row)
         fields = [np.array([len(indices)], ">u4").view(np.uint8), self.encode_values(values)]
         if len(indices):
-            fields.append(PositionCode((self.dim,), (len(indices),)).encode(indices))
+            fields.append(self._positions(len(indices)).encode(indices))
         return np.concatenate(fields)
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
@@ -60,7 +65,7 @@ class SparsePiece(RaggedMessage):
         values = self.decode_values(reader, count)
         indices = torch.empty(0, dtype=torch.int64)
         if count:
-            indices = PositionCode((self.dim,), (count,)).read(reader)
+            indices = self._positions(count).read(reader)
         reader.end()
         return indices, values
 
@@ -125,7 +130,7 @@ class SparseMessage(Message):
         rows = list(zip(self.indices, self.values, strict=True))
         intact = torch.ones(len(rows), dtype=torch.bool, device=self.values.device)
         cut = [(within(rows, start, end, self.values.device), end - start) for start, end in pairwise(bounds)]
-        return [self.piece(**entries, intact=intact, dim=dim) for entries, dim in cut]
+        return [self.piece(**entries, intact=intact, dim=dim, code=self.code.name) for entries, dim in cut]
 
     def joined(self, pieces: Sequence[Message]) -> Self:
         indices, values = (torch.stack(column) for column in zip(*joined_rows(pieces), strict=True))

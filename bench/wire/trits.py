@@ -5,11 +5,16 @@ of its non-zero entries and one bit for each; or five entries per byte. The shor
 long vectors with as many −1 as +1. Without zeros it takes one bit per entry.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numba
 import numpy as np
 import torch
 
 from bench.errors import DamagedError
-from bench.wire.positions import PositionCode
+from bench.wire.integers import IntegerCode
+from bench.wire.positions import LENGTH_BITS, make_position_code, rice_shift
 from bench.wire.reader import Reader
 
 HEADER_BITS = 40  # which of the codes, and the number of positions in it
@@ -17,19 +22,41 @@ ZEROS, ENTRIES, TRITS = range(3)
 POWERS = 3 ** np.arange(5, dtype=np.uint8)  # five entries per byte: 3⁵ = 243
 
 
+class Trits(IntegerCode):
+    """The shortest of the three codes of a vector."""
+
+    def num_bits(self, integers: np.ndarray, segments: Sequence[int]) -> int:
+        return num_bits(integers)
+
+    def encode(self, integers: np.ndarray, segments: Sequence[int]) -> np.ndarray:
+        return encode(integers)
+
+    def read(self, reader: Reader, segments: Sequence[int]) -> np.ndarray:
+        return read(reader, sum(segments))
+
+
+TRITS_OF_VECTOR = Trits(-1, 1)
+
+
 def num_bits(values: np.ndarray) -> int:
     """Return the bits that `encode` writes for values (d,) int8, without padding."""
-    return HEADER_BITS + _shortest(values)[2]
+    return HEADER_BITS + _shortest(len(values), _count(values), partial(_quotients, values))[2]
+
+
+def num_bits_of_entries(positions: np.ndarray, dim: int) -> int:
+    """Return the bits that `encode` writes for a vector with entries other than 0 at these ascending positions."""
+    return HEADER_BITS + _shortest(dim, len(positions), partial(_quotients_of_entries, positions, dim))[2]
 
 
 def encode(values: np.ndarray) -> np.ndarray:
     """Encode values (d,) int8 as bytes."""
-    code, named, _ = _shortest(values)
-    header = [np.array([code], np.uint8), np.array([len(named)], ">u4").view(np.uint8)]
+    code, num_named, _ = _shortest(len(values), _count(values), partial(_quotients, values))
+    header = [np.array([code], np.uint8), np.array([num_named], ">u4").view(np.uint8)]
     if code == TRITS:
         trits = np.pad(values + 1, (0, -len(values) % 5)).astype(np.uint8)
         return np.concatenate([*header, trits.reshape(-1, 5) @ POWERS])
-    positions = [_positions(len(values), len(named)).encode(torch.from_numpy(named))] if len(named) else []
+    named = torch.from_numpy(np.flatnonzero((values == 0) == (code == ZEROS)))
+    positions = [make_position_code((len(values),), (num_named,)).encode(named)] if num_named else []
     return np.concatenate([*header, np.packbits(values[values != 0] < 0), *positions])
 
 
@@ -60,24 +87,62 @@ def read(reader: Reader, dim: int) -> np.ndarray:
     signs = reader.bits(num_entries, "signs")
     has_entry = np.full(dim, code == ZEROS)
     if num_named:
-        has_entry[_positions(dim, num_named).read(reader).numpy()] ^= True
+        has_entry[make_position_code((dim,), (num_named,)).read(reader).numpy()] ^= True
     values = np.zeros(dim, np.int8)
     values[has_entry] = 1 - 2 * signs.astype(np.int8)
     return values
 
 
-def _shortest(values: np.ndarray) -> tuple[int, np.ndarray, int]:
-    """Return the shortest code of values (d,), the positions that it lists, and its bits after the header."""
-    is_zero = values == 0
-    num_entries = len(values) - int(np.count_nonzero(is_zero))
-    code, named = (ENTRIES, ~is_zero) if 2 * num_entries < len(values) else (ZEROS, is_zero)
-    named, num_bits = np.flatnonzero(named), num_entries
-    if len(named):
-        num_bits += int(_positions(len(values), len(named)).num_bits(torch.from_numpy(named)[None]))
-    if (num_bits_of_trits := 8 * -(-len(values) // 5)) < num_bits:
-        return TRITS, named[:0], num_bits_of_trits
-    return code, named, num_bits
+def _shortest(dim: int, num_entries: int, quotients: Callable[[bool, int], int]) -> tuple[int, int, int]:
+    """Return the shortest code, the number of positions that it lists, and its bits after the header.
+
+    Args:
+        dim: d.
+        num_entries: how many are not 0.
+        quotients: (whether zeros are listed, shift) -> the sum of the listed positions' gaps, each shifted.
+    """
+    code, num_named = (ENTRIES, num_entries) if 2 * num_entries < dim else (ZEROS, dim - num_entries)
+    num_bits = num_entries
+    if num_named:
+        shift = rice_shift(num_named / dim)
+        num_bits += LENGTH_BITS + num_named * (1 + shift) + quotients(code == ZEROS, shift)
+    if (num_bits_of_trits := 8 * -(-dim // 5)) < num_bits:
+        return TRITS, 0, num_bits_of_trits
+    return code, num_named, num_bits
 
 
-def _positions(dim: int, num_named: int) -> PositionCode:
-    return PositionCode((dim,), (num_named,))
+@numba.njit(nogil=True, cache=True)
+def _count(values: np.ndarray) -> int:
+    count = 0
+    for i in range(values.size):
+        count += values[i] != 0
+    return count
+
+
+@numba.njit(nogil=True, cache=True)
+def _quotients(values: np.ndarray, zeros: bool, shift: int) -> int:
+    """Return the sum of the shifted gaps before the zeros, or before the other entries."""
+    total, last = 0, -1
+    for i in range(values.size):
+        if (values[i] == 0) == zeros:
+            total += (i - last - 1) >> shift
+            last = i
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _quotients_of_entries(positions: np.ndarray, dim: int, zeros: bool, shift: int) -> int:
+    """Do as `_quotients` does, given the positions of the entries. Before most zeros there is no gap."""
+    total, last, run = 0, -1, 0
+    for i in range(positions.size):
+        gap = positions[i] - last - 1
+        if not zeros:
+            total += gap >> shift
+        elif gap:
+            total += run >> shift
+            run = 0
+        run += 1
+        last = positions[i]
+    if zeros and last < dim - 1:
+        total += run >> shift
+    return total

@@ -11,7 +11,7 @@ from bench.compressors.topk import TopK, top_k_compiled
 from bench.errors import InputError
 from bench.kernels import passes as kernels
 from bench.kernels import selection
-from bench.wire.positions import PositionCode
+from bench.wire.positions import position_code
 
 N = 50_000
 assert N > 4 * kernels.SAMPLE, "rows must be long enough to be sampled"
@@ -111,12 +111,12 @@ def test_positions_cost_what_information_theory_asks() -> None:
     n, k = 401_408, 4_014
     positions = torch.randperm(n, generator=torch.Generator().manual_seed(7))[:k].sort().values[None]
     bound = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
-    assert bound < int(PositionCode((n,), (k,)).num_bits(positions)) < 1.01 * bound
+    assert bound < int(position_code((n,), (k,)).num_bits(positions)) < 1.01 * bound
 
 
 @pytest.mark.parametrize("positions", [[0, 1, 2], [97, 98, 99], [0, 50, 99], [0, 1, 99]])
 def test_positions_at_the_edges(positions: list[int]) -> None:
-    code = PositionCode((100, 100), (3, 3))
+    code = position_code((100, 100), (3, 3))
     both = torch.tensor([positions + [p + 100 for p in positions]])
     payload = code.encode(both[0])
     assert torch.equal(code.decode(payload), both[0])

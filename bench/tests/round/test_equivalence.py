@@ -81,7 +81,7 @@ def test_nothing_is_lost_but_the_error(granularity: str) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_mean_at_m_times_the_rate_is_a_sum(name: str) -> None:
-    recipe = replace(RECIPES[name], aggregator=Sum(), downlink=None)
+    recipe = replace(RECIPES[name], aggregator=Sum(), downlink=None, downlink_feedback=None)
     total = train(recipe, lambda: Dyadic(lr=0.25), dyadic_data())
     mean = train(replace(recipe, aggregator=Mean()), lambda: Dyadic(lr=1.0), dyadic_data())
     torch.testing.assert_close(mean.weights, total.weights)
@@ -104,13 +104,13 @@ def test_thresholds_count_a_means_rate_as_a_mth(name: str) -> None:
 @pytest.mark.parametrize("name", COVERING)
 def test_the_server_adds_the_last_uploads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The direction of every round is the broadcast aggregate of each worker's last upload; if workers send
-    differences, those of earlier rounds are added."""
+    differences, those of earlier rounds are added. A server that keeps errors adds what earlier broadcasts left out."""
     algorithm, recorder = COVERING[name], Recorder()
     sent: dict[int, torch.Tensor] = {}
     expected: list[torch.Tensor] = []
     receive = Server.receive
     rate = algorithm.feedback.rate if isinstance(algorithm.feedback, Differences) else 0.0
-    estimate = torch.zeros(387)
+    estimate, error = torch.zeros(2, 387)
 
     def watching(server: Server, uploaded: Any, arrived: Any, learning_rate: float) -> Any:
         ranks = uploaded.nonzero()[0].tolist()
@@ -120,7 +120,11 @@ def test_the_server_adds_the_last_uploads(name: str, monkeypatch: pytest.MonkeyP
         noise = Noise(0, len(expected), 4)
         last = DenseMessage(torch.stack([sent[rank] for rank in range(4)]))
         total = algorithm.aggregator.aggregate(last, None, noise)
-        expected.append(algorithm.broadcast.compress((estimate + total)[None], (387,), [noise]).dense()[0])
+        x = estimate + total + error
+        segments = server.segments if algorithm.downlink_feedback else (387,)
+        expected.append(algorithm.broadcast.compress(x[None], segments, [noise]).dense()[0])
+        if algorithm.downlink_feedback is not None:
+            error.copy_(x - expected[-1])
         estimate.add_(total, alpha=rate)
         return receive(server, uploaded, arrived, learning_rate)
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from bench.compressors import Compressor
 from bench.errors import DamagedError
 from bench.kernels.noise import Noise
-from bench.tests.found import COMPRESSORS
+from bench.tests.found import CODED, COMPRESSORS
 from bench.wire.message import Message
 
+EVERY = {**COMPRESSORS, **CODED}
 SEGMENTS = (300, 5, 40, 1)
 DIM = sum(SEGMENTS)
 BOUNDS = (0, 128, 256, DIM)
@@ -75,12 +76,12 @@ def garble(compressor: Compressor, data: st.DataObject) -> None:
     read(schema, damaged(payload, data.draw))
 
 
-@pytest.mark.parametrize("compressor", COMPRESSORS.values(), ids=COMPRESSORS.keys())
+@pytest.mark.parametrize("compressor", EVERY.values(), ids=EVERY.keys())
 def test_garbled_bytes(compressor: Compressor) -> None:
     garble(compressor)
 
 
-@pytest.mark.parametrize("compressor", COMPRESSORS.values(), ids=COMPRESSORS.keys())
+@pytest.mark.parametrize("compressor", EVERY.values(), ids=EVERY.keys())
 def test_bytes_too_few_or_too_many(compressor: Compressor) -> None:
     for schema, payload in sent(compressor):
         assert read(schema, payload)
@@ -95,16 +96,23 @@ import sys
 import numpy as np
 import torch
 from bench.errors import DamagedError
-from bench.wire import elias, signs
+from bench.wire import ans, elias, signs
 from bench.wire.reader import Reader
 draw = np.random.default_rng(1)
-payload = elias.encode(draw.integers(-3, 4, 200).astype(np.int16))
-for _ in range(1000):
+elias_coded = elias.encode(draw.integers(-3, 4, 200).astype(np.int16))
+levels, segments = draw.integers(-3, 4, 200).astype(np.int16), (150, 50)
+coded = ans.encode(levels, segments, ans.model(levels, segments))
+for turn in range(2000):
+    payload = (elias_coded, coded)[turn % 2]
     garbled = payload[: draw.integers(len(payload) + 1)].copy()
     for at in draw.integers(0, max(len(garbled), 1), draw.integers(4)):
         garbled[at : at + draw.integers(1, 9)] = draw.integers(256)
     try:
         elias.decode(garbled, np.zeros(200, np.int16))
+    except DamagedError:
+        pass
+    try:
+        ans.read(Reader(garbled), segments, -3, 3)
     except DamagedError:
         pass
     try:
