@@ -14,7 +14,9 @@ from torch import Tensor
 
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
+from bench.kernels.levels import to_grid
 from bench.kernels.noise import Noise
+from bench.kernels.norms import norms
 from bench.kernels.sums import wide
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
@@ -97,12 +99,11 @@ class Grid(Compressor):
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> GridMessage:
         radii, levels = x.new_empty(len(x), len(segments)), torch.empty_like(x, dtype=torch.uint8)
-        parts = zip(x.split(segments, dim=1), levels.split(segments, dim=1), radii.T, strict=True)
-        for part, out, radius in parts:
-            radius.copy_(torch.linalg.vector_norm(part, torch.inf, dim=1))
-            scaled = wide(part) / radius[:, None].where(radius[:, None] > 0, 1)  # in [−1, 1]; zeros stay zero
-            nearest = scaled.add_(1).mul_((2**self.bits - 1) / 2).add_(0.5).floor_()
-            out.copy_(nearest.nan_to_num_(0).clamp_(max=2**self.bits - 1))
+        for row, own, written in zip(x, radii, levels, strict=True):
+            parts = zip(row.split(segments), own.split(1), written.split(segments), strict=True)
+            for part, radius, out in parts:
+                radius.copy_(norms(part, len(part), "max"))
+                to_grid(part, radius, 2**self.bits - 1, out)
         code = integer_code(self.code, Packed(0, 2**self.bits - 1))
         return GridMessage(levels, radii, segments, self.bits, code)
 

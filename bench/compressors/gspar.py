@@ -6,7 +6,7 @@ Wangni, Wang, Liu, Zhang: Gradient Sparsification for Communication-Efficient Di
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -69,13 +69,13 @@ class HybridMessage(RaggedMessage):
         indices, values = self.entries(row)
         if self.code == "plain":
             return indices, values, indices[:0], values[:0]
-        scaled = self.is_scaled(row)
-        return indices[~scaled], values[~scaled], indices[scaled], values[scaled]
+        return self.split[row][:4]
 
-    def is_scaled(self, row: int) -> Tensor:
-        """Return (k,) bool: which entries of a row are ±scale."""
-        indices, values = self.entries(row)
-        return values.abs() == self.scales[row][segment_of(indices, self.segments)]
+    @cached_property
+    def split(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """For every row: positions and values of the entries sent as floats, those of the ±scale entries, and how many
+        of each kind there are in every segment, (2, S)."""
+        return [_split(*self.entries(row), self.scales[row], self.segments) for row in range(self.num_rows)]
 
     @property
     def num_bits(self) -> Tensor:
@@ -203,8 +203,7 @@ class Drawn(Compressor):
                 found.append(draws.chosen(part, float(own[s]), key, start) + start)
                 start += len(part)
             indices = torch.cat(found)
-            values, scale = row.index_select(0, indices), own[segment_of(indices, segments)]
-            rows.append((indices, torch.where(values.abs() >= scale, values, scale.copysign(values))))
+            rows.append((indices, _at_least(row.index_select(0, indices), own, [len(part) for part in found])))
         intact = scales.isfinite().all(dim=1)
         drawn = ragged(rows, x.device)
         return HybridMessage(**drawn, intact=intact, dim=x.shape[1], scales=scales, segments=segments, code=self.code)
@@ -220,8 +219,7 @@ class Drawn(Compressor):
         sizes = torch.tensor(message.segments, dtype=torch.float64)
         totals = []
         for row in range(message.num_rows):
-            scaled, where = message.is_scaled(row).cpu(), segment_of(message.entries(row)[0], message.segments).cpu()
-            num_scaled, num_exact = (torch.bincount(where[of], minlength=len(sizes)) for of in (scaled, ~scaled))
+            num_exact, num_scaled = message.split[row][4]
             rest = torch.minimum(num_scaled * (1 + sizes.log2()), 2 * sizes)
             totals.append((num_exact * (floats + sizes.log2()) + rest + floats).sum())
         return torch.stack(totals).round().long()
@@ -332,3 +330,49 @@ def segment_of(indices: Tensor, segments: Segments) -> Tensor:
     """Return the index of the segment that each position lies in."""
     ends = torch.tensor(segments, device=indices.device).cumsum(0)
     return torch.bucketize(indices, ends, right=True)
+
+
+def _at_least(values: Tensor, scales: Tensor, counts: list[int]) -> Tensor:
+    """Raise magnitudes (k,) to the scale (S,) of their segment, in place. `counts`: of the segments' entries."""
+    for part, scale in zip(values.split(counts), scales, strict=True):
+        torch.where(part.abs() >= scale, part, scale.copysign(part), out=part)
+    return values
+
+
+def _split(
+    indices: Tensor, values: Tensor, scales: Tensor, segments: Segments
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Do as `HybridMessage.split` does for a row."""
+    if not is_compiled(values):
+        where = segment_of(indices, segments)
+        scaled = values.abs() == scales[where]
+        counts = [torch.bincount(where[of].cpu(), minlength=len(segments)) for of in (~scaled, scaled)]
+        return indices[~scaled], values[~scaled], indices[scaled], values[scaled], torch.stack(counts)
+    positions, entries = torch.empty(2, len(indices) + 1, dtype=torch.int64), values.new_empty(2, len(indices) + 1)
+    counts = torch.zeros(2, len(segments), dtype=torch.int64)
+    arrays = (t.numpy() for t in (indices, values, scales, positions, entries, counts))
+    exact, scaled = _divide(np.cumsum(segments), *arrays)
+    return positions[0, :exact], entries[0, :exact], positions[1, :scaled], entries[1, :scaled], counts
+
+
+@numba.njit(nogil=True, cache=True)
+def _divide(
+    ends: np.ndarray,
+    indices: np.ndarray,
+    values: np.ndarray,
+    scales: np.ndarray,
+    positions: np.ndarray,
+    entries: np.ndarray,
+    counts: np.ndarray,
+) -> Any:
+    segment, exact, scaled = 0, 0, 0
+    for i in range(indices.size):
+        while indices[i] >= ends[segment]:
+            segment += 1
+        is_scaled = np.int64(abs(values[i]) == scales[segment])
+        positions[0, exact] = positions[1, scaled] = indices[i]  # always written: no branch to predict
+        entries[0, exact] = entries[1, scaled] = values[i]
+        scaled += is_scaled
+        exact += 1 - is_scaled
+        counts[is_scaled, segment] += 1
+    return exact, scaled

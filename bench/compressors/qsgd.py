@@ -6,7 +6,7 @@ NeurIPS 2017.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from math import sqrt
 from typing import get_args
 
@@ -17,8 +17,10 @@ from torch import Tensor
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
 from bench.kernels import draws
+from bench.kernels.levels import expand, sum_expanded
 from bench.kernels.noise import Noise
 from bench.kernels.norms import Norm, norms
+from bench.kernels.passes import is_compiled
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
 from bench.wire.elias import HEADER_BITS, Elias
@@ -49,7 +51,15 @@ class LevelMessage(Columnar):
 
     @property
     def num_bits(self) -> Tensor:
-        coded = [self.code.num_bits(row, (len(row),)) for row in self.levels.cpu().numpy()]
+        return self.num_bits_elias if isinstance(self.code, Elias) else self._num_bits(self.code)
+
+    @cached_property
+    def num_bits_elias(self) -> Tensor:
+        """(R,) bits of each row in Elias' code, the paper's."""
+        return self._num_bits(Elias(-self.num_levels, self.num_levels))
+
+    def _num_bits(self, code: IntegerCode) -> Tensor:
+        coded = [code.num_bits(row, (len(row),)) for row in self.levels.cpu().numpy()]
         return torch.tensor(coded) + bits_of_floats(self.norms)
 
     @property
@@ -76,8 +86,12 @@ class LevelMessage(Columnar):
         return norms, torch.from_numpy(levels)
 
     def dense(self) -> Tensor:
-        sizes = torch.tensor(self.sizes, device=self.norms.device)
-        return torch.repeat_interleave(self.norms / self.num_levels, sizes, dim=1).mul_(self.levels)
+        return expand(self.levels, self.norms / self.num_levels, self.sizes)
+
+    def sum(self, weights: Tensor | None = None) -> Tensor:
+        if weights is not None or not is_compiled(self.norms):
+            return super().sum(weights)
+        return sum_expanded(self.levels, self.norms / self.num_levels, self.sizes)
 
 
 @dataclass(frozen=True)
@@ -124,7 +138,7 @@ class QSGD(Compressor):
     def num_bits_paper(self, message: Message) -> Tensor:
         """Those of norms and levels, without the header that says which of Elias' codes follows."""
         assert isinstance(message, LevelMessage)
-        return replace(message, code=Elias(-self.levels, self.levels)).num_bits - HEADER_BITS
+        return message.num_bits_elias - HEADER_BITS
 
     def contraction(self, segments: Segments) -> None:
         return None  # rounding small entries up may make the error longer than x

@@ -53,21 +53,20 @@ class ShortestMessage(Columnar):
         """Every row in its shortest form; None where that is the dense one."""
         forms = []
         for row in range(self.num_rows):
-            sparse = self._sparse(row)
-            most_bits = self.num_bits_dense if sparse is None else int(sparse.num_bits)
-            forms.append(distinct.distinct(self.values[row], self.segments, most_bits) or sparse)
+            few = distinct.distinct(self.values[row], self.segments, self.num_bits_dense)
+            forms.append(self._sparse(row, self.num_bits_dense if few is None else few.num_bits) or few)
         return forms
 
-    def _sparse(self, row: int) -> SparsePiece | None:
+    def _sparse(self, row: int, most_bits: int) -> SparsePiece | None:
         values = self.values[row, None]
         pattern = values.view(INTEGERS[values.element_size()])  # in which −0 is an entry like any other
         count = int(pattern.count_nonzero())
-        if COUNT_BITS + count * (8 * values.element_size() + 1) >= self.num_bits_dense:
+        if COUNT_BITS + count * (8 * values.element_size() + 1) >= most_bits:
             return None
         indices = pattern[0].nonzero().T
         intact = torch.ones(1, dtype=torch.bool, device=values.device)
         piece = SparsePiece(torch.tensor([count]), indices, values.gather(1, indices), intact, values.shape[1])
-        return piece if int(piece.num_bits) < self.num_bits_dense else None
+        return piece if int(piece.num_bits) < most_bits else None
 
     def encode(self, row: int) -> np.ndarray:
         form = self.forms[row]

@@ -111,16 +111,15 @@ class TernGrad(Agreeing):
         return torch.stack([torch.cat([self._largest(part) for part in row.split(segments)]) for row in x])
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledTernaryMessage:
-        return self._ternary(x, segments, noise, self.offer(x, segments))
+        scales = self.offer(x, segments)
+        return self._ternary(x, segments, noise, scales, scales)
 
     def compress_agreed(
         self, x: Tensor, segments: Segments, noise: Sequence[Noise], agreed: Tensor
     ) -> ScaledTernaryMessage:
-        if self.clip is not None:  # each within its own deviations, of which s is the largest
-            sizes = torch.tensor(segments, device=x.device)
-            bounds = self.offer(x, segments).repeat_interleave(sizes, dim=1)
-            x = x.clamp(-bounds, bounds)
-        return self._ternary(x, segments, noise, agreed.expand(len(x), -1))
+        scales = agreed.expand(len(x), -1)
+        limits = scales if self.clip is None else torch.minimum(self.offer(x, segments), scales)  # own deviations
+        return self._ternary(x, segments, noise, scales, limits)
 
     def num_bits_paper(self, message: Message) -> Tensor:
         """Two bits per entry and one float per segment."""
@@ -145,17 +144,19 @@ class TernGrad(Agreeing):
             return largest
         return torch.minimum(largest, norms(x, len(x), "l2") * (self.clip / sqrt(len(x))))
 
-    def _ternary(self, x: Tensor, segments: Segments, noise: Sequence[Noise], scales: Tensor) -> ScaledTernaryMessage:
-        """Draw the ternary entries. Magnitudes above the scale count as the scale.
+    def _ternary(
+        self, x: Tensor, segments: Segments, noise: Sequence[Noise], scales: Tensor, limits: Tensor
+    ) -> ScaledTernaryMessage:
+        """Draw the ternary entries. Magnitudes above the limit (R, S) of their segment count as the limit.
 
-        They occur by clipping, or if a Byzantine worker offers too small a scale.
+        A limit is no larger than the scale: they differ by clipping, or if a Byzantine worker offers too small a scale.
         """
         values = torch.empty_like(x, dtype=torch.int8)
-        for row, own, out, origin in zip(x, scales, values, noise, strict=True):
+        for row, own, most, out, origin in zip(x, scales, limits, values, noise, strict=True):
             key, start = origin.key("compression"), 0
-            for part, scale in zip(row.split(segments), own.split(1), strict=True):
+            for part, scale, limit in zip(row.split(segments), own.split(1), most.split(1), strict=True):
                 end = start + len(part)
-                draws.quantized(part, scale, len(part), 1, key, start, out[start:end])
+                draws.quantized(part, scale, len(part), 1, key, start, out[start:end], limit)
                 start = end
         code = integer_code(self.code, TRITS_OF_VECTOR)
         return ScaledTernaryMessage(values, scales, finite_rows(x), segments, code)

@@ -81,24 +81,35 @@ def chosen(x: Tensor, scale: float, key: Key, start: int = 0) -> Tensor:
     return torch.from_numpy(positions[:count].copy())
 
 
-def quantized(x: Tensor, norms: Tensor, bucket: int, num_levels: int, key: Key, start: int, out: Tensor) -> None:
+def quantized(
+    x: Tensor,
+    norms: Tensor,
+    bucket: int,
+    num_levels: int,
+    key: Key,
+    start: int,
+    out: Tensor,
+    limits: Tensor | None = None,
+) -> None:
     """Write sign(x_i) l_i to `out`, where l_i is s|x_i| / ‖x‖ rounded up or down at random, without bias.
 
     Args:
         x: (n,) a part of a vector.
-        norms: (⌈n / bucket⌉,) of the buckets of this part; larger magnitudes are clipped to their bucket's norm.
+        norms: (⌈n / bucket⌉,) of the buckets of this part.
         bucket: entries in each bucket; the last may have fewer.
         num_levels: s.
         key: of the draws.
         start: where the part begins in the vector.
         out: (n,) integers.
+        limits: (⌈n / bucket⌉,) to which magnitudes are clipped; the norms, if None.
     """
+    limits = norms if limits is None else limits
     if is_compiled(x):
-        arrays = x.detach().numpy(), norms.numpy(), bucket, np.float32(num_levels)
+        arrays = x.detach().numpy(), norms.numpy(), limits.numpy(), bucket, np.float32(num_levels)
         _quantize(*arrays, *_as_arguments(key), start, out.numpy())
         return
-    norm = norms.where(norms > 0, 1).repeat_interleave(bucket)[: len(x)]
-    ratio = torch.minimum(x.abs(), norm) / norm * num_levels
+    limit, norm = (t.where(norms > 0, 1).repeat_interleave(bucket)[: len(x)] for t in (limits, norms))
+    ratio = torch.minimum(x.abs(), limit) / norm * num_levels
     level = ratio.floor()
     level += uniforms(key, len(x), x.device, start) <= ratio - level
     out.copy_(level.copysign(x))
@@ -146,15 +157,23 @@ def _choose(x: np.ndarray, scale: Any, low: Any, high: Any, start: int, position
 
 @numba.njit(nogil=True, cache=True)
 def _quantize(
-    x: np.ndarray, norms: np.ndarray, bucket: int, num_levels: Any, low: Any, high: Any, start: int, out: np.ndarray
+    x: np.ndarray,
+    norms: np.ndarray,
+    limits: np.ndarray,
+    bucket: int,
+    num_levels: Any,
+    low: Any,
+    high: Any,
+    start: int,
+    out: np.ndarray,
 ) -> None:
     for b in range(norms.size):
         first = b * bucket
         part = x[first : min(first + bucket, x.size)]
         levels = out[first : first + part.size]
-        norm = norms[b] if norms[b] > 0 else np.float32(1)
+        norm, limit = (norms[b], limits[b]) if norms[b] > 0 else (np.float32(1), np.float32(1))
         for i in range(part.size):
-            ratio = min(abs(part[i]), norm) / norm * num_levels
+            ratio = min(abs(part[i]), limit) / norm * num_levels
             level = np.int32(ratio)
             level += np.int32(uniform(start + first + i, low, high) <= ratio - np.float32(level))
             levels[i] = -level if part[i] < 0 else level

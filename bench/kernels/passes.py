@@ -16,6 +16,7 @@ from torch import Tensor
 MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but the sign
 BLOCK = 8  # entries whose maximum is compared at once; most blocks have no survivor
 SAMPLE = 8192
+BINS, TRAILING = 2**14, np.int32(17)  # leading and other bits of a magnitude
 HASH = np.uint64(2654435761)  # Knuth's multiplicative hash: sampling is robust to periodic data
 
 
@@ -101,12 +102,31 @@ def _compact(part: np.ndarray, threshold: int, found: np.ndarray, room: int) -> 
 
 
 @numba.njit(nogil=True, cache=True)
+def _kth(magnitudes: np.ndarray, k: int) -> np.int32:
+    """Return the k-th largest of magnitudes (n,). Many are first counted by their leading bits."""
+    if magnitudes.size < 2 * BINS:
+        return np.partition(magnitudes, magnitudes.size - k)[magnitudes.size - k]
+    counts = np.zeros(BINS, np.int64)
+    for i in range(magnitudes.size):
+        counts[magnitudes[i] >> TRAILING] += 1
+    left, leading = k, BINS - 1
+    while counts[leading] < left:
+        left -= counts[leading]
+        leading -= 1
+    ties, filled = np.empty(counts[leading] + 1, np.int32), 0
+    for i in range(magnitudes.size):
+        ties[filled] = magnitudes[i]  # always written: no branch to predict
+        filled += np.int64(magnitudes[i] >> TRAILING == leading)
+    return np.partition(ties[:filled], filled - left)[filled - left]
+
+
+@numba.njit(nogil=True, cache=True)
 def _select(part: np.ndarray, survivors: np.ndarray, k: int, start: int, out: np.ndarray) -> None:
     """Write the k largest among `survivors` to `out`, in ascending position; of those equal to the k-th, the first."""
     magnitudes = np.empty(survivors.size, np.int32)
     for i in range(survivors.size):
         magnitudes[i] = part[survivors[i]] & MAGNITUDE
-    kth = np.partition(magnitudes, survivors.size - k)[survivors.size - k]
+    kth = _kth(magnitudes, k)
     num_equal = k
     for i in range(survivors.size):
         num_equal -= np.int64(magnitudes[i] > kth)

@@ -39,13 +39,13 @@ class Elias(IntegerCode):
 
 def num_bits(levels: np.ndarray) -> int:
     """Return the bits that `encode` writes for levels (d,), without padding."""
-    _, of_gaps, of_all = _lengths(levels)
+    _, of_gaps, of_all = _lengths(levels, TABLE)
     return HEADER_BITS + min(of_gaps, of_all)
 
 
 def encode(levels: np.ndarray) -> np.ndarray:
     """Encode integers (d,) as bytes."""
-    num_entries, of_gaps, of_all = _lengths(levels)
+    num_entries, of_gaps, of_all = _lengths(levels, TABLE)
     code = GAPS if of_gaps < of_all else ALL
     bits = np.zeros(min(of_gaps, of_all), np.uint8)
     _write(levels, code == GAPS, bits)
@@ -86,20 +86,28 @@ def length(n: Any) -> int:
     return total
 
 
+TABLE = np.array([length(max(n, 1)) for n in range(1024)])
+BLOCK = 256  # levels among which those that are not 0 are found before their codes are counted
+
+
 @numba.njit(nogil=True, cache=True)
-def _lengths(levels: np.ndarray) -> Any:
-    """Return the number of non-zero entries, and the bits of both codes."""
-    table = np.array([length(max(n, 1)) for n in range(1024)])
-    num_entries, of_gaps, of_all, last = 0, 0, 0, -1
-    for i in range(levels.size):
-        level = abs(np.int64(levels[i]))
-        of_all += (table[level + 1] if level < 1023 else length(level + 1)) + (level > 0)
-        if level:
-            gap = i - last
-            of_gaps += (table[gap] if gap < 1024 else length(gap)) + 1
-            of_gaps += table[level] if level < 1024 else length(level)
+def _lengths(levels: np.ndarray, table: np.ndarray) -> Any:
+    """Return the number of non-zero entries, and the bits of both codes. `table`: the lengths of small integers."""
+    found, last = np.empty(BLOCK, np.int64), -1
+    num_entries, of_gaps, of_all = 0, 0, levels.size  # a level of 0 takes one bit
+    for start in range(0, levels.size, BLOCK):
+        count = 0
+        for i in range(start, min(start + BLOCK, levels.size)):  # always written: no branch to predict
+            found[count] = i
+            count += np.int64(levels[i] != 0)
+        for f in range(count):
+            i = found[f]
+            level, gap = abs(np.int64(levels[i])), i - last
+            of_all += table[level + 1] if level < table.size - 1 else length(level + 1)  # and a sign for the 0's bit
+            of_gaps += (table[gap] if gap < table.size else length(gap)) + 1
+            of_gaps += table[level] if level < table.size else length(level)
             last = i
-            num_entries += 1
+        num_entries += count
     return num_entries, of_gaps, of_all
 
 

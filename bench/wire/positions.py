@@ -7,9 +7,10 @@ length of the unary part.
 """
 
 from abc import ABC, abstractmethod
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import floor, log, log2, sqrt
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -98,10 +99,17 @@ class Golomb(PositionCode):
     def __init__(self, segments: tuple[int, ...], counts: tuple[int, ...]) -> None:
         super().__init__(segments, counts)
         shifts = [rice_shift(k / n) for n, k in zip(segments, counts, strict=True)]
-        self.shifts = torch.repeat_interleave(torch.tensor(shifts), torch.tensor(counts))  # (k,)
+        self.num_low = sum(k * shift for k, shift in zip(counts, shifts, strict=True))
         starts = np.cumsum([0, *segments[:-1]])
+        self.arrays = starts, np.array(counts), np.array(shifts)
         self.heads = torch.tensor(np.cumsum([0, *counts[:-1]]))  # where each segment's positions begin, (s,)
         self.before_heads = torch.tensor(starts - 1)  # the position just before each segment, (s,)
+
+    @cached_property
+    def shifts(self) -> np.ndarray:
+        """(k,) the low bits of each gap."""
+        _, counts, shifts = self.arrays
+        return np.repeat(shifts, counts)
 
     def gaps(self, positions: Tensor) -> Tensor:
         """Return the gaps (R, k) of sorted positions (R, k): entries skipped since the last one in the segment."""
@@ -110,12 +118,11 @@ class Golomb(PositionCode):
         return positions - previous - 1
 
     def num_bits(self, positions: Tensor) -> Tensor:
-        quotients = self.gaps(positions) >> self.shifts.to(positions.device)
-        constant = LENGTH_BITS + self.num_positions + int(self.shifts.sum())
-        return quotients.sum(dim=1) + constant
+        quotients = torch.tensor([_quotients(row, *self.arrays) for row in positions.cpu().numpy()])
+        return quotients + LENGTH_BITS + self.num_positions + self.num_low
 
     def encode(self, positions: Tensor) -> np.ndarray:
-        gaps, shifts = self.gaps(positions[None].cpu())[0].numpy(), self.shifts.numpy()
+        gaps, shifts = self.gaps(positions[None].cpu())[0].numpy(), self.shifts
         quotients = gaps >> shifts
         ends = np.cumsum(quotients + 1) - 1  # each quotient q is q zeros and a one
         unary = np.zeros(ends[-1] + 1, np.uint8)
@@ -125,7 +132,7 @@ class Golomb(PositionCode):
         return np.packbits(np.concatenate([length, *(bits.ravel().astype(np.uint8) for bits in low), unary]))
 
     def read(self, reader: Reader) -> Tensor:
-        shifts = self.shifts.numpy()
+        shifts = self.shifts
         num_low, most = int(shifts.sum()), self.num_positions + sum(self.segments)
         num_unary = reader.number(most, "length of positions")
         bits = reader.bits(num_low + num_unary, "positions")
@@ -148,6 +155,19 @@ class Golomb(PositionCode):
         if (positions[last[counts > 0]] >= bounds[counts > 0]).any():
             raise DamagedError("positions: beyond the end of their segment")
         return torch.from_numpy(positions)
+
+
+@numba.njit(nogil=True, cache=True)
+def _quotients(positions: np.ndarray, starts: np.ndarray, counts: np.ndarray, shifts: np.ndarray) -> int:
+    """Return the sum of the gaps between sorted positions (k,), each shifted."""
+    total, first = 0, 0
+    for s in range(counts.size):
+        last = starts[s] - 1
+        for i in range(first, first + counts[s]):
+            total += (positions[i] - last - 1) >> shifts[s]
+            last = positions[i]
+        first += counts[s]
+    return total
 
 
 def rice_shift(density: float) -> int:

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from bench.wire.message import Message
 from bench.wire.slices import all_intact
-from bench.wire.sums import sum_of_entries
+from bench.wire.sums import subtract_entries, sum_of_entries
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RaggedMessage(Message):
         return sum_of_entries(self.indices, self.values, weights, self.dim)
 
     def subtract_from(self, x: Tensor) -> Tensor:
-        return x.scatter_add_(1, self.indices, -self.values)
+        return subtract_entries(self.indices, self.values, x)
 
     def finite(self) -> Tensor:
         return self.intact
@@ -102,6 +102,9 @@ def joined_rows(pieces: Sequence[Message]) -> list[tuple[Tensor, Tensor]]:
 def ragged(rows: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, Tensor]:
     """Return the counts, indices and values of a `RaggedMessage`, given positions and values of R rows."""
     counts = torch.tensor([len(indices) for indices, _ in rows])
+    if len(rows) == 1:  # nothing to pad
+        ((indices, values),) = rows
+        return {"counts": counts, "indices": indices[None].to(device), "values": values[None].to(device)}
     width = int(counts.max())
     padded = [[pad(t, (0, width - len(t))) for t in row] for row in rows]
     indices, values = (torch.stack(column).to(device) for column in zip(*padded, strict=True))

@@ -16,7 +16,7 @@ from bench.wire.message import Message
 from bench.wire.positions import PositionCode, make_position_code
 from bench.wire.ragged import RaggedMessage, joined_rows, ragged, within
 from bench.wire.reader import Reader
-from bench.wire.sums import sum_of_entries
+from bench.wire.sums import clear_entries, subtract_entries, sum_of_entries
 
 COUNT_BITS = 32  # how many entries there are
 
@@ -143,7 +143,7 @@ class SparseMessage(Message):
         return sum_of_entries(self.indices, self.values, weights, self.dim)
 
     def subtract_from(self, x: Tensor) -> Tensor:
-        return x.scatter_add_(1, self.indices, -self.values)
+        return subtract_entries(self.indices, self.values, x)
 
     def clear_in(self, x: Tensor) -> Tensor:
-        return x.scatter_(1, self.indices, 0)
+        return clear_entries(self.indices, x)

@@ -1,6 +1,10 @@
-"""Sums of sparse rows."""
+"""Sums and differences of sparse rows. Compiled for float32 on the CPU."""
 
+import numba
+import numpy as np
 from torch import Tensor
+
+from bench.kernels.passes import is_compiled
 
 
 def sum_of_entries(indices: Tensor, values: Tensor, weights: Tensor | None, dim: int) -> Tensor:
@@ -10,3 +14,33 @@ def sum_of_entries(indices: Tensor, values: Tensor, weights: Tensor | None, dim:
     for positions, row in zip(indices, values, strict=True):  # row by row: the same order on every device
         total.index_add_(0, positions, row)
     return total
+
+
+def subtract_entries(indices: Tensor, values: Tensor, x: Tensor) -> Tensor:
+    """Subtract sparse rows with entries (R, k) from `x` (R, d), in place."""
+    if not (is_compiled(x) and x.is_contiguous()):
+        return x.scatter_add_(1, indices, -values)
+    _subtract(indices.numpy(), values.numpy(), x.numpy())
+    return x
+
+
+def clear_entries(indices: Tensor, x: Tensor) -> Tensor:
+    """Set `x` (R, d) to zero at positions (R, k), in place."""
+    if not (is_compiled(x) and x.is_contiguous()):
+        return x.scatter_(1, indices, 0)
+    _clear(indices.numpy(), x.numpy())
+    return x
+
+
+@numba.njit(nogil=True, cache=True)
+def _subtract(indices: np.ndarray, values: np.ndarray, x: np.ndarray) -> None:
+    for row in range(x.shape[0]):
+        for i in range(indices.shape[1]):
+            x[row, indices[row, i]] -= values[row, i]
+
+
+@numba.njit(nogil=True, cache=True)
+def _clear(indices: np.ndarray, x: np.ndarray) -> None:
+    for row in range(x.shape[0]):
+        for i in range(indices.shape[1]):
+            x[row, indices[row, i]] = 0

@@ -19,6 +19,7 @@ from bench.wire.reader import Reader
 
 HEADER_BITS = 40  # which of the codes, and the number of positions in it
 ZEROS, ENTRIES, TRITS = range(3)
+BLOCK = 256  # entries among which the listed ones are found before their gaps are counted
 POWERS = 3 ** np.arange(5, dtype=np.uint8)  # five entries per byte: 3⁵ = 243
 
 
@@ -122,11 +123,15 @@ def _count(values: np.ndarray) -> int:
 @numba.njit(nogil=True, cache=True)
 def _quotients(values: np.ndarray, zeros: bool, shift: int) -> int:
     """Return the sum of the shifted gaps before the zeros, or before the other entries."""
-    total, last = 0, -1
-    for i in range(values.size):
-        if (values[i] == 0) == zeros:
-            total += (i - last - 1) >> shift
-            last = i
+    found, total, last = np.empty(BLOCK, np.int64), 0, -1
+    for start in range(0, values.size, BLOCK):
+        part, count = values[start : start + BLOCK], 0
+        for i in range(part.size):  # always written: no branch to predict
+            found[count] = start + i
+            count += np.int64((part[i] == 0) == zeros)
+        for f in range(count):
+            total += (found[f] - last - 1) >> shift
+            last = found[f]
     return total
 
 
