@@ -16,7 +16,7 @@ from bench.compressors.base import Agreeing, Segments
 from bench.errors import InputError
 from bench.kernels import draws
 from bench.kernels.noise import Noise
-from bench.kernels.norms import norms
+from bench.kernels.norms import norms_of_segments
 from bench.kernels.sums import add_levels
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
@@ -108,7 +108,12 @@ class TernGrad(Agreeing):
 
     def offer(self, x: Tensor, segments: Segments) -> Tensor:
         """Return s of each segment: its largest magnitude after clipping."""
-        return torch.stack([torch.cat([self._largest(part) for part in row.split(segments)]) for row in x])
+        largest = torch.stack([norms_of_segments(row, segments, "max") for row in x])
+        if self.clip is None:
+            return largest
+        lengths = torch.stack([norms_of_segments(row, segments, "l2") for row in x])
+        deviations = lengths.new_tensor([self.clip / sqrt(n) for n in segments])
+        return torch.minimum(largest, lengths * deviations)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledTernaryMessage:
         scales = self.offer(x, segments)
@@ -136,13 +141,6 @@ class TernGrad(Agreeing):
         None otherwise: clipping is biased, and a shared s may be arbitrarily large.
         """
         return sqrt(max(segments)) - 1 if self.clip is None and not self.shared else None
-
-    def _largest(self, x: Tensor) -> Tensor:
-        """Return s (1,) of a segment (n,)."""
-        largest = norms(x, len(x), "max")
-        if self.clip is None:
-            return largest
-        return torch.minimum(largest, norms(x, len(x), "l2") * (self.clip / sqrt(len(x))))
 
     def _ternary(
         self, x: Tensor, segments: Segments, noise: Sequence[Noise], scales: Tensor, limits: Tensor

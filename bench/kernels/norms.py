@@ -1,5 +1,6 @@
 """Norms of consecutive buckets of a vector: L2, or the largest magnitude. Compiled for float32 on the CPU."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numba
@@ -28,6 +29,18 @@ def norms(x: Tensor, bucket: int, kind: Norm) -> Tensor:
     return rows.abs().amax(dim=1) if kind == "max" else rows.double().norm(dim=1).to(x)
 
 
+def norms_of_segments(x: Tensor, segments: Sequence[int], kind: Norm) -> Tensor:
+    """Return the norms (S,) of consecutive segments of x (n,), as `norms` gives them."""
+    if not is_compiled(x):
+        return torch.cat([norms(part, max(len(part), 1), kind) for part in x.split(list(segments))])
+    out, sizes = torch.empty(len(segments)), np.array(segments)
+    if kind == "max":
+        _each_largest(x.detach().view(torch.int32).numpy(), sizes, out.view(torch.int32).numpy())
+    else:
+        _each_length(x.detach().numpy(), sizes, out.numpy())
+    return out
+
+
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # any order of summation, for SIMD
 def _lengths(x: np.ndarray, bucket: int, out: np.ndarray) -> None:
     for b in range(out.size):
@@ -48,3 +61,19 @@ def _largest(bits: np.ndarray, bucket: int, out: np.ndarray) -> None:
         for i in range(part.size):
             largest = max(largest, part[i] & MAGNITUDE)
         out[b] = largest
+
+
+@numba.njit(nogil=True, cache=True)
+def _each_length(x: np.ndarray, sizes: np.ndarray, out: np.ndarray) -> None:
+    first = 0
+    for s in range(sizes.size):
+        _lengths(x[first : first + sizes[s]], sizes[s], out[s : s + 1])
+        first += sizes[s]
+
+
+@numba.njit(nogil=True, cache=True)
+def _each_largest(bits: np.ndarray, sizes: np.ndarray, out: np.ndarray) -> None:
+    first = 0
+    for s in range(sizes.size):
+        _largest(bits[first : first + sizes[s]], sizes[s], out[s : s + 1])
+        first += sizes[s]

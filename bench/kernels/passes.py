@@ -130,9 +130,10 @@ def _select(part: np.ndarray, survivors: np.ndarray, k: int, start: int, out: np
     num_equal = k
     for i in range(survivors.size):
         num_equal -= np.int64(magnitudes[i] > kth)
-    filled = 0
-    for i in range(survivors.size):
-        if magnitudes[i] > kth or (magnitudes[i] == kth and num_equal > 0):
-            num_equal -= np.int64(magnitudes[i] == kth)
-            out[filled] = start + survivors[i]
-            filled += 1
+    filled, i = 0, 0
+    while filled < k:  # always written: no branch to predict
+        out[filled] = start + survivors[i]
+        equal = np.int64(magnitudes[i] == kth) & np.int64(num_equal > 0)
+        num_equal -= equal
+        filled += np.int64(magnitudes[i] > kth) | equal
+        i += 1
