@@ -79,7 +79,9 @@ class Workers:
         self.kept = like.new_zeros(len(ranks), algorithm.feedback.num_vectors, like.numel())
         self.past = Past(algorithm.rule.memory(len(ranks), like), len(ranks))
         self.offer_bits = algorithm.compressor.offer_bits(segments, like)
-        self._workspace = torch.empty_like(like)[None]  # reused: fresh memory pages cost as much as the numbers in them
+        # Reused, as fresh memory pages cost as much as the numbers in them: a row per worker where rows are read again.
+        self._keeps_rows = algorithm.compressor.keeps_input or algorithm.compressor.agrees
+        self._workspace = like.new_empty(len(ranks) if self._keeps_rows else 1, len(like))
 
     def view(
         self,
@@ -149,8 +151,9 @@ class Workers:
             return Sent(uploaded.numpy(), message, gauges, Transit())
         vectors = partial(self._vector, gradients, rate)
         compress, agreement = compressor.agree(map(vectors, rows.tolist()), self.segments, self.like, maximum)
-        if compressor.agrees and self.algorithm.feedback.in_place:  # already compensated while agreeing
-            vectors = self.kept[:, :1].__getitem__
+        if compressor.agrees:  # already compensated while agreeing
+            in_place = self.algorithm.feedback.in_place
+            vectors = (self.kept[:, :1] if in_place else self._workspace[:, None]).__getitem__
         standing = rate.standing(self.algorithm.units)
         messages = []
         for row in rows.tolist():  # each from gradient to message while its numbers are in the cache
@@ -207,8 +210,8 @@ class Workers:
 
     def _vector(self, gradients: WorkerGradients, rate: Rate, row: int) -> Tensor:
         """(1, d): the compressor's input from one worker."""
-        is_kept = self.algorithm.compressor.keeps_input
-        update = gradients.dense(torch.tensor([row]), out=None if is_kept else self._workspace)
+        room = self._workspace[row, None] if self._keeps_rows else self._workspace
+        update = gradients.dense(torch.tensor([row]), out=room)
         if self.algorithm.units == "update":
             update.mul_(rate.value)
         return self.algorithm.feedback.compensate(update, self.kept[row])

@@ -50,6 +50,17 @@ class DenseMessage(FloatMessage, Columnar):
     def dense(self) -> Tensor:
         return self.values
 
+    def followed_by(self, others: Sequence[Message]) -> Message:
+        """Without a copy where the rows already lie one after another."""
+        place, storage, num_rows = self.values.data_ptr(), self.values.untyped_storage().data_ptr(), 0
+        for values in (message.tensors["values"] for message in (self, *others)):
+            is_next = values.data_ptr() == place and values.untyped_storage().data_ptr() == storage
+            if not (is_next and values.is_contiguous()):
+                return super().followed_by(others)
+            place, num_rows = place + values.nbytes, num_rows + len(values)
+        dim = self.values.shape[1]
+        return replace(self, values=self.values.as_strided((num_rows, dim), (dim, 1)))
+
     def put(self, index: Sequence[int], arrived: Message) -> Self:
         assert isinstance(arrived, DenseMessage | GradientMessage)
         for row, into in enumerate(index):
