@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from bench.adversary import Scale
-from bench.compressors import QSGD, Compressor, GSpar, GSparClosed, Half, Natural, RandomK, TernGrad, UniSp
+from bench.aggregators import Aggregator, Mean, Sum
+from bench.compressors import QSGD, Compressor, GSpar, GSparClosed, Half, Natural, RandomK, Shortest, TernGrad, UniSp
 from bench.compressors.gspar import COUNT_BITS, tail_of
 from bench.compressors.half import Format
 from bench.errors import NonFiniteError
@@ -313,6 +314,24 @@ def test_terngrad_agrees_on_a_scale() -> None:
     x = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
     scales = TernGrad().compress_agreed(x, (50,), [Noise(0, 0, 0)] * 2, torch.tensor([9.0])).scales
     assert scales.flatten().tolist() == [9.0, 9.0]
+
+
+@pytest.mark.parametrize("num_workers", [2, 3, 10])
+@pytest.mark.parametrize("aggregator", [Sum(), Mean()], ids=str)
+def test_an_answer_counts_multiples_of_the_scale(num_workers: int, aggregator: Aggregator) -> None:
+    """Rows with one scale add up to at most 2M + 1 values in each segment, which take at most log₂(2M + 1) bits."""
+    x = torch.randn(num_workers, 60_010, generator=torch.Generator().manual_seed(num_workers))
+    segments, noise = (50_000, 10_010), [Noise(0, 0, rank) for rank in range(num_workers)]
+    sent = TernGrad().compress_agreed(x, segments, noise, TernGrad().offer(x, segments).amax(dim=0))
+    total = aggregator.aggregate(sent, None, noise[0])
+    rounding = 1e-6 * float(total.abs().max())
+    share = aggregator.weight(num_workers)
+    torch.testing.assert_close(total, sent.dense().sum(dim=0) * share, rtol=1e-6, atol=rounding)
+    answer = Shortest().compress(total[None], segments, noise[:1])
+    assert all(len(part.unique()) <= 2 * num_workers + 1 for part in total.split(segments))
+    assert int(answer.num_bits) <= 60_010 * log2(2 * num_workers + 1)
+    decoded = Shortest().blank(1, segments, total).decode([answer.encode(0)])
+    assert torch.equal(decoded.dense()[0], total)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ DIM = sum(SEGMENTS)
 BOUNDS = (0, 128, 256, DIM)
 
 
+@cache
 def sent(compressor: Compressor) -> list[tuple[Message, np.ndarray]]:
     """Schemas and payloads of messages and, where these can be cut, of their slices: of a full vector and of zeros."""
     schema, found = compressor.blank(1, SEGMENTS, torch.zeros(DIM)), []
