@@ -46,17 +46,19 @@ NOISE = [Noise(0, 5, rank) for rank in range(3)]
 
 
 def cases(compressors: dict[str, Compressor], segments: Sequence[tuple[int, ...]] = SEGMENTS) -> list[Any]:
-    """Return every compressor with every kind of vector in every partition."""
+    """Return every compressor with every kind of vector in every partition; long vectors of four kinds only."""
+    of_long = ("normal", "one-hot", "heavy tails", "mostly zero")
     return [
         pytest.param(compressor, parts, x, id=f"{name}-{parts}-{kind}")
         for name, compressor in compressors.items()
         for parts in segments
         for kind, x in inputs(parts).items()
+        if sum(parts) < 1000 or kind in of_long
     ]
 
 
 CASES = cases(COMPRESSORS)
-WIRED = [*CASES, *cases(CODED, SEGMENTS[1:3])]
+WIRED = [*CASES, *cases(CODED, SEGMENTS[2:3])]
 
 
 def test_every_compressor_is_in_a_recipe() -> None:

@@ -71,7 +71,7 @@ def damaged(payload: np.ndarray, draw: Callable[..., Any]) -> np.ndarray:
     return changed
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def garble(compressor: Compressor, data: st.DataObject) -> None:
     schema, payload = data.draw(st.sampled_from(sent(compressor)))
