@@ -74,11 +74,22 @@ class ScaledTernaryMessage(Columnar):
         return scale_segments(self.values.to(self.scales.dtype), self.scales, self.segments)
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
-        """Rows with the same scales add up as integers, so that the sum has few distinct values."""
-        if weights is not None or not (self.scales == self.scales[0]).all():
+        """Segments in which all rows have the same scale add up as integers, so that the sum has few distinct values.
+
+        Each segment is decided apart, so that slices of the vector add up alike.
+        """
+        shared = (self.scales == self.scales[0]).all(dim=0).tolist()
+        if weights is not None or not any(shared):
             return super().sum(weights)
         total = add_levels(self.values, self.scales.new_empty(1, self.values.shape[1]))
-        return scale_segments(total, self.scales[:1], self.segments)[0]
+        total = scale_segments(total, self.scales[:1], self.segments)[0]
+        if not all(shared):
+            for is_shared, part, of_rows in zip(
+                shared, total.split(self.segments), super().sum().split(self.segments), strict=True
+            ):
+                if not is_shared:
+                    part.copy_(of_rows)
+        return total
 
     def finite(self) -> Tensor:
         return self.intact

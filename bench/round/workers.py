@@ -149,11 +149,11 @@ class Workers:
             if message is not None:
                 gauges.sent_as_they_are(rows, message)
             return Sent(uploaded.numpy(), message, gauges, Transit())
-        vectors = partial(self._vector, gradients, rate)
-        compress, agreement = compressor.agree(map(vectors, rows.tolist()), self.segments, self.like, maximum)
+        vectors, offered = partial(self._vector, gradients, rate), {}
+        offers = (offered.setdefault(row, vectors(row)) for row in rows.tolist())
+        compress, agreement = compressor.agree(offers, self.segments, self.like, maximum)
         if compressor.agrees:  # already compensated while agreeing
-            in_place = self.algorithm.feedback.in_place
-            vectors = (self.kept[:, :1] if in_place else self._workspace[:, None]).__getitem__
+            vectors = offered.__getitem__
         standing = rate.standing(self.algorithm.units)
         messages = []
         for row in rows.tolist():  # each from gradient to message while its numbers are in the cache

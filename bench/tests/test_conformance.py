@@ -89,6 +89,7 @@ def test_slices(compressor: Compressor, segments: tuple[int, ...], x: Tensor) ->
         pieces, schemas = message.cut(bounds), schema.cut(bounds)
         there = [piece for piece, (start, end) in zip(pieces, pairwise(bounds), strict=True) if end > start]
         assert torch.equal(torch.cat([piece.dense() for piece in there], dim=1), message.dense())
+        assert torch.equal(torch.cat([piece.sum() for piece in there]), message.sum())
         joined = message.joined(pieces).tensors
         assert all(torch.equal(joined[name], t) for name, t in message.tensors.items())
         for piece, like, (start, end) in zip(pieces, schemas, pairwise(bounds), strict=True):

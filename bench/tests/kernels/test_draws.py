@@ -330,6 +330,9 @@ def test_an_answer_counts_multiples_of_the_scale(num_workers: int, aggregator: A
     answer = Shortest().compress(total[None], segments, noise[:1])
     assert all(len(part.unique()) <= 2 * num_workers + 1 for part in total.split(segments))
     assert int(answer.num_bits) <= 60_010 * log2(2 * num_workers + 1)
+    apart = replace(sent, scales=sent.scales.clone().index_put_((torch.tensor(0), torch.tensor(1)), torch.tensor(0.7)))
+    pieces = apart.cut([0, 49_984, 50_048, 60_010])  # which add up to the bits of the whole, though one scale differs
+    assert torch.equal(torch.cat([piece.sum() for piece in pieces]), apart.sum())
     decoded = Shortest().blank(1, segments, total).decode([answer.encode(0)])
     assert torch.equal(decoded.dense()[0], total)
 

@@ -98,7 +98,8 @@ import sys
 import numpy as np
 import torch
 from bench.errors import DamagedError
-from bench.wire import ans, elias, signs
+from bench.wire import ans, distinct, elias, signs
+from bench.wire.integers import Packed
 from bench.wire.reader import Reader
 draw = np.random.default_rng(1)
 elias_coded = elias.encode(draw.integers(-3, 4, 200).astype(np.int16))
@@ -113,10 +114,15 @@ for turn in range(2000):
         elias.decode(garbled, np.zeros(200, np.int16))
     except DamagedError:
         pass
-    try:
-        ans.read(Reader(garbled), segments, -3, 3)
-    except DamagedError:
-        pass
+    for read in (
+        lambda: ans.read(Reader(garbled), segments, -3, 3),
+        lambda: distinct.read(Reader(garbled), segments, torch.empty(200)),
+        lambda: Packed(-3, 3).read(Reader(garbled), segments),
+    ):
+        try:
+            read()
+        except DamagedError:
+            pass
     try:
         bits = Reader(garbled).packed_signs(200)[None]
         signs.unpack(bits, torch.empty(1, 200))
