@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -67,3 +68,10 @@ def _work(rank: int, port: int, work: Callable[..., None], arguments: Any) -> No
     torch.set_num_threads(1)
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     work(rank, *arguments)
+
+
+def timed_ms(work: Callable[[], object]) -> float:
+    """Return how long it takes."""
+    started = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - started)

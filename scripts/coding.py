@@ -1,7 +1,6 @@
 """Measures the codes of messages on a gradient of FC-MNIST."""
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,10 +14,12 @@ from bench.compressors import Compressor
 from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
 from bench.wire.integers import Code
+from bench.wire.message import Message
 from datamodules.digits import Digits
 from datamodules.images import ImageSet
 from datamodules.mnist import MNIST
 from models.mlp import mlp
+from scripts.bare import timed_ms
 
 ROUNDS = 200  # plain steps before the gradient: first gradients are unlike all others
 
@@ -32,15 +33,22 @@ def coding(repeats: int = 7) -> None:
         for code in (None, *get_args(Code)):
             chosen = replace(compressor, code=code)  # pyright: ignore[reportArgumentType, reportCallIssue]
             message = chosen.compress(gradient, segments, [Noise(0, 0, 0)])
-            payload, schema = message.encode(0), chosen.blank(1, segments, gradient[0])
-            times = [
-                _milliseconds(work, repeats)
-                for work in (lambda: message.num_bits, lambda: message.encode(0), lambda: schema.decode([payload]))  # noqa: B023
-            ]
+            passes = _passes(message, chosen.blank(1, segments, gradient[0]))
+            times = [statistics.median(timed_ms(work) for _ in range(repeats)) for work in passes]
             bits, over = int(message.num_bits) / gradient.shape[1], float(message.num_bits / message.bound)
             print(
                 f"{kind:<16}{code or 'own':<8}{bits:>14.3f}{over:>12.3f}", *(f"{ms:>8.2f}" for ms in times), flush=True
             )
+
+
+def _passes(message: Message, schema: Message) -> list[Callable[[], object]]:
+    """Counting, encoding and decoding, each anew: messages remember what they have counted."""
+    payload = message.encode(0)
+    return [
+        lambda: message.with_tensors({}).num_bits,
+        lambda: message.with_tensors({}).encode(0),
+        lambda: schema.decode([payload]),
+    ]
 
 
 def _coded() -> dict[str, Compressor]:
@@ -66,12 +74,3 @@ def _gradient() -> tuple[torch.Tensor, tuple[int, ...]]:
     F.cross_entropy(network(images[:10]), labels[:10]).backward()
     gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
     return gradient[None], layout.segments("tensor")
-
-
-def _milliseconds(work: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times)

@@ -34,6 +34,7 @@ from bench.runs.history import History
 from bench.wire import signs
 from bench.wire.message import Message
 from models.resnet import resnet18
+from scripts.bare import timed_ms
 from scripts.coding import coding
 from scripts.real import real
 from scripts.train import train
@@ -47,7 +48,7 @@ def packing(repeats: int = 30) -> None:
     x = torch.randn(1, RESNET18)
     out, (bits, _) = torch.empty_like(x), signs.pack(x)
     parts = (lambda: out.copy_(x), lambda: signs.pack(x), lambda: signs.unpack(bits, out))
-    times = [[_milliseconds(part) for part in parts] for _ in range(repeats)]
+    times = [[timed_ms(part) for part in parts] for _ in range(repeats)]
     copy, pack, unpack = (statistics.median(column) for column in zip(*times, strict=True))
     ratio = statistics.median((p + u) / c for c, p, u in times)
     print(f"packing {RESNET18:,} signs: copy {copy:.2f} ms, pack {pack:.2f}, unpack {unpack:.2f}, ratio {ratio:.2f}")
@@ -62,7 +63,7 @@ def vote(repeats: int = 30) -> None:
     def answer(message: Message) -> None:
         Sign().compress(MajorityVote().aggregate(message, None, server)[None], (RESNET18,), ())
 
-    times = [[_milliseconds(partial(answer, message)) for message in messages.values()] for _ in range(repeats)]
+    times = [[timed_ms(partial(answer, message)) for message in messages.values()] for _ in range(repeats)]
     medians = [statistics.median(column) for column in zip(*times, strict=True)]
     for m, milliseconds in zip(VOTERS, medians, strict=True):
         print(f"vote of {m:>2} on {RESNET18:,} entries: {milliseconds:>7.2f} ms, {milliseconds / m:>6.2f} a voter")
@@ -74,7 +75,7 @@ def drawing(repeats: int = 15) -> None:
     out, noise = torch.empty_like(x), [Noise(0, 0, 0)]
     found = [GSpar(0.01), GSpar(0.1), UniSp(0.01), QSGD(4, "l2", 512), QSGD(4, "max", None), TernGrad()]
     parts = [lambda: out.copy_(x), *(partial(c.compress, x, (RESNET18,), noise) for c in found)]
-    times = [[_milliseconds(part) for part in parts] for _ in range(repeats + 1)][1:]  # the first compiles
+    times = [[timed_ms(part) for part in parts] for _ in range(repeats + 1)][1:]  # the first compiles
     copy, *medians = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"drawing from {RESNET18:,} entries: copy {copy:.2f} ms")
     for i, (compressor, milliseconds) in enumerate(zip(found, medians, strict=True), start=1):
@@ -123,7 +124,7 @@ def lowrank(repeats: int = 10) -> None:
         state = PowerSGDState(None, rank, start_powerSGD_iter=2, min_compression_rate=1)
         hooked.register_comm_hook(state, powerSGD_hook)
         work = ours, lambda: plain().backward(), lambda: hooked().backward()
-        times = [[_milliseconds(part) for part in work] for _ in range(repeats + 4)][4:]  # the first four warm up
+        times = [[timed_ms(part) for part in work] for _ in range(repeats + 4)][4:]  # the first four warm up
         return [statistics.median(column) for column in zip(*times, strict=True)]
 
     for rank in (1, 2, 4):
@@ -168,7 +169,7 @@ class TimedHistory(History):
         self._timed(super().on_validation_end, trainer, pl_module)
 
     def _timed(self, hook: Callable[..., None], *args: Any) -> None:
-        self.hooks_s.append(_milliseconds(partial(hook, *args)) / 1e3)
+        self.hooks_s.append(milliseconds(partial(hook, *args)) / 1e3)
 
 
 def logging(epochs: int = 3) -> None:
@@ -191,12 +192,6 @@ def logging(epochs: int = 3) -> None:
             print(f"logger={logger}: history and logger {per_round:.3f} ms a round, gauges {gauging:.3f}, "
                   f"the round {1e3 * usual:.2f}")  # fmt: skip
         wandb.finish()
-
-
-def _milliseconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - started)
 
 
 PARTS = {
