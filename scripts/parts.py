@@ -169,7 +169,7 @@ class TimedHistory(History):
         self._timed(super().on_validation_end, trainer, pl_module)
 
     def _timed(self, hook: Callable[..., None], *args: Any) -> None:
-        self.hooks_s.append(milliseconds(partial(hook, *args)) / 1e3)
+        self.hooks_s.append(timed_ms(partial(hook, *args)) / 1e3)
 
 
 def logging(epochs: int = 3) -> None:
