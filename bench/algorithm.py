@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.aggregators import Aggregator, MajorityVote
-from bench.compressors import Compressor, Identity, PowerSGD, Shortest, Sign
+from bench.compressors import Compressor, Half, Identity, PowerSGD, Shortest, Sign
 from bench.compressors.base import Segments
 from bench.errors import InputError
 from bench.feedback import Differences, ErrorFeedback, Feedback, MomentumCorrection
@@ -152,6 +152,12 @@ class Algorithm:
     def adds_up(self) -> bool:
         """Whether messages may be added up on their way to the server."""
         return self.compressor.all_reducible and self.aggregator.sums and not self.rule.adaptive
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether messages can travel while the rest of the gradient is computed, as DDP's buckets do: where each entry
+        is rounded by itself, and others are added to it on the way. All others need the whole gradient first."""
+        return self.adds_up and isinstance(self.compressor, Identity | Half)
 
     @property
     def sends_gradients(self) -> bool:

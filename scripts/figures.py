@@ -2,35 +2,38 @@
 
     python scripts/figures.py                     # all experiments with results and a `figure:` in their file
     python scripts/figures.py signs_mnist_iid     # one experiment
+    python scripts/figures.py signs_mnist_iid link=gather link.bandwidth_bps=10Gbit link.latency_s=50us
 
-Writes results/<experiment>/figure.{png,pdf}.
+Writes results/<experiment>/figure.{png,pdf}; on another network, views/<experiment>/figure.{png,pdf}.
 """
 
 import argparse
-from pathlib import Path
 
 from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.figures import digest, figure, save
+from bench.findings.view import AS_RECORDED
 from scripts.cli import each, guarded
+from scripts.views import add_view, read_view
 
 
-def draw(names: list[str], results: Path) -> None:
+def draw(args: argparse.Namespace) -> None:
     """Draw the figures of the named experiments; without names, of all that have a `figure:`."""
+    names, view = read_view(args)
 
     def save_figure(experiment: Experiment) -> None:
         if names or experiment.spec.get("figure"):
-            save(figure(experiment), experiment.folder, digest(experiment))
-            print(experiment.folder / "figure.png")
+            folder = experiment.folder if view == AS_RECORDED else args.out / experiment.name
+            save(figure(experiment), folder, digest(experiment))
+            print(folder / "figure.png")
 
-    each(read_experiments(names, results), save_figure)
+    each(read_experiments(names, args.results, view), save_figure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="*", help="default: all with results")
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    add_view(parser)
     args = parser.parse_args()
-    guarded(lambda: draw(args.experiments, args.results))
+    guarded(lambda: draw(args))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from bench.errors import InputError
 from bench.findings.experiments import Experiment
 from bench.findings.tables import table
+from bench.findings.view import View
 from bench.runs.grid import Cell, cells
 from bench.runs.overrides import composable
 from scripts.cli import guarded, one_line
@@ -65,9 +66,6 @@ def matrix(overrides: list[str]) -> None:
         one = compose("train", composable(first.overrides))
         refuse(one)
         first.folder.check(described(one))
-    for cell in grid:
-        if cell.folder.is_complete:
-            cell.folder.retarget(cfg.target)
     num_cores = os.cpu_count() or 1
     jobs = cfg.jobs or (max(1, num_cores // cfg.threads) if cfg.trainer.accelerator == "cpu" else 1)
     bars: queue.Queue[int] = queue.Queue()
@@ -109,7 +107,7 @@ def log_table(cfg: DictConfig) -> None:
         return
     place = {"mode": cfg.wandb_mode, "project": cfg.logger.project, "dir": cfg.logger.save_dir}
     try:
-        experiment = Experiment.read(cfg.name, Path(cfg.results_dir))
+        experiment = Experiment.read(cfg.name, Path(cfg.results_dir), View(target=cfg.target.value))
         logger.log_experiment(experiment.folder, experiment.files(), *table(experiment).records(), **place)
     except Exception as error:  # the table can be made again; its failure must not fail the runs
         print(f"logger: the table was not logged: {one_line(error)}", file=sys.stderr)

@@ -3,8 +3,11 @@
     python scripts/tables.py                # all experiments with results
     python scripts/tables.py sasg_mnist     # one experiment
     python scripts/tables.py quickstart --print
+    python scripts/tables.py sasg_mnist --target 0.97
+    python scripts/tables.py sasg_mnist link=sharded link.bandwidth_bps=100Mbit link.latency_s=50us step_ms=5
 
-Writes results/<experiment>/table.{md,tex,csv}, and updates the tables shown in README.md and results/README.md.
+Writes results/<experiment>/table.{md,tex,csv}, and updates the tables shown in README.md and results/README.md. Another
+target or network changes none of these: its tables are printed, and written to views/<experiment>/.
 """
 
 import argparse
@@ -14,8 +17,10 @@ from pathlib import Path
 from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.table import Table
 from bench.findings.tables import table
+from bench.findings.view import AS_RECORDED
 from bench.runs.results import write_whole
 from scripts.cli import each, guarded
+from scripts.views import add_view, read_view
 
 
 def into_page(page: Path, experiment: str, table: Table) -> None:
@@ -27,27 +32,31 @@ def into_page(page: Path, experiment: str, table: Table) -> None:
         write_whole(page, shown)
 
 
-def regenerate(names: list[str], results: Path, shown: bool) -> None:
+def regenerate(args: argparse.Namespace) -> None:
     """Write the tables of the named experiments; without names, of all."""
+    names, view = read_view(args)
+    results, shown = args.results, args.print
 
     def write(experiment: Experiment) -> None:
         found = table(experiment)
+        if view != AS_RECORDED:
+            found.write(args.out / experiment.name)
+            return print(found.markdown())
         found.write(experiment.folder)
         for page in (results.parent / "README.md", results / "README.md"):
             if page.exists():
                 into_page(page, experiment.name, found)
         print(found.markdown() if shown else experiment.folder / "table.md")
 
-    each(read_experiments(names, results), write)
+    each(read_experiments(names, results, view), write)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="*", help="default: all with results")
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    add_view(parser)
     parser.add_argument("--print", action="store_true", help="also print the Markdown")
     args = parser.parse_args()
-    guarded(lambda: regenerate(args.experiments, args.results, args.print))
+    guarded(lambda: regenerate(args))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,6 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     command = " ".join(["python scripts/train.py", *overrides])
     with folder.held() if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
         if folder.is_complete:
-            folder.retarget(cfg.target)
             diverged = folder.summary().get("diverged")
             print(f"{folder.path}: complete already" + (f", diverged: {diverged}" if diverged else ""))
         elif "asynchronous" in cfg:
@@ -124,9 +123,10 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
     from bench.runs.progress import Progress
     from datamodules.images import SplitPicture
 
+    algorithm, link = instantiate(cfg.algorithm), instantiate(cfg.link)
+    link.refuse(algorithm)
     strategy = instantiate(cfg.strategy, _partial_=True)(
-        algorithm=instantiate(cfg.algorithm),
-        link=instantiate(cfg.link),
+        algorithm=algorithm,
         adversary=instantiate(cfg.get("adversary")),
         estimator=instantiate(cfg.get("estimator")),
         seed=cfg.seed,
@@ -135,7 +135,7 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
     lightning.seed_everything(cfg.seed, verbose=False)
     objective = instantiate(cfg.get("objective")) or Classifier
     module = objective(instantiate(cfg.model), instantiate(cfg.optimizer), instantiate(cfg.get("schedule")))
-    history = History(folder, config, command)
+    history = History(folder, config, command, link)
     callbacks = [
         history,
         SplitPicture(folder.path / "split.png"),

@@ -12,9 +12,10 @@ from typing import Any, Self
 from omegaconf import OmegaConf
 
 from bench.errors import InputError
+from bench.findings.view import AS_RECORDED, View, ViewedRun
 from bench.runs.differences import differences
 from bench.runs.grid import cells
-from bench.runs.results import RunFolder
+from bench.runs.results import VIEWS, RunFolder
 
 _SETTING = re.compile(r",(?=\w+=)")  # where a setting begins in a label; values may contain commas
 
@@ -24,7 +25,7 @@ class Arm:
     """The runs with one label, such as "sgd" or "sgd,adversary=invert,num_byzantine=2", one run per seed."""
 
     label: str
-    runs: Sequence[RunFolder]
+    runs: Sequence[ViewedRun]
 
     @property
     def name(self) -> str:
@@ -56,15 +57,17 @@ class Experiment:
         folder: results/<name>.
         spec: the config in that file; empty if there is no file.
         arms: one for each label that has a run, in the order of the file's grid; labels outside it follow, by name.
+        view: how its runs are looked at.
     """
 
     name: str
     folder: Path
     spec: Mapping[str, Any]
     arms: Sequence[Arm]
+    view: View = AS_RECORDED
 
     @classmethod
-    def read(cls, name: str, results: Path) -> Self:
+    def read(cls, name: str, results: Path, view: View = AS_RECORDED) -> Self:
         """Read the experiment of this name.
 
         Raises:
@@ -77,10 +80,13 @@ class Experiment:
         spec, order = specified(name)
         rank = {label: place for place, label in enumerate(dict.fromkeys(order))}
         labels = sorted(there, key=lambda p: (rank.get(p.name, len(rank)), p.name))
-        arms = [Arm(p.name, [RunFolder(c.parent) for c in sorted(p.glob("*/config.yaml"))]) for p in labels]
+        arms = [
+            Arm(p.name, [ViewedRun(c.parent, view, spec.get("target")) for c in sorted(p.glob("*/config.yaml"))])
+            for p in labels
+        ]
         for arm in arms:
             _refuse_mixture(arm)
-        return cls(name, folder, spec, arms)
+        return cls(name, folder, spec, arms, view)
 
     @property
     def complete(self) -> list[Arm]:
@@ -93,7 +99,7 @@ class Experiment:
         return of_runs + [file for file in self.folder.iterdir() if file.is_file()]
 
 
-def read_experiments(names: Sequence[str], results: Path) -> list[Experiment]:
+def read_experiments(names: Sequence[str], results: Path, view: View = AS_RECORDED) -> list[Experiment]:
     """Read the experiments of these names; without names, all that have a complete run, naming the others on stderr.
 
     Raises:
@@ -101,7 +107,7 @@ def read_experiments(names: Sequence[str], results: Path) -> list[Experiment]:
     """
     if not (there := experiments_in(results)):
         raise InputError(f"results: {results} holds no run; scripts/matrix.py experiment=quickstart makes some")
-    found = [Experiment.read(name, results) for name in names or there]
+    found = [Experiment.read(name, results, view) for name in names or there]
     if not names:
         for waiting in (experiment for experiment in found if not experiment.complete):
             print(f"{waiting.name}: no run is complete yet", file=sys.stderr)
@@ -145,5 +151,6 @@ def _refuse_mixture(arm: Arm) -> None:
     first, *others = arm.runs
     config = first.config()
     for other in others:
-        if differing := differences(config, other.config()).keys() - {"seed", "data.seed"}:
+        differing = differences(config, other.config()).keys() - {"seed", "data.seed"}
+        if differing := {key for key in differing if key.split(".")[0] not in VIEWS}:
             raise InputError(f"{arm.label}: {first.path} and {other.path} differ in {', '.join(sorted(differing))}")

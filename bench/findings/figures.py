@@ -7,6 +7,7 @@ reach from the lowest seed to the highest. The rest of the style is in paper.mpl
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,12 @@ from bench.findings.experiments import Arm, Experiment
 from bench.findings.look import LOGARITHMIC, TITLES, color
 from bench.runs.columns import FALLING, Row
 from bench.runs.results import write_whole
+from bench.traffic import Traffic
 
 LOOK = Path(__file__).with_name("paper.mplstyle")
-UNDRAWN = ("waited_s", "sent_bytes", "received_bytes")  # columns that no figure shows
+TRAFFIC = tuple(field.name for field in fields(Traffic))
+UNDRAWN = ("waited_s", "compute_s", "compression_s", "sent_bytes", "received_bytes", *TRAFFIC)
+"""Columns that no figure shows."""
 DASHES: Any = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 

@@ -8,8 +8,8 @@ from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.sample import Sample, Theirs
 from bench.findings.table import Column, Entry, Table
+from bench.findings.view import ViewedRun
 from bench.runs.columns import FALLING
-from bench.runs.results import RunFolder
 
 FINAL = {
     "test_accuracy": "final accuracy %",
@@ -44,7 +44,9 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     arms, target = experiment.complete, _target(experiment)
     # The paper's numbers hold for the target in the experiment's file only.
     comparable = at == "end" or experiment.spec.get("target") == target
-    paper = (experiment.spec.get("paper") or {}) if comparable else {}
+    paper = dict(experiment.spec.get("paper") or {}) if comparable else {}
+    if experiment.view.retimes:
+        paper.pop("modelled_s", None)
     figures = {arm.label: _figures(arm.runs, at) for arm in arms}
     rows: list[dict[str, Entry]] = []
     for arm in arms:
@@ -83,6 +85,10 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     reached = f"first {'falling below' if target['metric'] in FALLING else 'exceeding'} {target['metric']}"
     when = f"at {reached} {target['value']:g}" if at == "target" else "after the last round"
     caption = f"{experiment.name}: cost {when}; mean ± standard deviation over n = {_num_seeds(arms)} seeds."
+    if experiment.view.retimes:
+        caption += f" Seconds: {experiment.view.told}."
+        if silent := [arm.label for arm in arms if "modelled_s" not in figures[arm.label]]:
+            caption += f" Unknown for {', '.join(silent)}: not recorded, or this network does not carry their messages."
     if "sgd" in figures:
         caption += " Savings are factors to sgd; both ways adds the downlink."
         if any(figure.missed for own in figures.values() for figure in own.values()):
@@ -130,11 +136,11 @@ def _target(experiment: Experiment) -> dict[str, Any]:
     Raises:
         InputError: the runs have different targets.
     """
-    targets = [run.summary()["target"] for arm in experiment.complete for run in arm.runs]
+    targets = [run.target() for arm in experiment.complete for run in arm.runs]
     told = [{"metric": target["metric"], "value": target["value"]} for target in targets]
     if other := [target for target in told if target != told[0]]:
         both = f"{told[0]} and {other[0]} in {experiment.folder}"
-        raise InputError(f"target: {both}; scripts/matrix.py with one target gives it to all")
+        raise InputError(f"target: {both}; scripts/tables.py --target VALUE shows one for all")
     return told[0]
 
 
@@ -144,13 +150,13 @@ def _num_seeds(arms: Sequence[Arm]) -> str:
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 
-def _figures(runs: Sequence[RunFolder], at: Literal["target", "end"]) -> dict[str, Sample]:
+def _figures(runs: Sequence[ViewedRun], at: Literal["target", "end"]) -> dict[str, Sample]:
     """The final metric, and each cost at the target or at the end, over the runs of a recipe."""
     summaries, rows = [run.summary() for run in runs], []
     for run, summary in zip(runs, summaries, strict=True):
-        round = summary["target"]["round"] if at == "target" else None if "diverged" in summary else summary["round"]
+        round = run.target()["round"] if at == "target" else None if "diverged" in summary else summary["round"]
         rows += [row for row in run.history() if row["round"] == round]
-    metric = summaries[0]["target"]["metric"]
+    metric = runs[0].target()["metric"]
     unit = 100 if metric.endswith("accuracy") else 1
     ends = tuple(unit * s[metric] for s in summaries if "diverged" not in s)
     figures = {"final": Sample(ends, len(runs), "diverged")}

@@ -33,6 +33,5 @@ def average(cohort: Cohort, rows: Tensor, num_backwards: int) -> Tensor:
         return Served(DenseMessage((messages.sum() / cohort.world.size)[None]), True, [])
 
     crossed = cohort.collective.exchange(report, message, Dense(cohort.codes.like), serve, ledger.rounds)
-    modelled_s = cohort.link.seconds(crossed.report.num_bits.tolist(), num_bits)
-    ledger.charge(crossed.report, num_bits, 0, modelled_s, crossed.transit)
+    ledger.charge(crossed.report, num_bits, crossed.transit)
     return crossed.answer.dense()[0]

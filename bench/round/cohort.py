@@ -13,7 +13,6 @@ from bench.collectives.world import World
 from bench.gradients.engines import RowGradients, WorkerGradients
 from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
-from bench.link import LinkModel
 from bench.round.codes import Codes
 from bench.round.known import Known
 from bench.round.ledger import Ledger
@@ -28,33 +27,30 @@ class Cohort:
     Args:
         algorithm: the recipe.
         world: where the workers run.
-        link: models the seconds that messages take on a network.
         layout: of the parameters.
         seed: of the draws of compressors and adversaries, together with round and rank.
         adversary: what Byzantine workers send, if there are any.
         collective: how messages travel between processes: "auto", "sharded", "gather" or "allreduce".
 
     Raises:
-        InputError: the link or the collective cannot carry the recipe's messages; differences would grow; no worker
-            would be honest.
+        InputError: the collective cannot carry the recipe's messages; differences would grow; no worker would be
+            honest.
     """
 
     def __init__(
         self,
         algorithm: Algorithm,
         world: World,
-        link: LinkModel,
         layout: Layout,
         seed: int = 0,
         adversary: Adversary | None = None,
         collective: str = "auto",
     ) -> None:
         segments, vector = layout.segments(algorithm.granularity), layout.vector
-        link.refuse(algorithm)
         algorithm.refuse(segments)
         if adversary is not None:
             adversary.refuse(world.size)
-        self.algorithm, self.world, self.link, self.seed, self.adversary = algorithm, world, link, seed, adversary
+        self.algorithm, self.world, self.seed, self.adversary = algorithm, world, seed, adversary
         self.workers = Workers(algorithm, adversary, world.local_ranks, world.size, segments, vector, seed)
         self.codes = Codes(algorithm, segments, vector)
         self.collective = make_collective(collective, world, algorithm, self.codes, segments, vector)
@@ -105,6 +101,6 @@ class Cohort:
         crossed = self.collective.exchange(report, sent.message, codes, serve, t)
         # 4. The ledger.
         transit = sent.agreement + crossed.transit
-        self.ledger.record(crossed.report, crossed.answer, self.link, workers.offer_bits, rule.adaptive, transit)
+        self.ledger.record(crossed.report, crossed.answer, workers.offer_bits, rule.adaptive, transit)
         codes.follow(crossed.answer)
         return self.known.direction(crossed.answer, t), crossed.report

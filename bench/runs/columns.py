@@ -16,8 +16,19 @@ COLUMNS = (
     "num_backwards",
     "data_passes",
     "modelled_s",
+    "worker_bits",
+    "worker_messages",
+    "upload_rounds",
+    "longest_upload_bits",
+    "agreement_rounds",
+    "agreement_bits",
+    "flag_rounds",
+    "answers",
+    "answer_bits",
     "waited_s",
     "measured_s",
+    "compute_s",
+    "compression_s",
     "sent_bytes",
     "received_bytes",
     "gradient_norm",
@@ -29,12 +40,13 @@ COLUMNS = (
     "suboptimality",
 )
 """Totals since the first round, except: `message_bits`, the mean size of an upload since the last evaluation; those of
-BY_WORKER, a total per worker; `gradient_norm` to `bits_over_bound`, of the round of the evaluation
+BY_WORKER, a total per worker; `modelled_s`, the seconds on the config's link, which follow, as those on any other, from
+`worker_bits` to `answer_bits` (`bench.traffic.Traffic`); `gradient_norm` to `bits_over_bound`, of its round
 (`bench.collectives.report.Report`); `train_loss`, the mean since the last evaluation; the metrics of METRICS, of the
 evaluation. Empty where there is no value."""
 
-BY_WORKER = ("skips", "sent_bytes", "received_bytes")
-MEASURED = ("waited_s", "measured_s", "sent_bytes", "received_bytes")
+BY_WORKER = ("skips", "worker_bits", "worker_messages", "sent_bytes", "received_bytes")
+MEASURED = ("waited_s", "measured_s", "compute_s", "compression_s", "sent_bytes", "received_bytes")
 """Known between real processes only. The seconds are rank 0's."""
 
 METRICS = COLUMNS[-3:]

@@ -8,11 +8,13 @@ import lightning
 from lightning import Callback, Trainer
 
 from bench.errors import InputError, NonFiniteError
+from bench.link import LinkModel
 from bench.runs.columns import MEASURED, METRICS, Row, total_bits
 from bench.runs.results import RunFolder, going_on
 from bench.runs.targets import refuse_target
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
+from bench.traffic import Traffic
 
 
 class History(Callback):
@@ -25,12 +27,14 @@ class History(Callback):
         folder: where to write.
         config: of the run, written to the folder once the checks at the start have passed.
         command: that makes this run, for the record.
+        link: gives the seconds that the rows have; it can be another one when a run goes on.
     """
 
-    def __init__(self, folder: RunFolder, config: Mapping[str, Any], command: str) -> None:
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any], command: str, link: LinkModel) -> None:
         self.folder = folder
         self.config = config
         self.command = command
+        self.link = link
         self.rows: list[Row] = []
         self.downlink = ""
         self.loss_sum = 0.0
@@ -45,8 +49,9 @@ class History(Callback):
             raise InputError(
                 f"trainer.val_check_interval: {interval}; at most {num_rounds} is allowed, the rounds of the run"
             )
-        if self.rows:  # a resumed run may have been given another target
+        if self.rows:  # a resumed run may have been given another target or link
             refuse_target(self.config["target"]["metric"], self.rows[-1])
+            self.rows = [self._on_link(row) for row in self.rows]
         if trainer.is_global_zero:
             self.folder.write_config(self.config)
             for logger in trainer.loggers:
@@ -69,7 +74,8 @@ class History(Callback):
         strategy = compressed(trainer)
         ledger = strategy.ledger.state_dict()
         self.downlink = ledger.pop("downlink")  # a word, not a count
-        row: Row = {"round": ledger.pop("rounds"), "epoch": trainer.current_epoch, **ledger}
+        traffic = ledger.pop("traffic") or {}
+        row = self._on_link({"round": ledger.pop("rounds"), "epoch": trainer.current_epoch, **ledger, **traffic})
         if isinstance(strategy, CompressedStrategy):
             row |= dict.fromkeys(MEASURED)  # a simulation has no link to measure
         row["total_bits"] = total_bits(row)
@@ -93,6 +99,11 @@ class History(Callback):
             with going_on("history.csv"):
                 self.folder.write_history(self.rows)
             self._log(trainer, row)
+
+    def _on_link(self, row: Row) -> Row:
+        """A row with the seconds on the link; with None if the run began without counting what they follow from."""
+        traffic = Traffic.of(row)
+        return row | {"modelled_s": None if traffic is None else self.link.seconds(traffic)}
 
     def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:

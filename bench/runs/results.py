@@ -32,7 +32,10 @@ from filelock import FileLock, Timeout
 from bench.errors import InputError
 from bench.runs.columns import BY_WORKER, COLUMNS, Row, total_bits
 from bench.runs.differences import differences
-from bench.runs.targets import refuse_target, target_reached
+from bench.runs.targets import target_reached
+
+VIEWS = ("target", "link")
+"""Keys of a config that change how a run is looked at, but not its result."""
 
 PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
 
@@ -157,7 +160,7 @@ class RunFolder:
         return [file for name in names if (file := self.path / name).exists()]
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Check that a run in this folder, if there is one, has this config, whatever its target.
+        """Check that a run in this folder, if there is one, has this config, whatever its target and its link.
 
         Raises:
             InputError: another config; the message names the keys that differ.
@@ -165,7 +168,7 @@ class RunFolder:
         if not (self.path / "config.yaml").exists():
             return
         differing = differences(self.config(), config).items()
-        if others := {key: values for key, values in differing if not key.startswith("target.")}:
+        if others := {key: values for key, values in differing if key.split(".")[0] not in VIEWS}:
             told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in others.items())
             raise InputError(
                 f"{self.path}: written under another config: {told}; choose another name= or label=, or remove it"
@@ -228,26 +231,8 @@ class RunFolder:
             "versions": versions(),
             "command": command,
         }
-        self._write_summary(summary)
-        self.checkpoint.unlink(missing_ok=True)
-
-    def _write_summary(self, summary: Mapping[str, Any]) -> None:
         write_whole(self.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-
-    def retarget(self, target: Mapping[str, Any]) -> None:
-        """Write a complete run's costs at another target.
-
-        Raises:
-            InputError: the history has no such metric; a file is damaged.
-        """
-        metric, value = target["metric"], target["value"]
-        summary = self.summary()
-        if (summary["target"]["metric"], summary["target"]["value"]) == (metric, value):
-            return
-        rows = self.history()
-        refuse_target(metric, rows[-1] if rows else None)
-        self.write_config(self.config() | {"target": dict(target)})
-        self._write_summary(summary | {"target": target_reached(rows, metric, value)})
+        self.checkpoint.unlink(missing_ok=True)
 
     def summary(self) -> dict[str, Any]:
         """The summary of a complete run.

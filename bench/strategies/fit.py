@@ -28,6 +28,7 @@ from bench.kernels.noise import Noise
 from bench.round.average import average
 from bench.round.cohort import Cohort
 from bench.round.rates import Rate
+from bench.round.spent import Spent
 from bench.strategies.refusals import Trained
 from bench.strategies.scaling import Scaling
 
@@ -69,6 +70,7 @@ class Fit:
         self.precision = precision
         self.agreed = agreed
         self.scaling = Scaling(precision)
+        self.spent = Spent(cohort.ledger)
         self.buffers = WorkerBuffers(module, len(cohort.world.local_ranks))
         self.engine: Engine | None = None
         self.engine_name = self._asked = engine
@@ -109,7 +111,7 @@ class Fit:
             self._estimating.prepare(self._outlook(step, noise))
         if self._accumulation:
             self._accumulation.hold()
-        with lent_once():
+        with self.spent.computing(), lent_once():
             gradients = engine.gradients(step, shards, noise)
         self.pending = Batch(step, shards, noise), gradients
         loss = gradients.losses.mean() * self.trainer.accumulate_grad_batches / self.scaling.scale
@@ -230,11 +232,11 @@ class Fit:
             layout.set_gradient(torch.full_like(layout.vector, torch.inf))
             return
         learning_rate = self._learning_rate(optimizer)
-        with lent_once():
+        with self.spent.compressing(), lent_once():
             direction, self.report = self.cohort.round(
                 layout.vector,
                 gradients,
-                lambda rows, parameters: accumulation.gradients_at(rows, parameters, 1 / scale),
+                self.spent.in_computing(lambda rows, at: accumulation.gradients_at(rows, at, 1 / scale)),
                 learning_rate,
                 self.trainer.current_epoch,
                 gauged,

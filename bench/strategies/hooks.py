@@ -22,7 +22,6 @@ from bench.estimators import Estimator
 from bench.gradients.batches import Served
 from bench.gradients.engines import EngineName
 from bench.gradients.layout import Layout
-from bench.link import LinkModel, StarLink
 from bench.recipes import changed, load_recipe
 from bench.round.cohort import Cohort
 from bench.round.ledger import Ledger
@@ -50,7 +49,6 @@ class Compressed(_Base):
     def __init__(
         self,
         algorithm: Algorithm | str,
-        link: LinkModel | None = None,
         seed: int = 0,
         engine: EngineName = "auto",
         adversary: Adversary | None = None,
@@ -61,7 +59,6 @@ class Compressed(_Base):
         self.algorithm, lightnings = changed(recipe, options)
         refuse_options(type(self), self.algorithm.name, lightnings)
         super().__init__(**lightnings)
-        self.link = link or StarLink()
         self.seed = seed
         self.engine_name = engine
         self.adversary = adversary
@@ -116,7 +113,7 @@ class Compressed(_Base):
         }
         agree(world, {**parts, "engine": self.engine_name, **described(module)})
         self._share_initial_state(module, layout)
-        cohort = Cohort(self.algorithm, world, self.link, layout, self.seed, self.adversary, self.collective)
+        cohort = Cohort(self.algorithm, world, layout, self.seed, self.adversary, self.collective)
         self._fit = Fit(module, layout, cohort, self.engine_name, self.estimator, self.precision_plugin, self.broadcast)
         self._averages = Averages(self._fit.buffers, world)
 

@@ -20,7 +20,6 @@ from bench.collectives.world import World
 from bench.estimators import Estimator
 from bench.gradients.engines import EngineName
 from bench.gradients.layout import Layout
-from bench.link import LinkModel
 from bench.strategies.ending import end_with_others
 from bench.strategies.hooks import Compressed
 from bench.strategies.refusals import refuse_hooks
@@ -31,7 +30,6 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
 
     Args:
         algorithm: a recipe or the name of one.
-        link: models the network's seconds for the ledger, which also has the measured seconds of the real one.
         seed: of the workers' noise, together with round and rank.
         engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers send, if there are any.
@@ -50,7 +48,6 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
     def __init__(
         self,
         algorithm: Algorithm | str,
-        link: LinkModel | None = None,
         seed: int = 0,
         engine: EngineName = "auto",
         adversary: Adversary | None = None,
@@ -60,7 +57,7 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
         **options: Any,
     ) -> None:
         refuse_hooks(options)
-        super().__init__(algorithm, link, seed, engine, adversary, estimator, timeout=timeout, **options)
+        super().__init__(algorithm, seed, engine, adversary, estimator, timeout=timeout, **options)
         self.timeout = timeout
         self.collective = collective
 

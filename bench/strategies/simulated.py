@@ -18,7 +18,6 @@ from bench.collectives.world import World
 from bench.errors import InputError
 from bench.estimators import Estimator
 from bench.gradients.engines import EngineName
-from bench.link import LinkModel
 from bench.strategies.hooks import Compressed
 
 
@@ -28,7 +27,6 @@ class CompressedStrategy(Compressed, SingleDeviceStrategy):
     Args:
         algorithm: a recipe or the name of one.
         workers: M.
-        link: models the network's seconds for the ledger.
         seed: of the workers' noise (dropout and the like), together with round and rank.
         engine: how gradients are computed: "loop", "joint", "vmap", or "auto" to choose in the first round.
         adversary: what Byzantine workers send, if there are any.
@@ -45,7 +43,6 @@ class CompressedStrategy(Compressed, SingleDeviceStrategy):
         self,
         algorithm: Algorithm | str,
         workers: int = 10,
-        link: LinkModel | None = None,
         seed: int = 0,
         engine: EngineName = "auto",
         adversary: Adversary | None = None,
@@ -53,7 +50,7 @@ class CompressedStrategy(Compressed, SingleDeviceStrategy):
         device: str | torch.device | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(algorithm, link, seed, engine, adversary, estimator, device=device or "cpu", **options)
+        super().__init__(algorithm, seed, engine, adversary, estimator, device=device or "cpu", **options)
         if not isinstance(workers, int) or workers < 1:
             raise InputError(f"workers: {workers!r}; an integer, at least 1, is needed")
         self._world = SimulatedWorld(workers)

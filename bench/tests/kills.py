@@ -12,6 +12,7 @@ from lightning import Callback, Trainer
 
 from bench.strategies.simulated import CompressedStrategy
 from bench.tests.toys import QUIET, Toy, flat, toy_data
+from bench.tests.worlds import counted
 from datamodules.sharding import RoundLoader, RoundSampler
 from datamodules.splits import IID
 
@@ -52,7 +53,7 @@ def fit(algorithm: Any, data: Any, callbacks: list[Callback], checkpoint: Path |
     strategy = CompressedStrategy(algorithm, workers=4, estimator=estimator)
     trainer = Trainer(strategy=strategy, callbacks=callbacks, **{**QUIET, **options})
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    return flat(module), strategy.ledger.state_dict()
+    return flat(module), counted(strategy.ledger.state_dict())
 
 
 def assert_goes_on(algorithm: Any, after: Sequence[int], path: Path, **options: Any) -> None:

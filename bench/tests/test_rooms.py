@@ -13,7 +13,7 @@ ORDER = [
     "findings", "runs", "strategies", "round", "estimators", "collectives", "vocabulary", "gradients", "wire",
     "kernels", "errors",
 ]  # fmt: skip
-VOCABULARY = ["adversary", "aggregators", "algorithm", "compressors", "feedback", "link", "recipes", "rules"]
+VOCABULARY = ["adversary", "aggregators", "algorithm", "compressors", "feedback", "link", "recipes", "rules", "traffic"]
 """The modules that configs and users name; together one layer. `bench/__init__.py` exports their public names, and may
 import anything."""
 

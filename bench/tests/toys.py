@@ -111,7 +111,7 @@ class Trained:
     """The outcome of a run."""
 
     weights: Tensor
-    ledger: dict[str, float]
+    ledger: dict[str, Any]
     strategy: Any
     module: Any
 

@@ -9,6 +9,7 @@ from bench.errors import InputError
 from bench.findings.experiments import Experiment, experiments_in
 from bench.findings.look import LOGARITHMIC, TITLES, color
 from bench.findings.tables import table
+from bench.findings.view import ViewedRun
 from bench.runs.columns import COSTS, METRICS
 from bench.runs.results import RunFolder
 
@@ -63,16 +64,17 @@ def _experiment(experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
     """The experiment's data for the page, and error messages for the runs left out."""
     results, arms, sound, problems = experiment.folder.parent, [], [], []
     for arm in experiment.arms:
-        runs: dict[RunFolder, dict[str, Any]] = {}
+        runs, shown_runs = list[ViewedRun](), list[dict[str, Any]]()
         for run in arm.runs:
             try:
-                runs[run] = _run(run, results)
+                shown_runs.append(_run(run, results))
+                runs.append(run)
             except InputError as error:
                 problems.append(str(error))
         if runs:
-            sound.append(arm := replace(arm, runs=list(runs)))
+            sound.append(arm := replace(arm, runs=runs))
             told = {"label": arm.label, "name": arm.name, "settings": arm.settings, "color": color(arm.algorithm)}
-            arms.append({**told, "runs": list(runs.values())})
+            arms.append({**told, "runs": shown_runs})
     if not sound:
         raise InputError("; ".join(problems))
     experiment = replace(experiment, arms=sound)
@@ -81,7 +83,7 @@ def _experiment(experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
     return {"name": experiment.name, "target": target, "arms": arms, "table": shown}, problems
 
 
-def _run(run: RunFolder, results: Path) -> dict[str, Any]:
+def _run(run: ViewedRun, results: Path) -> dict[str, Any]:
     summary = run.summary() if run.is_complete else {}
     rows = run.history()
     columns = [name for name in (*AXES, *SHOWN, "skips") if any(row[name] is not None for row in rows)]
@@ -92,7 +94,7 @@ def _run(run: RunFolder, results: Path) -> dict[str, Any]:
         "path": run.path.relative_to(results).as_posix(),
         "history": {name: [row[name] for row in rows] for name in columns},
         "written": max(file.stat().st_mtime for file in run.files()),
-        "target_round": summary.get("target", {}).get("round"),
+        "target_round": run.target()["round"] if summary else None,
     }
 
 

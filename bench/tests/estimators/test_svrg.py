@@ -61,7 +61,8 @@ def test_it_is_paid_for() -> None:
     assert with_svrg["uplink_bits"] - without["uplink_bits"] == anchors * 4 * dense
     assert with_svrg["downlink_bits"] - without["downlink_bits"] == anchors * dense
     assert with_svrg["num_backwards"] == 2 * without["num_backwards"] + anchors * 4 * ROUNDS
-    assert with_svrg["modelled_s"] > without["modelled_s"]
+    assert with_svrg["traffic"]["answers"] == without["traffic"]["answers"] + anchors
+    assert with_svrg["traffic"]["longest_upload_bits"] - without["traffic"]["longest_upload_bits"] == anchors * dense
     rare = train("sgd", rounds=45, estimator=SVRG(interval=2)).ledger
     assert rare["uploads"] - without["uploads"] == 4
 

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from bench.findings.figures import UNDRAWN
 from bench.findings.look import COLORS, OTHERS, TITLES, color
 from bench.recipes import recipe_names
 from bench.runs.columns import BY_WORKER, COLUMNS
@@ -43,5 +44,5 @@ def test_colours_are_of_recipes() -> None:
 
 
 def test_every_column_has_a_title() -> None:
-    untitled = {"epoch", "downlink_bits", "control_bits", "num_backwards", "waited_s", *BY_WORKER}
+    untitled = {"epoch", "downlink_bits", "control_bits", "num_backwards", *UNDRAWN, *BY_WORKER}
     assert set(COLUMNS) - untitled <= set(TITLES)

@@ -310,7 +310,7 @@ def test_terngrad_agrees_on_a_scale() -> None:
     assert own.strategy.cohort.workers.offer_bits == 0
     assert shared.ledger["downlink_bits"] - own.ledger["downlink_bits"] == 10 * offer
     assert shared.ledger["uplink_bits_paper"] - own.ledger["uplink_bits_paper"] == 10 * 4 * offer
-    assert shared.ledger["modelled_s"] > own.ledger["modelled_s"]
+    assert shared.ledger["traffic"]["agreement_bits"] == 10 * offer
     x = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
     scales = TernGrad().compress_agreed(x, (50,), [Noise(0, 0, 0)] * 2, torch.tensor([9.0])).scales
     assert scales.flatten().tolist() == [9.0, 9.0]

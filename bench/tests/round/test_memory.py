@@ -10,7 +10,6 @@ from torch import Tensor
 from bench.collectives.simulated import SimulatedWorld
 from bench.gradients.engines.loop import DenseGradients
 from bench.gradients.layout import Layout
-from bench.link import StarLink
 from bench.round.cohort import Cohort
 from bench.rules import LASGWK2, View
 from bench.tests.found import RECIPES
@@ -36,7 +35,7 @@ def test_state_of_a_resnet18(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(LASGWK2, "change", one_each)
     layout = Layout(resnet18().named_parameters())
-    cohort = Cohort(RECIPES["sasg"], SimulatedWorld(10), StarLink(), layout)
+    cohort = Cohort(RECIPES["sasg"], SimulatedWorld(10), layout)
     gradient = torch.randn(layout.num_parameters, generator=torch.Generator().manual_seed(0))
     matrix = gradient.expand(10, -1)  # gradients may be equal: the state has the same size
 

@@ -19,7 +19,8 @@ from bench.findings.look import COLORS
 from bench.findings.sample import Sample, Theirs
 from bench.findings.table import Column, Table
 from bench.findings.tables import table
-from bench.runs.columns import COLUMNS, MEASURED
+from bench.findings.view import View
+from bench.runs.columns import BY_WORKER, COLUMNS, MEASURED
 from bench.runs.results import RunFolder, write_whole
 from bench.runs.targets import target_reached
 from bench.tests.configs import composed
@@ -31,8 +32,8 @@ COMMITTED = sorted({path.parts[-4] for path in (ROOT / "results").glob("*/*/*/su
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    unmeasured = dict.fromkeys(MEASURED)
-    return {**dict.fromkeys(COLUMNS, 1), **unmeasured, "skips": [0, 3], "test_accuracy": 0.5, **changes}
+    lists, unmeasured = {name: [0, 3] for name in BY_WORKER}, dict.fromkeys(MEASURED)
+    return {**dict.fromkeys(COLUMNS, 1), **lists, **unmeasured, "test_accuracy": 0.5, **changes}
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_differing_configs_are_told_by_key(tmp_path: Path) -> None:
         folder.check({"lr": 0.1, "data": {"batch": 20, "name": "x"}, "extra": 1})
 
 
-def make_run(path: Path, reached: int | None) -> None:
+def make_run(path: Path, reached: int | None, value: float = 0.98) -> None:
     rows = []
     for r in (100, 200, 300):
         bits = {"uplink_bits": 3000 * r, "uplink_bits_paper": 2000 * r, "downlink_bits": 1000 * r}
@@ -82,9 +83,9 @@ def make_run(path: Path, reached: int | None) -> None:
         accuracy = 0.99 if reached is not None and r >= reached else 0.9
         rows.append(row(round=r, uploads=10 * r, **bits, test_accuracy=accuracy))
     folder = RunFolder(path)
-    folder.write_config({})
+    folder.write_config({"target": (target := {"metric": "test_accuracy", "value": value})})
     folder.write_history(rows)
-    folder.write_summary(rows, {"metric": "test_accuracy", "value": 0.98}, "python", downlink="dense")
+    folder.write_summary(rows, target, "python", downlink="dense")
 
 
 def experiment(folder: Path, **spec: Any) -> Experiment:
@@ -126,16 +127,19 @@ def test_tables(tmp_path: Path) -> None:
         table(experiment(toy, table={"kind": "pivot"}))
     other = table(experiment(toy, paper=paper, target=target | {"value": 0.97}))
     assert not any(key.endswith("_theirs") for line in other.rows for key in line), "the paper's are of its own target"
-    for seed in range(3):
-        RunFolder(toy / "sgd" / f"seed={seed}").retarget({"metric": "test_accuracy", "value": 0.95})
-    with pytest.raises(InputError, match=r"target: .*0\.98.* and .*0\.95.*; scripts/matrix.py"):
+    lower = table(replace(Experiment.read("toy", tmp_path, View(target=0.85)), spec={}))
+    assert lower.rows[0]["round"] == Sample((100, 100, 100), 3)
+    make_run(toy / "sgd" / "seed=0", 300, value=0.95)
+    with pytest.raises(InputError, match=r"target: .*0\.98.* and .*0\.95.*; scripts/tables.py --target"):
         table(experiment(toy, paper=paper, target=target))
 
 
 def test_bad_wishes_are_told(tmp_path: Path) -> None:
     """An unknown option, a missing one, and a column that the runs do not have."""
     make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
-    RunFolder(tmp_path / "toy" / "sgd" / "seed=1").write_config({"algorithm": {"name": "sgd"}})
+    RunFolder(tmp_path / "toy" / "sgd" / "seed=1").write_config(
+        {"algorithm": {"name": "sgd"}, "target": {"metric": "test_accuracy", "value": 0.98}}
+    )
     for make, spec, said in (
         (table, {"table": {"kind": "sweep"}}, r"table\.across: not given; sweep needs it"),
         (table, {"table": {"kind": "costs", "when": 1}}, r"table\.when: 1; costs takes at"),

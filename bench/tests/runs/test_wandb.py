@@ -16,7 +16,7 @@ from bench.errors import InputError, NonFiniteError
 from bench.findings.experiments import Experiment
 from bench.findings.tables import table
 from bench.runs.autosave import Autosave
-from bench.runs.columns import COSTS
+from bench.runs.columns import BY_WORKER, COSTS
 from bench.runs.results import RunFolder, versions
 from bench.runs.wandb_logger import CHARTED, BudgetLogger
 from bench.tests.configs import composed
@@ -99,7 +99,7 @@ def assert_same(logged: list[dict[str, Any]], folder: RunFolder) -> None:
     rows = folder.history()
     assert [entry["_step"] for entry in logged] == [row["round"] for row in rows]
     for entry, row in zip(logged, rows, strict=True):
-        plain = {name: value for name, value in row.items() if name != "skips" and value is not None}
+        plain = {name: value for name, value in row.items() if name not in BY_WORKER and value is not None}
         assert {name: entry[name] for name in plain} == pytest.approx(plain, rel=1e-12)
         assert [entry[f"skips/worker_{rank}"] for rank in range(10)] == row["skips"]
         for axis in set(COSTS) & plain.keys():

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import bench
 from bench.errors import InputError
+from bench.findings.view import View, ViewedRun
+from bench.link import ShardedLink
 from bench.runs.columns import COLUMNS, MEASURED
 from bench.runs.grid import Cell, _axis, cells
 from bench.runs.overrides import composable
@@ -223,16 +226,32 @@ def test_a_complete_run_is_left_alone(tmp_path: Path, data_dir: Path, capsys: py
 
 
 def test_another_target_is_read_from_the_history(tmp_path: Path, data_dir: Path) -> None:
-    """It changes the summary and config of a run, not its history."""
+    """So are the seconds on another network. Neither changes a file, nor is a run made again for it."""
     folder = two_rounds(tmp_path, data_dir, "algorithm=sgd")
-    before = (folder.path / "history.csv").stat().st_mtime_ns
-    assert folder.summary()["target"]["round"] is None
-    two_rounds(tmp_path, data_dir, "algorithm=sgd", "target.value=0.01")
-    assert folder.summary()["target"] | {"round": 2, "value": 0.01} == folder.summary()["target"]
-    assert folder.config()["target"]["value"] == 0.01
-    assert (folder.path / "history.csv").stat().st_mtime_ns == before
+    before = {file: file.read_bytes() for file in folder.files()}
+    changed = ["target.value=0.01", "link=sharded", "link.latency_s=1"]
+    again = two_rounds(tmp_path, data_dir, "algorithm=sgd", *changed)
+    assert {file: file.read_bytes() for file in again.files()} == before
+    run = ViewedRun(folder.path)
+    assert run.history() == folder.history()
+    assert run.target()["round"] is None
+    assert replace(run, view=View(target=0.01)).target()["round"] == 2
     with pytest.raises(InputError, match=r"target\.metric: 'suboptimality'; one of test_accuracy"):
-        two_rounds(tmp_path, data_dir, "algorithm=sgd", "target.metric=suboptimality", "target.value=0.01")
+        replace(run, aim={"metric": "suboptimality", "value": 1}).target()
+    (row,), (slow,) = folder.history(), replace(run, view=View(ShardedLink(latency_s=1))).history()
+    assert slow["modelled_s"] == pytest.approx(2 * 3, rel=0.05)  # two rounds of reports, pieces and answers
+    assert {**slow, "modelled_s": row["modelled_s"]} == row
+    (stepped,) = replace(run, view=View(ShardedLink(latency_s=1), step_ms=100, overlap=1)).history()
+    assert stepped["modelled_s"] == pytest.approx(slow["modelled_s"])  # 0.1 s of computing, as much of it hidden
+
+
+def test_an_older_history_says_what_is_unknown(tmp_path: Path, data_dir: Path) -> None:
+    """Without what seconds follow from, those on the run's own network remain, and others are unknown."""
+    folder = two_rounds(tmp_path, data_dir, "algorithm=sgd")
+    old = [row | {"worker_bits": None, "answers": None} for row in folder.history()]
+    folder.write_history(old)
+    assert ViewedRun(folder.path).history() == folder.history() == old
+    assert [row["modelled_s"] for row in ViewedRun(folder.path, View(ShardedLink())).history()] == [None]
 
 
 def test_an_optional_group_may_be_null() -> None:
