@@ -46,8 +46,12 @@ class LinkModel(ABC):
         """Raise InputError if this link cannot carry the recipe's messages."""
 
     @abstractmethod
+    def parts(self, traffic: Traffic) -> tuple[float, float]:
+        """Return the seconds up to the server, where there is none half of the way, and those back."""
+
     def seconds(self, traffic: Traffic) -> float:
         """Return the seconds that this traffic takes."""
+        return sum(self.parts(traffic))
 
     def _s(self, num_messages: float, num_bits: float) -> float:
         """Seconds of messages sent one after another."""
@@ -58,11 +62,12 @@ class LinkModel(ABC):
 class ParallelLink(LinkModel):
     """Every worker has its own link to a separate server: the longest upload, then one broadcast to all workers."""
 
-    def seconds(self, traffic: Traffic) -> float:
+    def parts(self, traffic: Traffic) -> tuple[float, float]:
         flags_s = self._s(traffic.flag_rounds, traffic.flag_rounds)  # a bit each
         up = self._s(traffic.upload_rounds, traffic.longest_upload_bits) + flags_s
         down = self._s(traffic.answers, traffic.answer_bits)
-        return up + down + 2 * self._s(traffic.agreement_rounds, traffic.agreement_bits)
+        agreed = self._s(traffic.agreement_rounds, traffic.agreement_bits)
+        return up + agreed, down + agreed
 
 
 @dataclass(frozen=True)
@@ -112,12 +117,12 @@ class StarLink(NodeLink):
     nor flags. With 1 Gbps and 6 ms this gives the paper's 327 s for 100 rounds of dense ResNet18.
     """
 
-    def seconds(self, traffic: Traffic) -> float:
+    def parts(self, traffic: Traffic) -> tuple[float, float]:
         near = slice(1, self.workers_per_node)  # on the server's machine
         far = slice(self.workers_per_node, None)
         bits, messages = traffic.worker_bits, traffic.worker_messages
         inside_s = sum(bits[near]) / self.intra_bandwidth_bps if self.intra_bandwidth_bps else 0.0
-        return self._s(sum(messages[near]) + sum(messages[far]), sum(bits[far])) + inside_s
+        return self._s(sum(messages[near]) + sum(messages[far]), sum(bits[far])) + inside_s, 0.0
 
 
 @dataclass(frozen=True)
@@ -131,14 +136,15 @@ class RingLink(NodeLink):
         if not algorithm.compressor.all_reducible or algorithm.rule.adaptive:
             raise InputError(f"link: ring; {algorithm.name} does not all-reduce; star, sharded or gather is needed")
 
-    def seconds(self, traffic: Traffic) -> float:
+    def parts(self, traffic: Traffic) -> tuple[float, float]:
         size = traffic.num_workers
         slowest = min(self.bandwidth_bps, self.intra_bandwidth_bps or self.bandwidth_bps)
         if size <= self.workers_per_node:
             slowest = self.intra_bandwidth_bps or self.bandwidth_bps
         rounds = traffic.upload_rounds + traffic.agreement_rounds
         bits = traffic.longest_upload_bits + traffic.agreement_bits
-        return 2 * (size - 1) * (rounds * self.latency_s + bits / size / slowest)
+        half = (size - 1) * (rounds * self.latency_s + bits / size / slowest)
+        return half, half  # summing up, and passing the sums on
 
 
 @dataclass(frozen=True)
@@ -155,24 +161,25 @@ class ShardedLink(NodeLink):
         if not (uploads.cuttable and answers.cuttable and algorithm.entrywise) and not algorithm.adds_up:
             raise InputError(f"link: sharded; {algorithm.name} cannot be cut, gather is needed")
 
-    def seconds(self, traffic: Traffic) -> float:
-        size = traffic.num_workers
-        return (
-            self._exchange_s(traffic.answers, traffic.answers * (REPORT_BITS + 64 * size), size)
+    def parts(self, traffic: Traffic) -> tuple[float, float]:
+        size, answers = traffic.num_workers, traffic.answers
+        up = (
+            self._exchange_s(answers, answers * (REPORT_BITS + 64 * size), size)
             + self._exchange_s(traffic.agreement_rounds, traffic.agreement_bits, size)
             + self._exchange_s(traffic.upload_rounds, traffic.longest_upload_bits / size, size)
-            + self._exchange_s(traffic.answers, traffic.answer_bits / size + traffic.answers * 64 * (3 + size), size)
         )
+        return up, self._exchange_s(answers, traffic.answer_bits / size + answers * 64 * (3 + size), size)
 
 
 @dataclass(frozen=True)
 class GatherLink(NodeLink):
     """Every message is sent to everybody (`bench.collectives.gather`): reports, then messages. No answer crosses."""
 
-    def seconds(self, traffic: Traffic) -> float:
+    def parts(self, traffic: Traffic) -> tuple[float, float]:
         size = traffic.num_workers
-        return (
+        up = (
             self._exchange_s(traffic.answers, traffic.answers * REPORT_BITS, size)
             + self._exchange_s(traffic.agreement_rounds, traffic.agreement_bits, size)
             + self._exchange_s(traffic.upload_rounds, traffic.longest_upload_bits, size)
         )
+        return up, 0.0

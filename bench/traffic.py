@@ -11,6 +11,8 @@ import numpy as np
 class Traffic:
     """Sums over the rounds of a run, and over its other exchanges, such as those of SVRG's anchors.
 
+    Integers, but for the traffic of a typical round.
+
     Attributes:
         worker_bits, worker_messages: by worker, what it sent: uploads, and what it told others to agree with them.
         upload_rounds: rounds in which a worker uploaded.
@@ -22,15 +24,15 @@ class Traffic:
         answer_bits: of them.
     """
 
-    worker_bits: list[int]
-    worker_messages: list[int]
-    upload_rounds: int = 0
-    longest_upload_bits: int = 0
-    agreement_rounds: int = 0
-    agreement_bits: int = 0
-    flag_rounds: int = 0
-    answers: int = 0
-    answer_bits: int = 0
+    worker_bits: list[float]
+    worker_messages: list[float]
+    upload_rounds: float = 0
+    longest_upload_bits: float = 0
+    agreement_rounds: float = 0
+    agreement_bits: float = 0
+    flag_rounds: float = 0
+    answers: float = 0
+    answer_bits: float = 0
 
     @classmethod
     def none(cls, num_workers: int) -> Self:

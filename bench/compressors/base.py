@@ -77,6 +77,11 @@ class Compressor(ABC):
     follows: bool = False
     """Whether a message depends on earlier rounds and their answers, so that it is valid for one round only."""
 
+    @property
+    def settled(self) -> "Compressor":
+        """The compressor once a warm-up is over, if it has one."""
+        return self
+
     def after(self, answer: Message, segments: Segments) -> Self:
         """Return the compressor of the next round, given the server's answer, a message of one row."""
         return self

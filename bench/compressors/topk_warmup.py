@@ -42,6 +42,10 @@ class TopKWarmUp(TopK):
         """Top-k with this round's density."""
         return TopK(max(self.density, 0.25 ** (1 + self.turn // self.interval)))
 
+    @property
+    def settled(self) -> TopK:
+        return TopK(self.density)
+
     def after(self, answer: Message, segments: Segments) -> Self:
         return replace(self, turn=self.turn + 1)
 

@@ -66,6 +66,13 @@ LOGARITHMIC = (
 """Quantities with a logarithmic axis."""
 
 
+def engineering(value: float) -> str:
+    """A number with an SI prefix: 1.5 G."""
+    scales = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+    scale, prefix = next(((s, p) for s, p in scales if value >= s), (1.0, ""))
+    return f"{value / scale:.3g} {prefix}"
+
+
 def color(algorithm: str) -> str:
     """The colour of a recipe, by its name; recipes not in `COLORS` share one."""
     return COLORS.get(algorithm, OTHERS)

@@ -9,11 +9,11 @@ from hydra.utils import instantiate
 
 from bench.algorithm import Algorithm
 from bench.errors import InputError
+from bench.findings.elapsed import elapsed
 from bench.link import LinkModel
 from bench.runs.columns import Row
 from bench.runs.results import RunFolder
 from bench.runs.targets import refuse_target, target_reached
-from bench.traffic import Traffic
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,23 @@ class View:
         step = f"step_ms={self.step_ms:g}, overlap={self.overlap:g}" if self.step_ms else "communication only"
         return f"{link}; {step}"
 
-    def seconds(self, rows: Sequence[Row], algorithm: Algorithm, link: LinkModel) -> list[float | None]:
-        """The seconds since the first round at each row; None where a row lacks what they follow from."""
+    def seconds(
+        self, rows: Sequence[Row], algorithm: Algorithm, link: LinkModel, num_parts: int = 1
+    ) -> list[float | None]:
+        """The seconds since the first round at each row; None where a row lacks what they follow from.
+
+        Args:
+            rows: of a history.
+            algorithm: the recipe that ran.
+            link: the network.
+            num_parts: into which batches were cut, with a backward pass each.
+        """
         try:
             link.refuse(algorithm)
         except InputError:
             return [None] * len(rows)
-        overlap_s = self.overlap * self.step_ms / 1e3 if algorithm.overlaps else 0.0
-        total, times = 0.0, list[float | None]()
-        rounds, passes, before = 0, 0, None
-        for row in rows:
-            if (traffic := Traffic.of(row)) is None:
-                times.append(None)
-                continue
-            new = row["round"] - rounds
-            steps_s = (row["num_backwards"] - passes) / traffic.num_workers * self.step_ms / 1e3
-            sent_s = link.seconds(traffic if before is None else traffic - before)
-            total += steps_s + max(0.0, sent_s - new * overlap_s)
-            rounds, passes, before = row["round"], row["num_backwards"], traffic
-            times.append(total)
-        return times
+        step_s = self.step_ms / 1e3
+        return elapsed(rows, link, step_s / num_parts, self.overlap * step_s if algorithm.overlaps else 0.0)
 
 
 AS_RECORDED = View()
@@ -95,13 +92,19 @@ class ViewedRun(RunFolder):
         """The recipe that ran."""
         return instantiate(self.config()["algorithm"])
 
+    @cached_property
+    def num_parts(self) -> int:
+        """Into how many parts a batch is cut, with a backward pass each."""
+        estimator = instantiate(self.config().get("estimator"))
+        return estimator.num_parts if estimator else 1
+
     def history(self) -> list[Row]:
         """The rows, with the seconds of the view's network as `modelled_s`, if it has one."""
         rows = super().history()
         if not (rows and self.view.retimes):
             return rows
         link = self.view.link or instantiate(self.config()["link"])
-        times = self.view.seconds(rows, self.algorithm, link)
+        times = self.view.seconds(rows, self.algorithm, link, self.num_parts)
         return [row | {"modelled_s": time} for row, time in zip(rows, times, strict=True)]
 
     def target(self) -> dict[str, Any]:

@@ -57,6 +57,9 @@ class UploadRule(ABC):
     drafts: bool = False
     """Whether the rule compresses trial messages (`View.would_send`), which must have no side effects."""
 
+    second_pass: bool = False
+    """Whether deciding takes a second backward pass, of every worker that may skip."""
+
     def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
         """Return the initial rows (L, …) that this rule keeps in `Past.memory`, by name."""
         return {}

@@ -16,6 +16,8 @@ from bench.rules.lazy import LazyRule, squared_norm
 class LASGWK1(LazyRule):
     """change = ‖δ^t − δ^{last upload}‖², δ^t = ∇f_m(w^t; ξ^t) − ∇f_m(w̃; ξ^t), w̃ refreshed every D rounds."""
 
+    second_pass = True
+
     def memory(self, num_rows: int, parameters: Tensor) -> dict[str, Tensor]:
         names = ("snapshot", "innovation", "uploaded_innovation")
         return {name: parameters.new_zeros(num_rows, parameters.numel()) for name in names}
@@ -45,6 +47,8 @@ class LASGWK2(LazyRule):
 
     The SASG paper calls this LASG. It takes a second backward pass for every worker that may skip.
     """
+
+    second_pass = True
 
     def change(self, view: View, rows: Tensor) -> Tensor:
         stale = view.stale_gradients(rows, view.past.stale(rows))

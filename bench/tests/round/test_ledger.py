@@ -13,7 +13,6 @@ from bench.errors import InputError
 from bench.link import REPORT_BITS, GatherLink, NodeLink, ParallelLink, RingLink, ShardedLink, StarLink
 from bench.recipes import load_recipe
 from bench.round.ledger import Ledger, Report
-from bench.rules import LASGWK2
 from bench.runs.columns import MEASURED
 from bench.tests.found import RECIPES
 from bench.tests.toys import Bilinear, Dyadic, Recorder, dyadic_data, toy_data, train
@@ -54,7 +53,7 @@ def test_counts_add_up(name: str) -> None:
     assert 0 < ledger["downlink_bits"] <= ledger["rounds"] * (387 * 32 + offer_bits)
     assert not any(np.any(ledger[name]) for name in MEASURED if not name.startswith("comp"))
     rule = RECIPES[name].rule
-    adaptive, looks_back = rule.adaptive, isinstance(rule, LASGWK2)
+    adaptive, looks_back = rule.adaptive, rule.second_pass
     assert ledger["control_bits"] == (ledger["rounds"] * 4 if adaptive else 0)
     if not looks_back:
         assert ledger["num_backwards"] == ledger["rounds"] * 4

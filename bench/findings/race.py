@@ -1,0 +1,195 @@
+"""Which recipe reaches an experiment's target first on a network: seconds from recorded histories, over seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from bench.algorithm import Algorithm
+from bench.compressors import Identity
+from bench.errors import InputError
+from bench.findings.elapsed import elapsed
+from bench.findings.experiments import Arm, Experiment
+from bench.findings.pay import FORMATS, Network
+from bench.findings.prices import DTYPES, SEEN
+from bench.findings.sample import Sample
+from bench.findings.subject import Subject, make_subject
+from bench.findings.work import measure, rounded_s
+from bench.link import RingLink
+from bench.runs.columns import FALLING, Row
+
+
+@dataclass(frozen=True)
+class Finish:
+    """When an arm reaches the target.
+
+    Attributes:
+        name: of the arm, or of the dense format.
+        collective: that carries it.
+        rounds, seconds: over seeds.
+    """
+
+    name: str
+    collective: str
+    rounds: Sample
+    seconds: Sample
+
+
+@dataclass(frozen=True)
+class Race:
+    """An experiment's complete runs, and what it takes them to reach its target."""
+
+    experiment: Experiment
+
+    @property
+    def num_workers(self) -> int:
+        return self._config["workers"]
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        return self.experiment.complete[0].runs[0].config()
+
+    def subject(self, batch: int | None = None) -> Subject:
+        """The experiment's model. `batch`: inputs a worker; the runs' own if None."""
+        config = self._config
+        model = instantiate(config["model"])
+        return make_subject(model, None, "cross_entropy", batch or config["data"].get("batch_size", 10))
+
+    def skips(self, names: Sequence[str]) -> dict[str, float]:
+        """The share of uploads that each of these recipes skipped in this experiment, over all of its runs."""
+        found: dict[str, float] = {}
+        for arm in self.experiment.complete:
+            if arm.algorithm in names and arm.algorithm not in found:
+                rows = [run.history()[-1] for run in arm.runs]
+                possible = sum(row["round"] for row in rows) * self.num_workers
+                found[arm.algorithm] = sum(sum(row["skips"] or [0]) for row in rows) / possible
+        return found
+
+    def finishes(self, network: Network, subject: Subject) -> tuple[list[Finish], list[Finish], list[str]]:
+        """When dense all-reduces and all arms reach the target, and arms whose runs do not tell.
+
+        Raises:
+            InputError: there is no dense arm to compare with, or its runs do not tell.
+        """
+        gradients = torch.stack([subject.gradient(number) for number in range(min(SEEN, network.workers))])
+        dense, others, silent = list[Finish](), list[Finish](), list[str]()
+        for arm in self.experiment.complete:
+            if any(row["answers"] is None for run in arm.runs for row in run.history()[:1]):
+                silent.append(arm.label)
+                continue
+            recipe = arm.runs[0].algorithm
+            if arm.name == "sgd" and not dense and _is_dense(recipe):
+                dense = [self._dense(arm, name, network, gradients[0]) for name in FORMATS]
+                continue
+            work = measure(recipe, gradients, subject.layout, network.workers)
+            hidden_s = network.hidden_s if recipe.overlaps else 0.0
+            timed = [
+                Finish(arm.label, name, *_reached(arm, network.link(name), network.step_s, hidden_s, own_s))
+                for name, own_s in work.seconds.items()
+            ]
+            others.append(min(timed, key=_mean))
+        if not dense:
+            why = f"; recorded without their traffic: {', '.join(silent)}, run them anew" if silent else ""
+            raise InputError(f"experiment: {self.experiment.name!r}; a dense arm, sgd, is needed to compare with{why}")
+        return dense, others, silent
+
+    def _dense(self, arm: Arm, name: str, network: Network, gradient: torch.Tensor) -> Finish:
+        own_s, share = rounded_s(gradient, DTYPES[name]), FORMATS[name] / FORMATS["fp32"]
+        link = network.link("ring")
+        assert isinstance(link, RingLink)
+        return Finish(name, "ring", *_reached(arm, link, network.step_s, network.hidden_s, own_s, share))
+
+    def table(self, network: Network, told: str) -> str:
+        """Who pays, as text."""
+        subject = self.subject()
+        dense, others, silent = self.finishes(network, subject)
+        best = min(dense, key=_mean)
+        aim = self.experiment.complete[0].runs[0].target()
+        word = "falls below" if aim["metric"] in FALLING else "exceeds"
+        seeds = max(finish.seconds.num_runs for finish in others) if others else 0
+        lines = [
+            f"{self.experiment.name}: seconds until {aim['metric']} {word} {aim['value']:g}, {seeds} seeds; {told}", "",
+            f"{'':<18}{'carried by':<12}{'rounds':>16}{'seconds':>20}{'95 % interval':>22}{'ratio':>8}",
+        ]  # fmt: skip
+        for finish in [*dense, *sorted(others, key=_mean)]:
+            lines.append(_row(finish, best))
+        lines += [
+            "",
+            "fp32, fp16, bf16: all-reduce, in as many rounds as sgd took; ratio: of the best of them to this one.",
+        ]
+        lines += [f"not here: {label}: recorded without what seconds follow from; run it anew" for label in silent]
+        return "\n".join([*lines, "", _verdict(best, others, network)])
+
+
+def race(name: str, results: Path) -> Race:
+    """The race of an experiment.
+
+    Raises:
+        InputError: there is no such experiment, or none of its runs is complete.
+    """
+    experiment = Experiment.read(name, results)
+    if not experiment.complete:
+        raise InputError(f"experiment: {name!r}; none of its runs is complete")
+    return Race(experiment)
+
+
+def _reached(
+    arm: Arm, link: Any, step_s: float, hidden_s: float, own_s: float, share: float = 1.0
+) -> tuple[Sample, Sample]:
+    """Rounds and seconds until the target. `share`: of the bits of the uploads that cross."""
+    rounds, seconds = list[float](), list[float]()
+    for run in arm.runs:
+        if (end := run.target()["round"]) is None:
+            continue
+        rows = [_shortened(row, share) for row in run.history() if row["round"] <= end]
+        time = elapsed(rows, link, step_s / run.num_parts, hidden_s, own_s)[-1]
+        assert time is not None
+        rounds.append(end)
+        seconds.append(time)
+    return Sample(tuple(rounds), len(arm.runs)), Sample(tuple(seconds), len(arm.runs))
+
+
+def _shortened(row: Row, share: float) -> Row:
+    return row | {"longest_upload_bits": share * row["longest_upload_bits"]}
+
+
+def _is_dense(recipe: Algorithm) -> bool:
+    return isinstance(recipe.compressor, Identity) and not recipe.rule.adaptive
+
+
+def _mean(finish: Finish) -> float:
+    return finish.seconds.mean if finish.seconds.mean is not None else float("inf")
+
+
+def _row(finish: Finish, best: Finish) -> str:
+    rounds, seconds = finish.rounds, finish.seconds
+    if seconds.mean is None or best.seconds.mean is None:
+        return f"{finish.name:<18}{finish.collective:<12}{'missed':>16}"
+    spread = f" ± {seconds.std:.3g}" if seconds.std is not None else ""
+    interval = "{:.4g} to {:.4g}".format(*seconds.interval) if seconds.interval else ""
+    missed = f" ({seconds.missed} missed)" if seconds.missed else ""
+    took = f"{seconds.mean:.4g}{spread}{missed}"
+    ratio = best.seconds.mean / seconds.mean
+    return f"{finish.name:<18}{finish.collective:<12}{rounds.mean:>16,.0f}{took:>20}{interval:>22}{ratio:>8.2f}"
+
+
+def _verdict(best: Finish, others: Sequence[Finish], network: Network) -> str:
+    first = min(others, key=_mean, default=None)
+    dense = f"{best.name} all-reduce"
+    if best.seconds.mean is None and first is not None and first.seconds.mean is not None:
+        return f"{first.name} pays: {dense} never reaches the target."
+    if best.seconds.mean is None:
+        return "No recipe reaches the target."
+    if first is None or first.seconds.mean is None:
+        return "No other recipe reaches the target."
+    ratio = best.seconds.mean / first.seconds.mean
+    if ratio <= 1:
+        return f"Nothing pays: {first.name}, the quickest, takes {1 / ratio:.2f}× the time of {dense}."
+    told = f"{first.name} is there in {first.seconds.mean:.4g} s, {ratio:.2f}× sooner than {dense}"
+    ours, theirs = first.seconds.interval, best.seconds.interval
+    if ours and theirs and ours[1] >= theirs[0]:
+        return f"Undecided: {told}, but their 95 % intervals overlap."
+    return f"{first.name} pays: {told.removeprefix(first.name + ' ')}."

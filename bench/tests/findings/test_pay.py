@@ -1,0 +1,202 @@
+"""Prices of rounds agree with what rounds cost, and verdicts with the seconds that they are given."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.collectives.simulated import SimulatedWorld
+from bench.errors import InputError
+from bench.findings.pay import (
+    Network,
+    Step,
+    break_even_bps,
+    compressed_step,
+    dense_steps,
+    of_round,
+    on,
+    quickest,
+    verdict,
+)
+from bench.findings.prices import measure_prices
+from bench.findings.race import race
+from bench.findings.subject import Subject, make_subject
+from bench.findings.view import View, ViewedRun
+from bench.findings.work import Work, measure
+from bench.gradients.engines.loop import DenseGradients
+from bench.link import GatherLink
+from bench.round.cohort import Cohort
+from bench.tests.configs import composed
+from bench.tests.found import RECIPES
+from bench.traffic import Traffic
+from models.mlp import mlp
+from scripts.pay import pay
+from scripts.train import train
+from scripts.units import bandwidth_bps, seconds
+
+M = 4
+NETWORK = Network(workers=M, bandwidth_bps=1e8, latency_s=5e-5, step_s=3e-3, overlap=0.7)
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return make_subject(mlp(784, 32), None, "cross_entropy", 8)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_priced_round_is_a_round(name: str, subject: Subject) -> None:
+    """What is priced is what the ledger counts for the same gradients, and the collectives are those that carry it."""
+    recipe = replace(RECIPES[name], compressor=RECIPES[name].compressor.settled)
+    gradients = torch.stack([subject.gradient(number) for number in range(M)])
+    work = measure(recipe, gradients, subject.layout, M)
+    assert ("ring" in work.seconds) == recipe.adds_up
+    assert "gather" in work.seconds
+    assert all(took > 0 for took in work.seconds.values())
+    cohort = Cohort(recipe, SimulatedWorld(M), subject.layout)
+    rows = DenseGradients(torch.ones(M), gradients)
+    cohort.round(
+        subject.layout.vector, rows, lambda rows, at: DenseGradients(torch.ones(len(rows)), gradients[rows]), 0.01, 0
+    )
+    traffic = cohort.ledger.traffic
+    assert traffic is not None
+    assert work.offer_bits == traffic.agreement_bits
+    assert work.upload_bits == pytest.approx(traffic.longest_upload_bits, rel=0.1)  # errors are kept in between
+    assert work.answer_bits == pytest.approx(traffic.answer_bits, rel=0.2)
+
+
+def test_a_typical_round_is_a_round() -> None:
+    recorded = Traffic.none(M)
+    recorded.add(torch.ones(M, dtype=torch.bool).numpy(), torch.full((M,), 800).numpy(), 700, 32, True)
+    assert of_round(M, 800, 700, 32, flags=True) == recorded
+    rare = of_round(M, 800, 700, skips=0.5)
+    assert rare.worker_bits == [400] * M
+    assert rare.upload_rounds == 1 - 0.5**M
+
+
+def test_breaking_even() -> None:
+    """At that bandwidth both take as long; a recipe that sends as much never pays, one that is free always does."""
+    sparse = Work(10_000, 0, 20_000, {"gather": 2e-3, "sharded": 3e-3})
+    rounding = {"fp32": 0.0, "fp16": 1e-4, "bf16": 1e-4}
+
+    def dense_s(bps: float) -> float:
+        return quickest(dense_steps(on(NETWORK, bps), 400_000, rounding)).total_s
+
+    def sparse_s(bps: float) -> float:
+        return compressed_step(RECIPES["sparse"], sparse, on(NETWORK, bps)).total_s
+
+    even = break_even_bps(sparse_s, dense_s)
+    assert sparse_s(even) == pytest.approx(dense_s(even), rel=1e-6)
+    assert sparse_s(even / 2) < dense_s(even / 2)
+    assert break_even_bps(dense_s, dense_s) == 0
+    assert break_even_bps(lambda bps: 0.0, dense_s) == math.inf
+
+
+def test_overlap_hides_what_can_travel_early() -> None:
+    """A dense sum, and a rounded one; a lazy rule takes a second pass and nothing hides."""
+    work = Work(800_000, 0, 800_000, {"ring": 0.0, "sharded": 0.0})
+    sgd = compressed_step(RECIPES["sgd"], work, replace(NETWORK, overlap=1.0))
+    assert sgd.hidden_s == NETWORK.step_s
+    lasg = compressed_step(RECIPES["lasg"], Work(800_000, 0, 800_000, {"sharded": 0.0}), replace(NETWORK, overlap=1.0))
+    assert (lasg.hidden_s, lasg.compute_s) == (0, 2 * NETWORK.step_s)
+    fast = replace(NETWORK, bandwidth_bps=1e12, overlap=1.0)
+    assert "Nothing pays: DDP hides all" in verdict(
+        [sgd], dense_steps(fast, 1000, dict.fromkeys(("fp32", "fp16", "bf16"), 0.0))
+    )
+    slow = Step("sparse", "gather", 1e-3, 0, 9, 0)
+    assert "Nothing pays: sparse" in verdict([slow], [Step("fp16", "ring", 1e-3, 0, 1, 0)])
+    assert "sparse pays if it needs fewer than" in verdict(
+        [replace(slow, uplink_s=0.1)], [Step("fp16", "ring", 1e-3, 0, 1, 0)]
+    )
+
+
+def test_prices_of_other_numbers_of_workers(subject: Subject) -> None:
+    prices = measure_prices({name: RECIPES[name] for name in ("sgd", "sparse", "half")}, subject, 2, True, list)
+    assert set(prices.works) == {"sparse", "half"}
+    sparse = [prices.work("sparse", size).answer_bits for size in (2, 3, 4, 6, 8, 16, 10_000)]
+    assert sparse == sorted(sparse)
+    assert sparse[-1] == 32 * prices.dim
+    assert prices.work("half", 64).upload_bits == 16 * prices.dim
+    assert "half" in prices.table(NETWORK, {}, "toy")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("10Gbit", 1e10), ("1.25GB/s", 1e10), ("100 Mbps", 1e8), ("1e3kbit/s", 1e6), ("5Byte", 40)]
+)
+def test_bandwidths(text: str, value: float) -> None:
+    assert bandwidth_bps("bandwidth", text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("50us", 5e-5), ("350ms", 0.35), ("1s", 1), ("0", 0), ("2e3 ns", 2e-6)])
+def test_times(text: str, value: float) -> None:
+    assert seconds("latency", text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"bandwidth": "10"}, "bandwidth: '10'; a unit is needed"),
+        ({"bandwidth": "10 gb"}, "the unit 'gb' is unknown"),
+        ({"bandwidth": "0Gbit"}, "bandwidth: '0Gbit'; above 0"),
+        ({"bandwidth": "-1Gbit"}, "bandwidth: '-1Gbit'; above 0"),
+        ({"bandwidth": "fast"}, "bandwidth: 'fast'; a number"),
+        ({}, "bandwidth: not given"),
+        ({"bandwidth": "1Gbit", "latency": "50"}, "latency: '50'; a unit is needed"),
+        ({"bandwidth": "1Gbit", "latency": "-5us"}, "latency: '-5us'; at least 0"),
+        ({"bandwidth": "1Gbit", "step_ms": "3Gbit"}, "step_ms: '3Gbit'; the unit 'Gbit' is unknown"),
+        ({"bandwidth": "1Gbit", "overlap": "1.5"}, "overlap: '1.5'; a share between 0 and 1"),
+        ({"bandwidth": "1Gbit", "workers": "1"}, "workers: 1; at least 2"),
+        ({"bandwidth": "1Gbit", "workers": "2.5"}, "workers: '2.5'; a whole number"),
+        ({"bandwidth": "1Gbit", "skips": "2"}, "skips: '2'; a share between 0 and 1"),
+        ({"bandwidth": "1Gbit", "workers_per_node": "2"}, "intra_bandwidth_bps=None"),
+        ({"bandwidth": "1Gbit", "model": "torchvision.models.resnet51"}, "model: 'torchvision.models.resnet51'"),
+        ({"bandwidth": "1Gbit", "model": "torch.nn.Linear"}, "model: 'torch.nn.Linear'; it cannot be built"),
+        ({"bandwidth": "1Gbit", "model": "os.getcwd"}, "a torch.nn.Module is needed"),
+        ({"bandwidth": "1Gbit", "input": "3x224y"}, "input: '3x224y'; sizes"),
+        ({"bandwidth": "1Gbit", "input": "3x5x5"}, "the model does not take 3x5x5"),
+        ({"bandwidth": "1Gbit", "loss": "nothing.here"}, "loss: 'nothing.here'"),
+        ({"bandwidth": "1Gbit", "recipes": "sagd"}, "algorithm: 'sagd'"),
+        ({"bandwidth": "1Gbit", "bandwith": "1"}, "bandwith: '1'; nothing reads it"),
+        ({"bandwidth": "1Gbit", "experiment": "none"}, "model, experiment: one of them"),
+    ],
+)  # fmt: skip
+def test_bad_input_of_pay(given: dict[str, str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        pay({"model": "mlp", "step_ms": "3", "recipes": "sparse", **given}, False, tmp_path)
+
+
+def test_a_map_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pay({"model": "mlp", "step_ms": "3", "recipes": "sparse,signsgd_mv", "bandwidth": "1Gbit"}, True, tmp_path)
+    said = capsys.readouterr().out
+    assert "pays below" in said
+    for suffix in ("png", "pdf"):
+        assert (tmp_path / "mlp" / f"figure.{suffix}").stat().st_size > 1000
+
+
+def test_a_race(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The seconds are those of the history on that network, with steps and a worker's own work; misses are told."""
+    shared = ["name=toy", "+model.num_hidden=8", "++trainer.max_steps=60", "trainer.val_check_interval=20",
+              "logger=csv", "target.value=0.3", f"results_dir={tmp_path}", f"data_dir={data_dir}"]  # fmt: skip
+    for arm in (
+        ["algorithm=sgd", "optimizer.lr=0.1"],
+        ["algorithm=sparse", "optimizer.lr=0.1"],
+        ["algorithm=sparse", "label=never", "optimizer.lr=1e-9"],
+    ):
+        train(composed([*arm, *shared]), arm)
+    found = race("toy", tmp_path)
+    dense, others, silent = found.finishes(replace(NETWORK, workers=10), found.subject())
+    assert [finish.name for finish in dense] == ["fp32", "fp16", "bf16"]
+    assert not silent
+    by_name = {finish.name: finish for finish in others}
+    assert by_name["never"].seconds.mean is None
+    run = ViewedRun(tmp_path / "toy" / "sparse" / "seed=1", View(GatherLink(1e8, 5e-5), step_ms=3))
+    end = run.target()
+    assert by_name["sparse"].rounds.mean == end["round"]
+    if by_name["sparse"].collective == "gather":
+        assert by_name["sparse"].seconds.mean >= end["modelled_s"]
+    pay({"experiment": "toy", "bandwidth": "1Mbit", "step_ms": "3", "results": str(tmp_path)}, False, tmp_path)
+    said = capsys.readouterr().out
+    assert "missed" in said
+    assert said.splitlines()[-1].startswith(("sparse is there", "sparse pays", "Undecided", "Nothing pays"))
