@@ -18,6 +18,8 @@ from bench.collectives.world import World
 from bench.errors import DamagedError, NonFiniteError, WorkerLostError
 from bench.wire.floats import as_bytes, from_bytes
 
+LONG = 2**16  # bytes
+
 
 class ProcessWorld(World):
     """One worker per process, over the default process group: gloo on CPUs, NCCL on GPUs.
@@ -40,8 +42,9 @@ class ProcessWorld(World):
     def swap(self, outgoing: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
         """Bytes for every rank -> those of every rank for this one.
 
-        They go from each process to each other directly, at once: on gloo this takes half as long as its all-gather and
-        all-to-all.
+        They go from each process to each other directly: on gloo this takes half as long as its all-gather and
+        all-to-all. Short ones go at once. Long ones go in steps, in the k-th to the k-th process after this one, so
+        that each link carries one each way at a time: on links of 100 Mbit/s, all at once take a fifth longer.
 
         Args:
             outgoing: uint8, by rank.
@@ -49,21 +52,21 @@ class ProcessWorld(World):
         """
         incoming = [torch.empty(size, dtype=torch.uint8, device=self.device) for size in sizes]
         there = {id(piece): torch.from_numpy(piece).to(self.device) for piece in outgoing if len(piece)}
-        operations = []
-        for rank, piece in enumerate(outgoing):
-            if rank == self.rank:
-                continue
-            if sizes[rank]:
-                operations.append((dist.irecv, incoming[rank], rank))
-            if len(piece):
-                operations.append((dist.isend, there[id(piece)], rank))
+        steps = []
+        for step in range(1, self.size):
+            to, sender, operations = (self.rank + step) % self.size, (self.rank - step) % self.size, []
+            if sizes[sender]:
+                operations.append((dist.irecv, incoming[sender], sender))
+            if len(outgoing[to]):
+                operations.append((dist.isend, there[id(outgoing[to])], to))
+            steps.append(operations)
+        if max(map(len, outgoing)) < LONG:
+            steps = [[operation for operations in steps for operation in operations]]
         if self.device.type == "cpu":
-            pending = [start(tensor, rank) for start, tensor, rank in operations]
-        else:  # NCCL wants them together; on gloo this takes twice as long
-            pending = dist.batch_isend_irecv([dist.P2POp(*each) for each in operations]) if operations else []
-        for work in pending:
-            assert work is not None
-            work.wait()
+            for operations in steps:
+                _wait([start(tensor, rank) for start, tensor, rank in operations])
+        elif together := [dist.P2POp(*each) for operations in steps for each in operations]:
+            _wait(dist.batch_isend_irecv(together))  # NCCL wants them together; on gloo this takes twice as long
         return [outgoing[rank] if rank == self.rank else t.cpu().numpy() for rank, t in enumerate(incoming)]
 
     def all_gather(self, row: np.ndarray) -> np.ndarray:
@@ -143,3 +146,8 @@ class ProcessWorld(World):
         with self.noticing_loss():
             dist.all_gather_object(states, state)
         return states
+
+
+def _wait(pending: Sequence[Any]) -> None:
+    for work in pending:
+        work.wait()
