@@ -15,6 +15,7 @@ experiment, the answer is the time to its target, from its recorded runs.
 """
 
 import argparse
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from bench.findings.race import race
 from bench.findings.subject import Subject, make_model, make_subject
 from bench.findings.winners import draw_winners
 from bench.recipes import load_recipe, recipe_names
+from bench.runs.results import write_whole
 from scripts.cli import guarded
 from scripts.units import bandwidth_bps, seconds
 from scripts.views import number, share
@@ -65,7 +67,9 @@ def pay(given: Mapping[str, str], wants_map: bool, out: Path) -> None:
     skips = _skips(given, names)
     print(prices.table(network, skips, f"{given['model']}, {prices.dim:,} parameters; {_told(network)}"))
     if wants_map:
-        for file in draw_winners(prices, network, skips, out / given["model"].rpartition(".")[2]):
+        name = given["model"].rpartition(".")[2]
+        write_whole(out / name / "prices.json", json.dumps(prices.plain(name)) + "\n")
+        for file in draw_winners(prices, network, skips, out / name):
             print(file)
 
 
@@ -146,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="key=value")
     parser.add_argument("--map", action="store_true", help="draw who wins over bandwidth and workers")
-    parser.add_argument("--out", type=Path, default=Path("views") / "pay", help="where the map is written")
+    parser.add_argument("--out", type=Path, default=Path("results") / "pay", help="where the map is written")
     args = parser.parse_args()
 
     def run() -> None:

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from bench.algorithm import Algorithm
 from bench.errors import InputError
-from bench.findings.look import engineering
+from bench.findings.look import color, engineering
 from bench.findings.pay import (
     FORMATS,
     Network,
@@ -69,6 +69,20 @@ class Prices:
             for collective in a.seconds
         }
         return Work(b.upload_bits, b.offer_bits, round(answer_bits), seconds)
+
+    def plain(self, name: str) -> dict[str, Any]:
+        """As values for the page."""
+        recipes = {
+            recipe: {
+                "color": color(recipe),
+                "lazy": algorithm.rule.adaptive,
+                "second_pass": algorithm.rule.second_pass,
+                "overlaps": algorithm.overlaps,
+                "works": {size: asdict(work) for size, work in self.works[recipe].items()},
+            }
+            for recipe, algorithm in self.recipes.items()
+        }
+        return {"name": name, "dim": self.dim, "rounding_s": dict(self.rounding_s), "recipes": recipes}
 
     def dense(self, network: Network) -> list[Step]:
         return dense_steps(network, self.dim, self.rounding_s)

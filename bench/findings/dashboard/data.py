@@ -1,19 +1,31 @@
 """Turns the results store into one tree of plain values for the page to show."""
 
 import hashlib
+import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.compressors import Identity
 from bench.errors import InputError
 from bench.findings.experiments import Experiment, experiments_in
 from bench.findings.look import LOGARITHMIC, TITLES, color
 from bench.findings.tables import table
 from bench.findings.view import ViewedRun
-from bench.runs.columns import COSTS, METRICS
+from bench.link import GatherLink, ParallelLink, RingLink, ShardedLink, StarLink
+from bench.runs.columns import COSTS, METRICS, Row
 from bench.runs.results import RunFolder
+from bench.traffic import Traffic
 
 AXES = (*COSTS, "uplink_bits_paper", "data_passes")
+LINKS = {
+    "star": StarLink,
+    "parallel": ParallelLink,
+    "ring": RingLink,
+    "sharded": ShardedLink,
+    "gather": GatherLink,
+}
 SHOWN = (*METRICS, "train_loss", "gradient_norm", "compression_error", "bits_over_bound", "message_bits")
 
 
@@ -47,9 +59,10 @@ class Store:
             _, shown, damaged = self._known[name]
             experiments.append(shown)
             problems += [f"{name}: {told}" for told in damaged]
+        prices = [json.loads(file.read_text("utf-8")) for file in sorted(self.results.glob("pay/*/prices.json"))]
         titles = {column: TITLES[column] for column in (*AXES, *SHOWN)}
         return {"titles": titles, "costs": AXES, "metrics": SHOWN, "logarithmic": LOGARITHMIC,
-                "experiments": experiments, "problems": problems}  # fmt: skip
+                "experiments": experiments, "prices": prices, "problems": problems}  # fmt: skip
 
     def _fingerprint(self, name: str) -> str:
         """A hash that changes if a file of the experiment's runs changes, or if a run's process starts or ends."""
@@ -74,7 +87,9 @@ def _experiment(experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
         if runs:
             sound.append(arm := replace(arm, runs=runs))
             told = {"label": arm.label, "name": arm.name, "settings": arm.settings, "color": color(arm.algorithm)}
-            arms.append({**told, "runs": shown_runs})
+            tell = [run for run, shown in zip(runs, shown_runs, strict=True) if "traffic" in shown["history"]]
+            carried = _carried(tell[0]) if tell else {"links": [], "overlaps": False, "parts": 1, "dense": False}
+            arms.append({**told, **carried, "runs": shown_runs})
     if not sound:
         raise InputError("; ".join(problems))
     experiment = replace(experiment, arms=sound)
@@ -86,16 +101,39 @@ def _experiment(experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
 def _run(run: ViewedRun, results: Path) -> dict[str, Any]:
     summary = run.summary() if run.is_complete else {}
     rows = run.history()
-    columns = [name for name in (*AXES, *SHOWN, "skips") if any(row[name] is not None for row in rows)]
+    columns = [name for name in (*AXES, *SHOWN, "skips", "num_backwards") if any(row[name] is not None for row in rows)]
+    history = {name: [row[name] for row in rows] for name in columns}
+    if rows and rows[-1]["answers"] is not None:
+        history["traffic"] = [_traffic(row) for row in rows]
     return {
         "seed": run.config()["seed"],
         "status": _status(run, summary),
         "told": summary.get("diverged", ""),
         "path": run.path.relative_to(results).as_posix(),
-        "history": {name: [row[name] for row in rows] for name in columns},
+        "history": history,
         "written": max(file.stat().st_mtime for file in run.files()),
         "target_round": run.target()["round"] if summary else None,
     }
+
+
+def _traffic(row: Row) -> dict[str, Any] | None:
+    """What the seconds of a row follow from; of the workers only what a star charges, all but the first."""
+    if (traffic := Traffic.of(row)) is None:
+        return None
+    sums = {name: value for name, value in vars(traffic).items() if not isinstance(value, list)}
+    star = {"star_bits": sum(traffic.worker_bits[1:]), "star_messages": sum(traffic.worker_messages[1:])}
+    return {"workers": traffic.num_workers, **star, **sums}
+
+
+def _carried(run: ViewedRun) -> dict[str, Any]:
+    """Which links carry a run's messages, and what else its seconds depend on."""
+    recipe, links = run.algorithm, list[str]()
+    for name, link in LINKS.items():
+        with suppress(InputError):
+            link().refuse(recipe)
+            links.append(name)
+    dense = isinstance(recipe.compressor, Identity) and not recipe.rule.adaptive and run.num_parts == 1
+    return {"links": links, "overlaps": recipe.overlaps, "parts": run.num_parts, "dense": dense}
 
 
 def _status(run: RunFolder, summary: dict[str, Any]) -> str:

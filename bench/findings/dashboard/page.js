@@ -378,6 +378,7 @@ function render() {
     return;
   }
   document.title = `bitbudget: ${state.experiment.name}`;
+  applyNetwork();
   drawControls();
   byId("nothing").hidden = Boolean(state.cost && state.metric);
   byId("curves").hidden = byId("legend").hidden = !byId("nothing").hidden;
@@ -385,6 +386,8 @@ function render() {
   drawTable();
   drawTradeOff();
   drawSkips();
+  drawNetwork();
+  drawPrices();
   drawRuns();
 }
 
@@ -398,6 +401,8 @@ byId("cost").onchange = (event) => writeState({ cost: event.target.value, logX: 
 byId("log-x").onchange = (event) => writeState({ logX: event.target.checked });
 byId("log-y").onchange = (event) => writeState({ logY: event.target.checked });
 byId("skipper").onchange = (event) => writeState({ skipper: event.target.value });
+for (const name of [...Object.keys(SLIDERS), "link"]) byId(`net-${name}`).oninput = () => render();
+byId("priced").onchange = () => drawPrices();
 addEventListener("hashchange", () => { state = readState(); render(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
 

@@ -19,6 +19,7 @@ def page(data: dict[str, Any] | None) -> str:
         "/*plotly*/": get_plotlyjs(),
         "/*data*/": "null" if data is None else json.dumps(data, ensure_ascii=False).replace("</", "<\\/"),
         "/*script*/": (parts / "page.js").read_text("utf-8"),
+        "/*network*/": (parts / "network.js").read_text("utf-8"),
     }
     text = (parts / "page.html").read_text("utf-8")
     for mark, value in values.items():

@@ -1,5 +1,6 @@
 """Prices of rounds agree with what rounds cost, and verdicts with the seconds that they are given."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -10,6 +11,8 @@ import torch
 
 from bench.collectives.simulated import SimulatedWorld
 from bench.errors import InputError
+from bench.findings.dashboard import Store, page
+from bench.findings.dashboard.data import LINKS
 from bench.findings.pay import (
     Network,
     Step,
@@ -27,9 +30,10 @@ from bench.findings.subject import Subject, make_subject
 from bench.findings.view import View, ViewedRun
 from bench.findings.work import Work, measure
 from bench.gradients.engines.loop import DenseGradients
-from bench.link import GatherLink
+from bench.link import GatherLink, ShardedLink
 from bench.round.cohort import Cohort
 from bench.tests.configs import composed
+from bench.tests.findings.browser import CHROMIUM, browser, opened
 from bench.tests.found import RECIPES
 from bench.traffic import Traffic
 from models.mlp import mlp
@@ -38,6 +42,7 @@ from scripts.train import train
 from scripts.units import bandwidth_bps, seconds
 
 M = 4
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 NETWORK = Network(workers=M, bandwidth_bps=1e8, latency_s=5e-5, step_s=3e-3, overlap=0.7)
 
 
@@ -175,28 +180,77 @@ def test_a_map_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert (tmp_path / "mlp" / f"figure.{suffix}").stat().st_size > 1000
 
 
-def test_a_race(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The seconds are those of the history on that network, with steps and a worker's own work; misses are told."""
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """A results folder with an experiment of three arms, one of which does not reach its target."""
+    results = tmp_path_factory.mktemp("results")
     shared = ["name=toy", "+model.num_hidden=8", "++trainer.max_steps=60", "trainer.val_check_interval=20",
-              "logger=csv", "target.value=0.3", f"results_dir={tmp_path}", f"data_dir={data_dir}"]  # fmt: skip
+              "logger=csv", "target.value=0.3", f"results_dir={results}", f"data_dir={data_dir}"]  # fmt: skip
     for arm in (
         ["algorithm=sgd", "optimizer.lr=0.1"],
-        ["algorithm=sparse", "optimizer.lr=0.1"],
+        ["algorithm=sasg", "optimizer.lr=0.1"],
         ["algorithm=sparse", "label=never", "optimizer.lr=1e-9"],
     ):
         train(composed([*arm, *shared]), arm)
-    found = race("toy", tmp_path)
+    return results
+
+
+def test_a_race(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The seconds are those of the history on that network, with steps and a worker's own work; misses are told."""
+    found = race("toy", toy)
     dense, others, silent = found.finishes(replace(NETWORK, workers=10), found.subject())
     assert [finish.name for finish in dense] == ["fp32", "fp16", "bf16"]
     assert not silent
     by_name = {finish.name: finish for finish in others}
     assert by_name["never"].seconds.mean is None
-    run = ViewedRun(tmp_path / "toy" / "sparse" / "seed=1", View(GatherLink(1e8, 5e-5), step_ms=3))
-    end = run.target()
-    assert by_name["sparse"].rounds.mean == end["round"]
-    if by_name["sparse"].collective == "gather":
-        assert by_name["sparse"].seconds.mean >= end["modelled_s"]
-    pay({"experiment": "toy", "bandwidth": "1Mbit", "step_ms": "3", "results": str(tmp_path)}, False, tmp_path)
+    lazy = by_name["sasg"]
+    assert lazy.seconds.mean is not None
+    view = View({"gather": GatherLink, "sharded": ShardedLink}[lazy.collective](1e8, 5e-5), step_ms=3)
+    end = ViewedRun(toy / "toy" / "sasg" / "seed=1", view).target()
+    assert lazy.rounds.mean == end["round"]
+    assert lazy.seconds.mean > end["modelled_s"]
+    assert 0 <= found.skips(["sasg", "sgd"])["sasg"] < 1
+    pay({"experiment": "toy", "bandwidth": "1Mbit", "step_ms": "3", "results": str(toy)}, False, tmp_path)
     said = capsys.readouterr().out
     assert "missed" in said
-    assert said.splitlines()[-1].startswith(("sparse is there", "sparse pays", "Undecided", "Nothing pays"))
+    assert "Nothing pays" in said.splitlines()[-1] or "sasg" in said.splitlines()[-1]
+
+
+@needs_chromium
+def test_the_page_agrees(toy: Path, subject: Subject, tmp_path: Path) -> None:
+    """Its script gives the seconds of histories on every link, and the steps of priced models, that Python gives."""
+    prices = measure_prices(
+        {name: RECIPES[name] for name in ("sparse", "terngrad", "lasg", "half")}, subject, 2, True, list
+    )
+    plain = prices.plain("toy")
+    shown = {**Store(toy).data(), "prices": [json.loads(json.dumps(plain))]}
+    (tmp_path / "page.html").write_text(page(shown))
+    network = replace(NETWORK, workers=16)
+    net = {"bandwidth": 1e8, "latency": 5e-5, "step": 3e-3, "overlap": 0.7}
+    with browser() as chromium, opened(chromium, (tmp_path / "page.html").as_uri()) as window:
+        for arm in race("toy", toy).experiment.complete:
+            for name, kind in LINKS.items():
+                view = View(kind(1e8, 5e-5), step_ms=3, overlap=0.7)
+                ours = [row["modelled_s"] for row in replace(arm.runs[0], view=view).history()]
+                theirs = window.evaluate(
+                    """([label, link, net]) => {
+                        const arm = data.experiments[0].arms.find((arm) => arm.label === label);
+                        return arm.links.includes(link) ? elapsed(arm.runs[0], arm, link, net) : null;
+                    }""",
+                    [arm.label, name, net],
+                )
+                assert (theirs is None) == (None in ours), (arm.label, name)
+                assert theirs is None or theirs == pytest.approx(ours, rel=1e-9), (arm.label, name)
+        found = window.evaluate("net => stepsOf(data.prices[0], 16, net)", net)
+        for theirs, ours in zip(found["dense"], sorted(prices.dense(network), key=_total), strict=True):
+            assert (theirs["name"], theirs["total"]) == (ours.name, pytest.approx(ours.total_s))
+        for theirs, ours in zip(found["others"], sorted(prices.steps(network, {}), key=_total), strict=True):
+            assert (theirs["name"], theirs["collective"]) == (ours.name, ours.collective)
+            assert theirs["total"] == pytest.approx(ours.total_s)
+        window.select_option("#net-link", "quickest")
+        assert "all-reduce" in window.inner_text("#network-table")
+        assert "half" in window.inner_text("#prices-table")
+
+
+def _total(step: Step) -> float:
+    return step.total_s
