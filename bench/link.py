@@ -133,14 +133,13 @@ class RingLink(NodeLink):
     """
 
     def refuse(self, algorithm: Algorithm) -> None:
-        if not algorithm.compressor.all_reducible or algorithm.rule.adaptive:
+        if not algorithm.adds_up:
             raise InputError(f"link: ring; {algorithm.name} does not all-reduce; star, sharded or gather is needed")
 
     def parts(self, traffic: Traffic) -> tuple[float, float]:
         size = traffic.num_workers
-        slowest = min(self.bandwidth_bps, self.intra_bandwidth_bps or self.bandwidth_bps)
-        if size <= self.workers_per_node:
-            slowest = self.intra_bandwidth_bps or self.bandwidth_bps
+        inside = self.intra_bandwidth_bps or self.bandwidth_bps if self.workers_per_node > 1 else self.bandwidth_bps
+        slowest = inside if size <= self.workers_per_node else min(self.bandwidth_bps, inside)
         rounds = traffic.upload_rounds + traffic.agreement_rounds
         bits = traffic.longest_upload_bits + traffic.agreement_bits
         half = (size - 1) * (rounds * self.latency_s + bits / size / slowest)

@@ -9,6 +9,7 @@ Writes results/<experiment>/figure.{png,pdf}; on another network, views/<experim
 
 import argparse
 
+from bench.errors import InputError
 from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.figures import digest, figure, save
 from bench.findings.view import AS_RECORDED
@@ -19,6 +20,8 @@ from scripts.views import add_view, read_view
 def draw(args: argparse.Namespace) -> None:
     """Draw the figures of the named experiments; without names, of all that have a `figure:`."""
     names, view = read_view(args)
+    if view.rounds is not None:
+        raise InputError("rounds: a figure shows all of them; scripts/tables.py takes a stretch")
 
     def save_figure(experiment: Experiment) -> None:
         if names or experiment.spec.get("figure"):

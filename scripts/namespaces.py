@@ -47,7 +47,13 @@ class Testbed:
         return f"{SUBNET}.1"
 
     def up(self) -> None:
-        """Build it, in place of one of the same name."""
+        """Build it, in place of one of the same name in which nothing runs.
+
+        Raises:
+            InputError: processes run in that; it cannot be built.
+        """
+        if busy := [name for name in self._there() if _ip("netns", "pids", name).split()]:
+            raise InputError(f"{', '.join(busy)}: in use; scripts/testbed.py down ends the processes there")
         self.down()
         try:
             self._build()

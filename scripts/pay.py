@@ -40,6 +40,7 @@ KEYS = (
     "model", "experiment", "workers", "bandwidth", "latency", "workers_per_node", "intra_bandwidth", "step_ms",
     "overlap", "skips", "recipes", "input", "loss", "batch", "vocabulary", "results",
 )  # fmt: skip
+MODELS_OWN = ("workers", "recipes", "skips", "input", "loss", "batch", "vocabulary")
 
 
 def pay(given: Mapping[str, str], wants_map: bool, out: Path) -> None:
@@ -55,17 +56,24 @@ def pay(given: Mapping[str, str], wants_map: bool, out: Path) -> None:
         raise InputError("model, experiment: one of them is needed, such as model=torchvision.models.resnet50")
     torch.set_num_threads(1)
     if "experiment" in given:
+        for key in given:
+            if key in MODELS_OWN or key.startswith("model."):
+                raise InputError(f"{key}: {given[key]!r}; with experiment= nothing reads it, the runs have their own")
+        if wants_map:
+            raise InputError("--map: a map is drawn for model=, experiments have one number of workers")
         runs = race(given["experiment"], Path(given.get("results", "results")))
-        subject = runs.subject(_integer(given, "batch", 0) or None)
+        subject = runs.subject()
         network = _network(given, subject, runs.num_workers)
-        print(runs.table(network, _told(network)))
+        print(runs.table(network, subject, _told(network)))
         return
     subject = _subject(given)
     network = _network(given, subject, _integer(given, "workers", 8))
     names = given["recipes"].split(",") if "recipes" in given else recipe_names()
     prices = measure_prices({name: load_recipe(name) for name in names}, subject, network.workers, wants_map, _bar)
     skips = _skips(given, names)
-    print(prices.table(network, skips, f"{given['model']}, {prices.dim:,} parameters; {_told(network)}"))
+    print(
+        prices.table(network, skips, f"{given['model']}, {prices.dim:,} parameters, {subject.told}; {_told(network)}")
+    )
     if wants_map:
         name = given["model"].rpartition(".")[2]
         write_whole(out / name / "prices.json", json.dumps(prices.plain(name)) + "\n")
@@ -93,6 +101,8 @@ def _network(given: Mapping[str, str], subject: Subject, workers: int) -> Networ
         raise InputError("bandwidth: not given; that of a machine is needed, such as 10Gbit")
     intra = given.get("intra_bandwidth")
     step = given.get("step_ms", "measure")
+    if step == "measure" and subject.guessed and "model" in given:
+        raise InputError(f"step_ms: measure; input= is needed with it, a guess ({subject.told}) would be timed")
     step_s = subject.step_s() if step == "measure" else seconds("step_ms", step, bare=1e-3)
     return Network(
         workers=workers,

@@ -49,14 +49,17 @@ def replay(recorded: Tensor, recipe: str, collective: str, rounds: int) -> dict[
             )
         layout.vector.sub_(direction, alpha=0.05)
 
-    took = timed(one, rounds)
+    for _ in range(WARM_UP):
+        one()
     ledger = cohort.ledger
-    assert ledger.traffic is not None
     per_round = ("waited_s", "measured_s", "compression_s")
+    before, counted = {name: getattr(ledger, name) for name in per_round}, ledger.rounds
+    took = timed(one, rounds)
+    assert ledger.traffic is not None
     return {
         "collective": cohort.collective.name,
         **took,
-        **{name: 1e3 * getattr(ledger, name) / ledger.rounds for name in per_round},
+        **{name: 1e3 * (getattr(ledger, name) - then) / (ledger.rounds - counted) for name, then in before.items()},
         "rounds": ledger.rounds,
         "traffic": vars(ledger.traffic),
     }

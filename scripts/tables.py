@@ -4,10 +4,11 @@
     python scripts/tables.py sasg_mnist     # one experiment
     python scripts/tables.py quickstart --print
     python scripts/tables.py sasg_mnist --target 0.97
+    python scripts/tables.py sasg_mnist rounds=11900-12000
     python scripts/tables.py sasg_mnist link=sharded link.bandwidth_bps=100Mbit link.latency_s=50us step_ms=5
 
 Writes results/<experiment>/table.{md,tex,csv}, and updates the tables shown in README.md and results/README.md. Another
-target or network changes none of these: its tables are printed, and written to views/<experiment>/.
+target, stretch or network changes none of these: its tables are printed, and written to views/<experiment>/.
 """
 
 import argparse

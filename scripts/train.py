@@ -88,6 +88,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     with folder.held() if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
         if folder.is_complete:
             diverged = folder.summary().get("diverged")
+            if folder.config().get("link") != config.get("link"):
+                print(f"{folder.path}: recorded on another link; scripts/tables.py link= shows this one")
             print(f"{folder.path}: complete already" + (f", diverged: {diverged}" if diverged else ""))
         elif "asynchronous" in cfg:
             train_asynchronously(cfg, folder, config, command)

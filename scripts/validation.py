@@ -13,7 +13,7 @@ import matplotlib.style
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy.optimize import nnls
+from scipy.optimize import least_squares
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
@@ -85,13 +85,13 @@ def measured(num_workers: int, bandwidth_bps: float | None, folder: Path) -> dic
         ]
         for worker in workers:
             if worker.wait():
-                raise RuntimeError(f"a worker ended with status {worker.returncode}")
+                raise InputError(f"a worker ended with status {worker.returncode}, as it says above")
     return json.loads((folder / "found.json").read_text())
 
 
 def validate(out: Path) -> Table:
     """Measure all set-ups, fit the host's constants on one, and compare the others with the model."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"cores": os.cpu_count() or 1}
     setups = [(size, bps) for size in SIZES for bps in (None, *BANDWIDTHS)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -190,26 +190,31 @@ def exchanges(seen: Mapping[str, Any]) -> tuple[float, float]:
 def modelled_ms(found: Mapping[str, Any], host: Host, size: int, bps: float, name: str) -> float:
     """A worker's own work, plus the host's constants, plus the bits on the wire."""
     ours, rings = exchanges(found[key(size, bps)][name])
-    waits = 1e3 * crowd(size) * (ours * host.exchange_s + rings * host.ring_s)
+    waits = 1e3 * crowd(size, found["cores"]) * (ours * host.exchange_s + rings * host.ring_s)
     return own_ms(found, size, name) + waits + wire_ms(found, host, size, bps, name)
 
 
-def crowd(size: int) -> float:
+def crowd(size: int, cores: int) -> float:
     """How many processes share a core."""
-    return max(1.0, size / (os.cpu_count() or 1))
+    return max(1.0, size / cores)
 
 
-def fit(found: Mapping[str, Any]) -> Host:
-    """The constants that explain one set-up best: relative errors, least squares, none negative."""
+def fit(recorded: Mapping[str, Any]) -> Host:
+    """The constants that explain one set-up best: relative errors, few of which may be large, none negative."""
     size, bps = FITTED
     left, right = [], []
     for name in CONTENDERS:
-        seen = found[key(size, bps)][name]
+        seen = recorded[key(size, bps)][name]
         ours, rings = exchanges(seen)
-        scale, shared = seen["ms"], 1e3 * crowd(size)
+        scale, shared = seen["ms"], 1e3 * crowd(size, recorded["cores"])
         left.append([1e3 * _link_s(seen, size, bps) / scale, shared * ours / scale, shared * rings / scale])
-        right.append((scale - own_ms(found, size, name)) / scale)
-    return Host(*map(float, nnls(np.array(left), np.array(right))[0]))
+        right.append((scale - own_ms(recorded, size, name)) / scale)
+    factors, wanted = np.array(left), np.array(right)
+    begun = np.clip(np.linalg.lstsq(factors, wanted, rcond=None)[0], 1e-6, None)
+    found = least_squares(
+        lambda x: factors @ x - wanted, begun, bounds=(0, np.inf), loss="soft_l1", f_scale=0.02, x_scale=begun
+    )
+    return Host(*map(float, found.x))
 
 
 def picture(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -14,7 +14,7 @@ from bench.findings.view import View
 from bench.link import LinkModel
 from scripts.units import bandwidth_bps, seconds
 
-SETTINGS = ("link", "link.<field>", "step_ms", "overlap")
+SETTINGS = ("link", "link.<field>", "step_ms", "overlap", "rounds")
 
 
 def add_view(parser: ArgumentParser) -> None:
@@ -35,13 +35,18 @@ def read_view(args: Namespace) -> tuple[list[str], View]:
     names = [given for given in args.experiments if "=" not in given]
     given = dict(setting.split("=", 1) for setting in args.experiments if "=" in setting)
     network = {key: value for key, value in given.items() if key.split(".")[0] == "link"}
-    if unknown := given.keys() - network.keys() - {"step_ms", "overlap"}:
+    if unknown := given.keys() - network.keys() - {"step_ms", "overlap", "rounds"}:
         key = min(unknown)
         raise InputError(f"{key}: {given[key]!r}; nothing reads it, there is {', '.join(SETTINGS)}")
+    if network and "link" not in network:
+        raise InputError(f"{min(network)}: {network[min(network)]!r}; link= is needed with it, such as link=sharded")
+    if "overlap" in given and "step_ms" not in given:
+        raise InputError(f"overlap: {given['overlap']!r}; it is a share of step_ms=, which is needed with it")
     return names, View(
         link=make_link(network) if network else None,
         step_ms=1e3 * seconds("step_ms", given.get("step_ms", "0"), bare=1e-3),
         overlap=share("overlap", given.get("overlap", "0")),
+        rounds=_stretch(given["rounds"]) if "rounds" in given else None,
         target=None if args.target is None else number("--target", args.target),
     )
 
@@ -59,6 +64,13 @@ def make_link(settings: dict[str, str]) -> LinkModel:
         overrides.append(f"{key}={value if reader is None else reader(key, value, bare=1.0)}")
     with initialize_config_module("configs", version_base="1.3"):
         return instantiate(compose("train", overrides).link)
+
+
+def _stretch(given: str) -> tuple[int, int]:
+    first, _, last = given.partition("-")
+    if not (first.isdigit() and last.isdigit()):
+        raise InputError(f"rounds: {given!r}; two rounds are needed, such as 0-100")
+    return int(first), int(last)
 
 
 def number(name: str, given: str) -> float:

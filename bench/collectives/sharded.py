@@ -73,12 +73,13 @@ class Sharded(Collective):
             header = Header.of(served, self.world.size, ready - at_owner, damage is not None)
             headers, payloads = self._returned(header, payload, answers, round)
             self.world.end_if_damaged(any(header.damaged for header in headers), damage)
-            back_s = time.perf_counter() - ready - wait_for_slowest(headers, header)
+            idle_s = wait_for_slowest(headers, header)
+            back_s = time.perf_counter() - ready - idle_s
         refuse_overflow(all(header.finite for header in headers), broken_in(headers), round)
         transit = told + Transit.in_pieces(sizes, at_owner - started)
         around = Header.num_bytes(self.world.size) + (0 if answers[0].fixed_size else SIZE.itemsize)
         num_bytes = np.array(list(map(len, payloads))) + around
-        transit += Transit.to_all(num_bytes, measured_s=max(0.0, back_s))
+        transit += Transit.to_all(num_bytes, waited_s=max(0.0, idle_s), measured_s=max(0.0, back_s))
         with self.world.alarming(report, self.world.size):
             parts = [
                 decoded(answers[owner], {owner: payloads[owner]}, f"round {round}: answer of")

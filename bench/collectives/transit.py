@@ -11,7 +11,7 @@ class Transit(NamedTuple):
     """Seconds as this process sees them; bytes by rank, as the collective moves them. All 0 in a simulation.
 
     Attributes:
-        waited_s: in the exchange of reports, in which faster workers wait for slower ones.
+        waited_s: in the exchange of reports, and for the slowest server: faster workers wait for slower ones.
         measured_s: in the exchanges after it, while no process computes.
         sent_bytes, received_bytes: (M,), those of reports and of padding included. A message to several others counts
             once for each.

@@ -85,7 +85,7 @@ class Experiment:
             for p in labels
         ]
         for arm in arms:
-            _refuse_mixture(arm)
+            _refuse_mixture(arm, view)
         return cls(name, folder, spec, arms, view)
 
     @property
@@ -147,10 +147,12 @@ def specified(name: str) -> tuple[dict[str, Any], list[str]]:
     return {str(key): value for key, value in spec.items()}, [cell.folder.path.parent.name for cell in grid]
 
 
-def _refuse_mixture(arm: Arm) -> None:
+def _refuse_mixture(arm: Arm, view: View) -> None:
     first, *others = arm.runs
     config = first.config()
     for other in others:
         differing = differences(config, other.config()).keys() - {"seed", "data.seed"}
+        if view.link is None and any(key.startswith("link.") for key in differing):
+            raise InputError(f"{arm.label}: {first.path} and {other.path} have other links, link= gives them the same")
         if differing := {key for key in differing if key.split(".")[0] not in VIEWS}:
             raise InputError(f"{arm.label}: {first.path} and {other.path} differ in {', '.join(sorted(differing))}")

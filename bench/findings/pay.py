@@ -161,28 +161,32 @@ def quickest(steps: Sequence[Step]) -> Step:
     return min(steps, key=lambda step: step.total_s)
 
 
-def break_even_bps(total_s: Callable[[float], float], dense_s: Callable[[float], float]) -> float:
-    """The bandwidth below which a recipe's step is shorter than the best dense one.
+def break_even_bps(total_s: Callable[[float], float], dense_s: Callable[[float], float]) -> tuple[float, float] | None:
+    """The bandwidths between which a recipe's step is shorter than the best dense one.
 
     Args:
         total_s: bits per second -> the recipe's seconds.
         dense_s: bits per second -> the best dense step's.
 
     Returns:
-        0 if it is never shorter, infinity if it always is.
+        The least and the most, 0 and infinity where there is none within reach; None if it is never shorter.
     """
+
+    def crossing(low: float, high: float) -> float:
+        wins = total_s(low) < dense_s(low)
+        for _ in range(40):
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if (total_s(middle) < dense_s(middle)) == wins else (low, middle)
+        return math.sqrt(low * high)
+
     grid = [SLOWEST_BPS * (FASTEST_BPS / SLOWEST_BPS) ** (i / 160) for i in range(161)]
     pays = [total_s(bps) < dense_s(bps) for bps in grid]
     if not any(pays):
-        return 0.0
-    last = max(i for i, wins in enumerate(pays) if wins)
-    if last == len(grid) - 1:
-        return math.inf
-    low, high = grid[last], grid[last + 1]
-    for _ in range(40):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if total_s(middle) < dense_s(middle) else (low, middle)
-    return low
+        return None
+    won = [i for i, wins in enumerate(pays) if wins]
+    first, last = won[0], won[-1]
+    least = 0.0 if first == 0 else crossing(grid[first - 1], grid[first])
+    return least, math.inf if last == len(grid) - 1 else crossing(grid[last], grid[last + 1])
 
 
 def on(network: Network, bandwidth_bps: float) -> Network:

@@ -124,11 +124,16 @@ class Prices:
             lambda bps: compressed_step(recipe, work, on(network, bps), skips.get(name, 0.0)).total_s,
             lambda bps: quickest(self.dense(on(network, bps))).total_s,
         )
-        return "never" if found == 0 else "always" if math.isinf(found) else f"{engineering(found)}bit/s"
+        if found is None:
+            return "never"
+        least, most = found
+        above = f"{engineering(least)}bit/s" if least else ""
+        below = "" if math.isinf(most) else f"{engineering(most)}bit/s"
+        return f"{above} to {below}" if above and below else f"above {above}" if above else below or "always"
 
 
 HEAD = ("", "carried by", "total", "compute", "compress", "uplink", "answer", "hidden", "ratio", "pays below")
-WIDTHS = (16, 11, 10, 10, 10, 10, 10, 10, 8, 14)
+WIDTHS = (16, 11, 10, 10, 10, 10, 10, 10, 8, 16)
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -52,20 +52,29 @@ class Race:
     def _config(self) -> dict[str, Any]:
         return self.experiment.complete[0].runs[0].config()
 
-    def subject(self, batch: int | None = None) -> Subject:
-        """The experiment's model. `batch`: inputs a worker; the runs' own if None."""
+    def subject(self) -> Subject:
+        """The experiment's model, with the batches of its runs."""
         config = self._config
         model = instantiate(config["model"])
-        return make_subject(model, None, "cross_entropy", batch or config["data"].get("batch_size", 10))
+        return make_subject(model, None, "cross_entropy", config["data"].get("batch_size", 10))
 
     def skips(self, names: Sequence[str]) -> dict[str, float]:
-        """The share of uploads that each of these recipes skipped in this experiment, over all of its runs."""
+        """The share of uploads that each of these recipes skipped in this experiment, over all of its runs.
+
+        Raises:
+            InputError: it has none of them.
+        """
         found: dict[str, float] = {}
-        for arm in self.experiment.complete:
-            if arm.algorithm in names and arm.algorithm not in found:
-                rows = [run.history()[-1] for run in arm.runs]
-                possible = sum(row["round"] for row in rows) * self.num_workers
-                found[arm.algorithm] = sum(sum(row["skips"] or [0]) for row in rows) / possible
+        for name in names:
+            arms = [arm for arm in self.experiment.complete if arm.algorithm == name]
+            rows = [rows[-1] for arm in arms for run in arm.runs if (rows := run.history())]
+            told = [row for row in rows if row["skips"] is not None]
+            if told:
+                found[name] = sum(sum(row["skips"]) for row in told) / sum(
+                    row["round"] * len(row["skips"]) for row in told
+                )
+        if not found:
+            raise InputError(f"skips: {self.experiment.name!r}; it tells of none of {', '.join(names)}")
         return found
 
     def finishes(self, network: Network, subject: Subject) -> tuple[list[Finish], list[Finish], list[str]]:
@@ -81,7 +90,7 @@ class Race:
                 silent.append(arm.label)
                 continue
             recipe = arm.runs[0].algorithm
-            if arm.name == "sgd" and not dense and _is_dense(recipe):
+            if arm.label == "sgd" and _is_dense(recipe):
                 dense = [self._dense(arm, name, network, gradients[0]) for name in FORMATS]
                 continue
             work = measure(recipe, gradients, subject.layout, network.workers)
@@ -90,7 +99,7 @@ class Race:
                 Finish(arm.label, name, *_reached(arm, network.link(name), network.step_s, hidden_s, own_s))
                 for name, own_s in work.seconds.items()
             ]
-            others.append(min(timed, key=_mean))
+            others.append(min(timed, key=_rank))
         if not dense:
             why = f"; recorded without their traffic: {', '.join(silent)}, run them anew" if silent else ""
             raise InputError(f"experiment: {self.experiment.name!r}; a dense arm, sgd, is needed to compare with{why}")
@@ -102,11 +111,10 @@ class Race:
         assert isinstance(link, RingLink)
         return Finish(name, "ring", *_reached(arm, link, network.step_s, network.hidden_s, own_s, share))
 
-    def table(self, network: Network, told: str) -> str:
+    def table(self, network: Network, subject: Subject, told: str) -> str:
         """Who pays, as text."""
-        subject = self.subject()
         dense, others, silent = self.finishes(network, subject)
-        best = min(dense, key=_mean)
+        best = min(dense, key=_rank)
         aim = self.experiment.complete[0].runs[0].target()
         word = "falls below" if aim["metric"] in FALLING else "exceeds"
         seeds = max(finish.seconds.num_runs for finish in others) if others else 0
@@ -114,7 +122,7 @@ class Race:
             f"{self.experiment.name}: seconds until {aim['metric']} {word} {aim['value']:g}, {seeds} seeds; {told}", "",
             f"{'':<18}{'carried by':<12}{'rounds':>16}{'seconds':>20}{'95 % interval':>22}{'ratio':>8}",
         ]  # fmt: skip
-        for finish in [*dense, *sorted(others, key=_mean)]:
+        for finish in [*dense, *sorted(others, key=_rank)]:
             lines.append(_row(finish, best))
         lines += [
             "",
@@ -128,11 +136,16 @@ def race(name: str, results: Path) -> Race:
     """The race of an experiment.
 
     Raises:
-        InputError: there is no such experiment, or none of its runs is complete.
+        InputError: there is no such experiment, none of its runs is complete, or they differ in their workers.
     """
     experiment = Experiment.read(name, results)
     if not experiment.complete:
         raise InputError(f"experiment: {name!r}; none of its runs is complete")
+    workers = {run.config().get("workers") for arm in experiment.complete for run in arm.runs}
+    if len(workers) > 1:
+        raise InputError(
+            f"experiment: {name!r}; its runs have {' and '.join(map(str, workers))} workers, one is needed"
+        )
     return Race(experiment)
 
 
@@ -160,24 +173,25 @@ def _is_dense(recipe: Algorithm) -> bool:
     return isinstance(recipe.compressor, Identity) and not recipe.rule.adaptive
 
 
-def _mean(finish: Finish) -> float:
-    return finish.seconds.mean if finish.seconds.mean is not None else float("inf")
+def _rank(finish: Finish) -> tuple[int, float]:
+    """Seeds that miss the target count more than seconds."""
+    return finish.seconds.missed, finish.seconds.mean if finish.seconds.mean is not None else float("inf")
 
 
 def _row(finish: Finish, best: Finish) -> str:
     rounds, seconds = finish.rounds, finish.seconds
-    if seconds.mean is None or best.seconds.mean is None:
+    if seconds.mean is None:
         return f"{finish.name:<18}{finish.collective:<12}{'missed':>16}"
     spread = f" ± {seconds.std:.3g}" if seconds.std is not None else ""
     interval = "{:.4g} to {:.4g}".format(*seconds.interval) if seconds.interval else ""
     missed = f" ({seconds.missed} missed)" if seconds.missed else ""
     took = f"{seconds.mean:.4g}{spread}{missed}"
-    ratio = best.seconds.mean / seconds.mean
-    return f"{finish.name:<18}{finish.collective:<12}{rounds.mean:>16,.0f}{took:>20}{interval:>22}{ratio:>8.2f}"
+    ratio = f"{best.seconds.mean / seconds.mean:.2f}" if best.seconds.mean is not None else ""
+    return f"{finish.name:<18}{finish.collective:<12}{rounds.mean:>16,.0f}{took:>20}{interval:>22}{ratio:>8}"
 
 
 def _verdict(best: Finish, others: Sequence[Finish], network: Network) -> str:
-    first = min(others, key=_mean, default=None)
+    first = min(others, key=_rank, default=None)
     dense = f"{best.name} all-reduce"
     if best.seconds.mean is None and first is not None and first.seconds.mean is not None:
         return f"{first.name} pays: {dense} never reaches the target."
@@ -189,7 +203,11 @@ def _verdict(best: Finish, others: Sequence[Finish], network: Network) -> str:
     if ratio <= 1:
         return f"Nothing pays: {first.name}, the quickest, takes {1 / ratio:.2f}× the time of {dense}."
     told = f"{first.name} is there in {first.seconds.mean:.4g} s, {ratio:.2f}× sooner than {dense}"
+    if first.seconds.missed:
+        return f"Undecided: {told}, but {first.seconds.missed} of its {first.seconds.num_runs} seeds miss the target."
+    if first.seconds.num_runs == 1:
+        return f"Undecided: {told}, but of one seed."
     ours, theirs = first.seconds.interval, best.seconds.interval
     if ours and theirs and ours[1] >= theirs[0]:
         return f"Undecided: {told}, but their 95 % intervals overlap."
-    return f"{first.name} pays: {told.removeprefix(first.name + ' ')}."
+    return f"{first.name} pays: it {told.removeprefix(first.name + ' ')}."

@@ -35,6 +35,7 @@ class Subject:
         loss: (output, labels) -> a number.
         batch: inputs a worker.
         vocabulary: how many tokens there are; 0 where inputs are images.
+        guessed: whether nobody gave the shape.
     """
 
     model: nn.Module
@@ -42,9 +43,15 @@ class Subject:
     loss: Callable[[Tensor, Tensor], Tensor]
     batch: int
     vocabulary: int = 0
+    guessed: bool = False
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.model.named_parameters())
+
+    @property
+    def told(self) -> str:
+        """The input in words."""
+        return f"inputs {'x'.join(map(str, self.shape))}{' (a guess)' * self.guessed}, batch {self.batch}"
 
     def gradient(self, number: int) -> Tensor:
         """(d,): the gradient of a batch, another one for each number."""
@@ -136,7 +143,7 @@ def make_subject(
     vocabulary = words if vocabulary is None else vocabulary
     reasons = []
     for tried in [shape] if shape else [(128,)] if vocabulary else SHAPES:
-        subject = Subject(model, tried, own, batch, vocabulary)
+        subject = Subject(model, tried, own, batch, vocabulary, guessed=shape is None)
         try:
             if subject.gradient(0).count_nonzero():
                 return subject

@@ -9,7 +9,7 @@ from bench.findings.experiments import Arm, Experiment
 from bench.findings.sample import Sample, Theirs
 from bench.findings.table import Column, Entry, Table
 from bench.findings.view import ViewedRun
-from bench.runs.columns import FALLING
+from bench.runs.columns import FALLING, Row
 
 FINAL = {
     "test_accuracy": "final accuracy %",
@@ -17,6 +17,8 @@ FINAL = {
     "train_loss": "final training loss",
     "suboptimality": "final suboptimality",
 }
+COSTED = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s")
+"""Costs that a table shows."""
 
 
 def table(experiment: Experiment) -> Table:
@@ -43,11 +45,12 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         raise InputError(f"table.at: {at!r}; target or end is needed")
     arms, target = experiment.complete, _target(experiment)
     # The paper's numbers hold for the target in the experiment's file only.
-    comparable = at == "end" or experiment.spec.get("target") == target
+    comparable = experiment.view.rounds is None and (at == "end" or experiment.spec.get("target") == target)
     paper = dict(experiment.spec.get("paper") or {}) if comparable else {}
     if experiment.view.retimes:
         paper.pop("modelled_s", None)
-    figures = {arm.label: _figures(arm.runs, at) for arm in arms}
+    rounds = experiment.view.rounds
+    figures = {arm.label: _stretch(arm.runs, *rounds) if rounds else _figures(arm.runs, at) for arm in arms}
     rows: list[dict[str, Entry]] = []
     for arm in arms:
         own, base = figures[arm.label], figures.get("sgd")
@@ -84,6 +87,8 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
     reached = f"first {'falling below' if target['metric'] in FALLING else 'exceeding'} {target['metric']}"
     when = f"at {reached} {target['value']:g}" if at == "target" else "after the last round"
+    if rounds:
+        when = f"of rounds {rounds[0]:,} to {rounds[1]:,}"
     caption = f"{experiment.name}: cost {when}; mean ± standard deviation over n = {_num_seeds(arms)} seeds."
     if experiment.view.retimes:
         caption += f" Seconds: {experiment.view.told}."
@@ -108,6 +113,8 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
         across: the setting's name as in labels, the last part of its key: "lr" in "sgd,lr=0.1".
         metric: a column of the history. Accuracies are shown in percent.
     """
+    if experiment.view.rounds is not None:
+        raise InputError("rounds: this experiment's table shows final values; one of costs takes a stretch")
     rows: dict[str, dict[str, Entry]] = {}
     percent, num_held_out = metric.endswith("accuracy"), set[int]()
     arms = experiment.complete
@@ -150,6 +157,24 @@ def _num_seeds(arms: Sequence[Arm]) -> str:
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 
+def _stretch(runs: Sequence[ViewedRun], first: int, last: int) -> dict[str, Sample]:
+    """The costs between two evaluations, over the runs of a recipe, and the final metric.
+
+    Raises:
+        InputError: a run has no such evaluation.
+    """
+    figures, ends = {"final": _figures(runs, "end")["final"]}, list[tuple[Row, Row]]()
+    for run in runs:
+        by_round: dict[int, Row] = {0: dict.fromkeys(COSTED, 0), **{row["round"]: row for row in run.history()}}
+        if missing := {first, last} - by_round.keys():
+            raise InputError(f"rounds: {min(missing)}; {run.path} was not evaluated then")
+        ends.append((by_round[first], by_round[last]))
+    for column in COSTED:
+        if all(row[column] is not None for pair in ends for row in pair):
+            figures[column] = Sample(tuple(b[column] - a[column] for a, b in ends), len(runs))
+    return figures
+
+
 def _figures(runs: Sequence[ViewedRun], at: Literal["target", "end"]) -> dict[str, Sample]:
     """The final metric, and each cost at the target or at the end, over the runs of a recipe."""
     summaries, rows = [run.summary() for run in runs], []
@@ -160,7 +185,7 @@ def _figures(runs: Sequence[ViewedRun], at: Literal["target", "end"]) -> dict[st
     unit = 100 if metric.endswith("accuracy") else 1
     ends = tuple(unit * s[metric] for s in summaries if "diverged" not in s)
     figures = {"final": Sample(ends, len(runs), "diverged")}
-    for column in ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s"):
+    for column in COSTED:
         if all(row[column] is not None for row in rows):  # runs with world=threads send no messages
             fate = "missed" if at == "target" else "diverged"
             figures[column] = Sample(tuple(row[column] for row in rows), len(runs), fate)

@@ -25,21 +25,25 @@ class View:
         step_ms: a worker's computation of one batch, in milliseconds, for each backward pass that a run took.
         overlap: the share of it during which messages can travel, if the recipe's can before the gradient is whole.
         target: a value of the metric of each run's target; None for the experiment's own.
+        rounds: (first, last) evaluations; costs are those in between, instead of those at the target.
 
     Raises:
-        InputError: a negative time, or an overlap outside [0, 1].
+        InputError: a negative time, an overlap outside [0, 1], or rounds that do not ascend.
     """
 
     link: LinkModel | None = None
     step_ms: float = 0.0
     overlap: float = 0.0
     target: float | None = None
+    rounds: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not self.step_ms >= 0:
             raise InputError(f"step_ms: {self.step_ms}; at least 0 is needed")
         if not 0 <= self.overlap <= 1:
             raise InputError(f"overlap: {self.overlap}; a share between 0 and 1 is needed")
+        if self.rounds is not None and not 0 <= self.rounds[0] < self.rounds[1]:
+            raise InputError(f"rounds: {self.rounds[0]}-{self.rounds[1]}; a first and a later last round are needed")
 
     @property
     def retimes(self) -> bool:

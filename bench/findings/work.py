@@ -148,7 +148,10 @@ class _Messages:
 
 def rounded_s(gradient: Tensor, dtype: torch.dtype) -> float:
     """Seconds to round a gradient (d,) to another format and back, as DDP's hooks do around their all-reduce."""
-    return _timed(lambda _: gradient.to(dtype).to(gradient.dtype), TIMES) if dtype != gradient.dtype else 0.0
+    if dtype == gradient.dtype:
+        return 0.0
+    bucket, answer = gradient.to(dtype), gradient.clone()  # whose memory is kept, as DDP keeps its buckets
+    return _timed(lambda _: answer.copy_(bucket.copy_(gradient)), TIMES)
 
 
 def _timed(work: Callable[[int], Any], times: int) -> float:

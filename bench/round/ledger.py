@@ -24,10 +24,10 @@ class Ledger:
         downlink_bits: the server's broadcasts, counted once per round whatever the number of workers.
         control_bits: one bit per worker and round on whether it uploads, where it may skip.
         num_backwards: backward passes; lazy rules take more than one per worker and round.
-        waited_s: seconds in the exchange of reports, in which faster workers wait for slower ones.
+        waited_s: seconds in the exchange of reports, and for the slowest server: faster workers wait for slower ones.
         measured_s: seconds in transit between real processes after that, both ways.
         sent_bytes, received_bytes: per worker, reports and padding included.
-        compute_s: seconds of gradients, as this process sees them.
+        compute_s: seconds of gradients, but for those of anchors, as this process sees them.
         compression_s: seconds of the rounds besides gradients and exchanges: to compress, encode, decode and add up.
         downlink: the code of the broadcasts: "dense", "sign" (one bit per entry), "ternary" and so on.
         traffic: what the seconds of any network follow from; None in a run that began without counting it.

@@ -1,7 +1,7 @@
 """The results store: one folder per run, `results/<experiment>/<label>/seed=<n>/`; the label is the algorithm's name
 unless a matrix has several runs of it to distinguish.
 
-    config.yaml     what was run; written first, and never again under another config
+    config.yaml     what was run; written first, and again only with another target or link
     history.csv     a row per evaluation, rewritten as the run goes on
     summary.json    the last row, the target, versions and the command; its presence means the run is complete; a
                     diverged run is complete, too, and its summary says where it diverged

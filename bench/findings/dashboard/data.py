@@ -59,7 +59,12 @@ class Store:
             _, shown, damaged = self._known[name]
             experiments.append(shown)
             problems += [f"{name}: {told}" for told in damaged]
-        prices = [json.loads(file.read_text("utf-8")) for file in sorted(self.results.glob("pay/*/prices.json"))]
+        prices = []
+        for file in sorted(self.results.glob("pay/*/prices.json")):
+            try:
+                prices.append(json.loads(file.read_text("utf-8")))
+            except ValueError as error:
+                problems.append(f"{file}: damaged: {error}")
         titles = {column: TITLES[column] for column in (*AXES, *SHOWN)}
         return {"titles": titles, "costs": AXES, "metrics": SHOWN, "logarithmic": LOGARITHMIC,
                 "experiments": experiments, "prices": prices, "problems": problems}  # fmt: skip

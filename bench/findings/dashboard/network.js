@@ -54,11 +54,12 @@ function elapsed(run, arm, link, net, share = 1) {
 
 // The seconds until each complete run of an arm reaches the target, on the link that takes least.
 function finish(arm, links, net, share = 1) {
-  const complete = arm.runs.filter((run) => run.status === "complete");
+  const ended = arm.runs.filter((run) => !unfinished(run)); // a diverged run misses the target
+  if (!ended.length) return null;
   const found = links.map((link) => {
-    const reached = complete.filter((run) => run.target_round !== null);
+    const reached = ended.filter((run) => run.status === "complete" && run.target_round !== null);
     const times = reached.map((run) => elapsed(run, arm, link, net, share)?.[run.history.round.indexOf(run.target_round)]);
-    return { link, times, missed: complete.length - reached.length, mean: times.length ? mean(times) : Infinity };
+    return { link, times, missed: ended.length - reached.length, mean: times.length ? mean(times) : Infinity };
   }).filter(({ times }) => !times.includes(undefined));
   return found.sort((a, b) => a.mean - b.mean)[0] ?? null;
 }

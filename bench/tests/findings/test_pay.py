@@ -92,11 +92,16 @@ def test_breaking_even() -> None:
     def sparse_s(bps: float) -> float:
         return compressed_step(RECIPES["sparse"], sparse, on(NETWORK, bps)).total_s
 
-    even = break_even_bps(sparse_s, dense_s)
+    found = break_even_bps(sparse_s, dense_s)
+    assert found is not None
+    least, even = found
+    assert least == 0
     assert sparse_s(even) == pytest.approx(dense_s(even), rel=1e-6)
     assert sparse_s(even / 2) < dense_s(even / 2)
-    assert break_even_bps(dense_s, dense_s) == 0
-    assert break_even_bps(lambda bps: 0.0, dense_s) == math.inf
+    assert break_even_bps(dense_s, dense_s) is None
+    assert break_even_bps(lambda bps: 0.0, dense_s) == (0, math.inf)
+    between = break_even_bps(lambda bps: 0.0 if 1e7 < bps < 1e9 else 1e3, lambda bps: 1.0)
+    assert between == (pytest.approx(1e7, rel=1e-6), pytest.approx(1e9, rel=1e-6))
 
 
 def test_overlap_hides_what_can_travel_early() -> None:
@@ -164,6 +169,7 @@ def test_times(text: str, value: float) -> None:
         ({"bandwidth": "1Gbit", "loss": "nothing.here"}, "loss: 'nothing.here'"),
         ({"bandwidth": "1Gbit", "recipes": "sagd"}, "algorithm: 'sagd'"),
         ({"bandwidth": "1Gbit", "bandwith": "1"}, "bandwith: '1'; nothing reads it"),
+        ({"bandwidth": "1Gbit", "step_ms": "measure"}, "step_ms: measure; input= is needed with it"),
         ({"bandwidth": "1Gbit", "experiment": "none"}, "model, experiment: one of them"),
     ],
 )  # fmt: skip

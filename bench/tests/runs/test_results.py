@@ -346,3 +346,16 @@ def test_a_full_disk_does_not_lose_the_run(
     assert [row["round"] for row in folder.history()] == [10, 20, 30]
     assert folder.is_complete
     assert "history.csv: not written, the run goes on" in capsys.readouterr().err
+
+
+def test_a_stretch_of_rounds(tmp_path: Path) -> None:
+    """Costs between two evaluations; the paper's numbers are of something else."""
+    make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
+    (line,) = table(Experiment.read("toy", tmp_path, View(rounds=(100, 300)))).rows
+    assert line["uploads"] == Sample((2000,), 1)
+    (line,) = table(Experiment.read("toy", tmp_path, View(rounds=(0, 100)))).rows
+    assert line["uploads"] == Sample((1000,), 1)
+    with pytest.raises(InputError, match=r"rounds: 150; .* was not evaluated then"):
+        table(Experiment.read("toy", tmp_path, View(rounds=(150, 300))))
+    with pytest.raises(InputError, match="rounds: 3-2"):
+        View(rounds=(3, 2))

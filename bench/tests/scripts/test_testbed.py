@@ -1,6 +1,7 @@
 """A shaped network is built, used and taken down whole; where the system allows none, the reason is told in a line."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import InputError
-from scripts import namespaces
+from scripts import forecast, namespaces
 from scripts.launching import run
 from scripts.namespaces import Testbed, refusal
 from scripts.validation import compare
@@ -92,3 +93,5 @@ def test_the_committed_table_is_that_of_the_measurements(tmp_path: Path) -> None
     measured = ROOT / "results" / "testbed"
     (tmp_path / "measured.json").write_bytes((measured / "measured.json").read_bytes())
     assert compare(tmp_path).markdown() == (measured / "table.md").read_text()
+    shutil.copytree(measured / "forecast", tmp_path / "forecast")
+    assert forecast.compare(tmp_path).markdown() == (measured / "forecast" / "table.md").read_text()
