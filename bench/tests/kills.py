@@ -11,8 +11,7 @@ import torch
 from lightning import Callback, Trainer
 
 from bench.strategies.simulated import CompressedStrategy
-from bench.tests.toys import QUIET, Toy, flat, toy_data
-from bench.tests.worlds import counted
+from bench.tests.toys import QUIET, Toy, counted, flat, toy_data
 from datamodules.sharding import RoundLoader, RoundSampler
 from datamodules.splits import IID
 

@@ -1,6 +1,6 @@
 """Small problems, and a function that trains on them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,17 @@ from torch.utils.data import DataLoader, TensorDataset
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.estimators.base import Estimator
+from bench.runs.columns import MEASURED
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
 from scripts.bare import BARE
 
 QUIET: dict[str, Any] = {"accelerator": "cpu", **BARE}
+
+
+def counted(costs: Mapping[str, Any]) -> dict[str, Any]:
+    """A ledger, or a row of a history, without what only real processes measure."""
+    return {name: cost for name, cost in costs.items() if name not in MEASURED}
 
 
 class Toy(lightning.LightningModule):
@@ -143,7 +149,7 @@ def train(
     trainer = Trainer(strategy=strategy, callbacks=list(callbacks), **options)
     batches = loader(data, workers, range(workers), batch_size)
     trainer.fit(model, batches, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    return Trained(flat(model), strategy.ledger.state_dict(), strategy, model)
+    return Trained(flat(model), counted(strategy.ledger.state_dict()), strategy, model)
 
 
 def flat(module: nn.Module) -> Tensor:
@@ -170,7 +176,7 @@ class Recorder(Callback):
         strategy = trainer.strategy
         assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
         self.uploads.append(strategy.last_report.uploaded.tolist())
-        self.ledgers.append(dict(strategy.ledger.state_dict()))
+        self.ledgers.append(counted(strategy.ledger.state_dict()))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
         self.directions.append(torch.cat([p.grad.flatten().clone() for p in pl_module.parameters()]))

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,11 @@ from filelock import FileLock
 from lightning import Callback, Trainer
 
 from bench.algorithm import Algorithm
-from bench.runs.columns import MEASURED
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.tests.toys import QUIET, Toy, flat, loader, toy_data
 from scripts.bare import forked
 
 M = 3
-
-
-def counted(costs: Mapping[str, Any]) -> dict[str, Any]:
-    """A ledger, or a row of a history, without what only real processes measure."""
-    return {name: cost for name, cost in costs.items() if name not in MEASURED}
 
 
 def forked_once(factory: pytest.TempPathFactory, name: str, size: int, work: Callable[[int, Path], None]) -> Path:

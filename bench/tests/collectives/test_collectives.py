@@ -34,8 +34,8 @@ from bench.round.codes import Codes
 from bench.round.state import restore, state_of
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.tests.found import RANDOM, RECIPES, RULES
-from bench.tests.toys import QUIET, Gauged, Toy, flat, loader, toy_data, train
-from bench.tests.worlds import counted, forked_once
+from bench.tests.toys import QUIET, Gauged, Toy, counted, flat, loader, toy_data, train
+from bench.tests.worlds import forked_once
 from bench.wire.message import Message
 
 M = 3

@@ -14,8 +14,8 @@ from bench.feedback import ErrorFeedback, MomentumCorrection
 from bench.rules import LASGWK2
 from bench.tests.found import RECIPES
 from bench.tests.kills import assert_goes_on
-from bench.tests.toys import Recorder, train
-from bench.tests.worlds import M, counted, run_processes
+from bench.tests.toys import Recorder, counted, train
+from bench.tests.worlds import M, run_processes
 
 DGC = RECIPES["dgc"]
 STEADY = replace(DGC, compressor=TopK(0.1))

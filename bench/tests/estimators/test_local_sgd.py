@@ -15,8 +15,8 @@ from bench.gradients.batches import Dealt
 from bench.gradients.dealing import deal
 from bench.tests.found import RECIPES
 from bench.tests.kills import assert_goes_on
-from bench.tests.toys import Normed, Toy, toy_data, train
-from bench.tests.worlds import M, counted, run_processes
+from bench.tests.toys import Normed, Toy, counted, toy_data, train
+from bench.tests.worlds import M, run_processes
 
 
 @pytest.mark.parametrize("name", RECIPES)

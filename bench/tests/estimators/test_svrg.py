@@ -14,8 +14,8 @@ from bench.estimators.svrg import SVRG, CorrectedGradients, CorrectedRows
 from bench.gradients.engines.loop import DenseGradients
 from bench.tests.found import RECIPES
 from bench.tests.kills import Killed, RoundData, SaveAndDie, assert_goes_on
-from bench.tests.toys import Normed, Recorder, Toy, toy_data, train
-from bench.tests.worlds import M, counted, run_processes
+from bench.tests.toys import Normed, Recorder, Toy, counted, toy_data, train
+from bench.tests.worlds import M, run_processes
 
 NUM_PARAMETERS = 387
 ROUNDS = 30  # of an epoch: 480 samples, 4 workers × 4 a round

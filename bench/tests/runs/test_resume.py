@@ -22,8 +22,8 @@ from bench.runs.results import RunFolder
 from bench.tests.configs import composed
 from bench.tests.found import RANDOM, RECIPES, RULES
 from bench.tests.kills import Killed, RoundData, SaveAndDie, assert_goes_on, fit
-from bench.tests.toys import Toy, toy_data, train
-from bench.tests.worlds import M, counted, run_processes
+from bench.tests.toys import Toy, counted, toy_data, train
+from bench.tests.worlds import M, run_processes
 from datamodules.sharding import RoundLoader
 
 TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"

@@ -22,8 +22,7 @@ from bench.runs.grid import Cell, _axis, cells
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
 from bench.tests.configs import composed
-from bench.tests.toys import QUIET
-from bench.tests.worlds import counted
+from bench.tests.toys import QUIET, counted
 from scripts.matrix import matrix
 from scripts.train import described, main, refuse, train
 
