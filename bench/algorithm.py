@@ -154,6 +154,11 @@ class Algorithm:
         return self.compressor.all_reducible and self.aggregator.sums and not self.rule.adaptive
 
     @property
+    def is_dense(self) -> bool:
+        """Whether every worker sends all of its numbers as they are, in every round."""
+        return isinstance(self.compressor, Identity) and not self.rule.adaptive
+
+    @property
     def overlaps(self) -> bool:
         """Whether messages can travel while the rest of the gradient is computed, as DDP's buckets do: where each entry
         is rounded by itself, and others are added to it on the way. All others need the whole gradient first."""

@@ -13,9 +13,10 @@ from tqdm.auto import tqdm
 
 from bench.errors import InputError
 from bench.findings.elapsed import elapsed
+from bench.findings.pay import COLLECTIVES
 from bench.findings.table import Column, Table
 from bench.findings.view import ViewedRun
-from bench.link import GatherLink, LinkModel, ShardedLink
+from bench.link import LinkModel
 from bench.runs.columns import Row
 from bench.runs.results import RunFolder
 from scripts.launching import run
@@ -122,5 +123,4 @@ def _a_round(rows: Sequence[Row], name: str) -> float:
 
 
 def _link(collective: str, bps: float, host: Host, cores: int) -> LinkModel:
-    kind = {"sharded": ShardedLink, "gather": GatherLink}[collective]
-    return kind(bandwidth_bps=bps / host.wire, latency_s=host.exchange_s * crowd(WORKERS, cores))
+    return COLLECTIVES[collective](bandwidth_bps=bps / host.wire, latency_s=host.exchange_s * crowd(WORKERS, cores))

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 
-from bench.algorithm import Algorithm
-from bench.compressors import Identity
 from bench.errors import InputError
 from bench.findings.elapsed import elapsed
 from bench.findings.experiments import Arm, Experiment
@@ -90,7 +88,7 @@ class Race:
                 silent.append(arm.label)
                 continue
             recipe = arm.runs[0].algorithm
-            if arm.label == "sgd" and _is_dense(recipe):
+            if arm.label == "sgd" and recipe.is_dense:
                 dense = [self._dense(arm, name, network, gradients[0]) for name in FORMATS]
                 continue
             work = measure(recipe, gradients, subject.layout, network.workers)
@@ -167,10 +165,6 @@ def _reached(
 
 def _shortened(row: Row, share: float) -> Row:
     return row | {"longest_upload_bits": share * row["longest_upload_bits"]}
-
-
-def _is_dense(recipe: Algorithm) -> bool:
-    return isinstance(recipe.compressor, Identity) and not recipe.rule.adaptive
 
 
 def _rank(finish: Finish) -> tuple[int, float]:

@@ -103,7 +103,11 @@ class ViewedRun(RunFolder):
         return estimator.num_parts if estimator else 1
 
     def history(self) -> list[Row]:
-        """The rows, with the seconds of the view's network as `modelled_s`, if it has one."""
+        """The rows, with the seconds of the view's network as `modelled_s`, if it has one. The file is read once."""
+        return self._seen
+
+    @cached_property
+    def _seen(self) -> list[Row]:
         rows = super().history()
         if not (rows and self.view.retimes):
             return rows

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.compressors import Identity
 from bench.errors import InputError
 from bench.findings.experiments import Experiment, experiments_in
 from bench.findings.look import LOGARITHMIC, TITLES, color
@@ -137,7 +136,7 @@ def _carried(run: ViewedRun) -> dict[str, Any]:
         with suppress(InputError):
             link().refuse(recipe)
             links.append(name)
-    dense = isinstance(recipe.compressor, Identity) and not recipe.rule.adaptive and run.num_parts == 1
+    dense = recipe.is_dense and run.num_parts == 1
     return {"links": links, "overlaps": recipe.overlaps, "parts": run.num_parts, "dense": dense}
 
 
