@@ -64,7 +64,8 @@ class Algorithm:
         if self.feedback.keeps_error and self.compressor.lossless:
             raise InputError(f"feedback: {feedback}; {compressor} leaves no error")
         contracts, votes = self.compressor.contraction((1,)) is not None, isinstance(self.aggregator, MajorityVote)
-        if isinstance(self.feedback, ErrorFeedback) and not contracts:
+        bounded = contracts or self.compressor.error_bound((1,)) is not None
+        if isinstance(self.feedback, ErrorFeedback) and not bounded:
             raise InputError(f"feedback: {feedback}; {compressor} does not contract, so the error would grow")
         if isinstance(self.feedback, Differences):
             if votes:

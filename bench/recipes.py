@@ -1,34 +1,91 @@
-"""Recipes by name. Each is one file in `configs/algorithm/`, its only definition."""
+"""Recipes by name. Each that the package brings is one file in `configs/algorithm/`; others are registered."""
 
+import pickle
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from importlib.resources import files
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bench.algorithm import Algorithm
 from bench.errors import InputError
+from bench.names import FOLDER, house_names
 
-_FOLDER = files("configs") / "algorithm"
 PARTS = ("compressor", "feedback", "rule", "aggregator", "downlink")
+
+
+@dataclass(frozen=True)
+class _Registered:
+    recipe: Algorithm
+    module: str
+
+
+_REGISTERED: dict[str, _Registered] = {}
 
 
 def recipe_names() -> list[str]:
     """Return the names of all recipes, sorted."""
-    return sorted(f.name.removesuffix(".yaml") for f in _FOLDER.iterdir() if f.name.endswith(".yaml"))
+    return sorted({*house_names(), *_REGISTERED})
 
 
-def load_recipe(name: str) -> Algorithm:
-    """Return the recipe of that name.
+def registered_names(package: str) -> list[str]:
+    """Return the names of the recipes that a package, or a module in it, has registered, sorted."""
+    return sorted(name for name, by in _REGISTERED.items() if f"{by.module}.".startswith(f"{package}."))
+
+
+def load_recipe(name: str | Path) -> Algorithm:
+    """Return the recipe of that name, or the one that a yaml file describes.
 
     Raises:
-        InputError: there is no such recipe; the message lists all.
+        InputError: there is no such recipe, and the message lists all; or no such file.
     """
-    from hydra.utils import instantiate  # imported here, so that importing bench stays fast
+    if isinstance(name, Path) or name.endswith(".yaml"):
+        return _read(Path(name))
+    if name in _REGISTERED:
+        return _REGISTERED[name].recipe
+    if name not in house_names():
+        raise InputError(f"algorithm: {name!r}; one of {', '.join(recipe_names())} is needed")
+    return _read(FOLDER / f"{name}.yaml")
+
+
+def _read(file: Any) -> Algorithm:
     from omegaconf import OmegaConf
 
-    if name not in recipe_names():
-        raise InputError(f"algorithm: {name!r}; one of {', '.join(recipe_names())} is needed")
-    return instantiate(OmegaConf.create((_FOLDER / f"{name}.yaml").read_text()))
+    from bench.configured import instantiate  # imported here, so that importing bench stays fast
+
+    try:
+        recipe = instantiate(OmegaConf.create(file.read_text("utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"algorithm: {file}; there is no such file") from None
+    if not isinstance(recipe, Algorithm):
+        raise InputError(f"{file}: a {type(recipe).__name__}; _target_: bench.Algorithm is needed")
+    return recipe
+
+
+def add(recipe: Algorithm, module: str) -> None:
+    """Make a recipe known by its name.
+
+    Args:
+        recipe: its name must be free; to add an equal one again is allowed.
+        module: the name of the one that adds it.
+
+    Raises:
+        InputError: another recipe has the name; a part is no frozen dataclass, or cannot be pickled.
+    """
+    for part in (recipe, *(getattr(recipe, name) for name in (*PARTS, "downlink_feedback"))):
+        if part is not None and not (is_dataclass(part) and type(part).__dataclass_params__.frozen):  # pyright: ignore[reportAttributeAccessIssue]
+            kind = f"{type(part).__module__}.{type(part).__qualname__}"
+            raise InputError(f"{recipe.name}: {kind} can change, but workers share it; frozen=True is needed")
+    try:
+        same = pickle.loads(pickle.dumps(recipe)) == recipe
+    except Exception as error:
+        raise InputError(f"{recipe.name}: cannot be pickled, which processes need: {error}") from error
+    if not same:
+        raise InputError(f"{recipe.name}: is another one after pickling; fields that compare equal are needed")
+    if (taken := _REGISTERED.get(recipe.name)) and taken.recipe != recipe:
+        raise InputError(f"{recipe.name}: {taken.module} has registered another recipe of this name")
+    if recipe.name in house_names():
+        raise InputError(f"{recipe.name}: a recipe of bitbudget has this name; choose another")
+    _REGISTERED.setdefault(recipe.name, _Registered(recipe, module))
 
 
 def changed(algorithm: Algorithm, options: Mapping[str, Any]) -> tuple[Algorithm, dict[str, Any]]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.errors import InputError
-from datamodules.augmentation import Crop, Flip, Rotation
-from datamodules.downloads import TorchvisionData
+from bench.suite.datamodules.augmentation import Crop, Flip, Rotation
+from bench.suite.datamodules.downloads import TorchvisionData
 
 
 class CIFAR10(TorchvisionData):

@@ -7,8 +7,8 @@ padded by 2 to 28 × 28. The last 297 are the test set.
 import numpy as np
 from sklearn.datasets import load_digits
 
-from datamodules.arrays import ImageArrays
-from datamodules.images import ImageData
+from bench.suite.datamodules.arrays import ImageArrays
+from bench.suite.datamodules.images import ImageData
 
 NUM_TRAIN = 1500
 

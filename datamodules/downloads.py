@@ -5,8 +5,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from bench.errors import InputError
-from datamodules.arrays import ImageArrays, load_npz, save_npz
-from datamodules.images import ImageData
+from bench.suite.datamodules.arrays import ImageArrays, load_npz, save_npz
+from bench.suite.datamodules.images import ImageData
 
 
 class TorchvisionData(ImageData):

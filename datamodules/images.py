@@ -13,10 +13,10 @@ from torch.utils.data import Dataset
 
 from bench.errors import InputError
 from bench.runs.results import going_on
-from datamodules.arrays import ImageArrays
-from datamodules.augmentation import Augmentation, augment
-from datamodules.sharding import ShardedData
-from datamodules.splits import Sources, picture
+from bench.suite.datamodules.arrays import ImageArrays
+from bench.suite.datamodules.augmentation import Augmentation, augment
+from bench.suite.datamodules.sharding import ShardedData
+from bench.suite.datamodules.splits import Sources, picture
 
 
 class ImageSet(Dataset):

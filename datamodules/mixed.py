@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.arrays import ImageArrays
-from datamodules.augmentation import Crop
-from datamodules.cifar import CIFAR10
-from datamodules.images import ImageData
-from datamodules.mnist import MNIST
+from bench.suite.datamodules.arrays import ImageArrays
+from bench.suite.datamodules.augmentation import Crop
+from bench.suite.datamodules.cifar import CIFAR10
+from bench.suite.datamodules.images import ImageData
+from bench.suite.datamodules.mnist import MNIST
 
 
 class Mixed(ImageData):

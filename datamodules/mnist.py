@@ -1,6 +1,6 @@
 """MNIST: handwritten digits, 28 × 28, greyscale (LeCun, Bottou, Bengio, Haffner 1998)."""
 
-from datamodules.downloads import TorchvisionData
+from bench.suite.datamodules.downloads import TorchvisionData
 
 
 class MNIST(TorchvisionData):

@@ -14,7 +14,7 @@ from bench.gradients.batches import Dealt, Served
 from bench.kernels.noise import Noise
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
-from datamodules.splits import IID, Split
+from bench.suite.datamodules.splits import IID, Split
 
 
 class RoundSampler(Sampler[Tensor]):

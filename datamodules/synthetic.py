@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bench.errors import InputError
-from datamodules.sharding import ShardedData
+from bench.suite.datamodules.sharding import ShardedData
 
 
 class LabelledFeatures(Dataset):

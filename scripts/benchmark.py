@@ -37,16 +37,16 @@ from tqdm.auto import tqdm
 import bench
 from bench.gradients.engines import EngineName
 from bench.runs.module import Classifier
-from datamodules.arrays import ImageArrays
-from datamodules.cifar import CIFAR10
-from datamodules.digits import Digits
-from datamodules.images import ImageData
-from datamodules.mnist import MNIST
-from models.mlp import mlp
-from models.resnet import resnet18, resnet20
-from scripts.bare import fit, keep_quiet
-from scripts.cli import guarded
-from scripts.parts import PARTS
+from bench.suite.datamodules.arrays import ImageArrays
+from bench.suite.datamodules.cifar import CIFAR10
+from bench.suite.datamodules.digits import Digits
+from bench.suite.datamodules.images import ImageData
+from bench.suite.datamodules.mnist import MNIST
+from bench.suite.models.mlp import mlp
+from bench.suite.models.resnet import resnet18, resnet20
+from bench.suite.scripts.bare import fit, keep_quiet
+from bench.suite.scripts.cli import guarded
+from bench.suite.scripts.parts import PARTS
 
 WARM_UP = 12  # rounds; lazy rules upload in all of the first ten
 
@@ -133,7 +133,9 @@ class Stopwatch(Callback):
         return time.perf_counter()
 
 
-def measure(recipe: str, case: Case, engine: EngineName, num_rounds: int, progress: tqdm, **options: Any) -> Stopwatch:
+def measure(
+    recipe: bench.Algorithm | str, case: Case, engine: EngineName, num_rounds: int, progress: tqdm, **options: Any
+) -> Stopwatch:
     lightning.seed_everything(1, verbose=False)
     stopwatch = Stopwatch(case, progress)
     module = Classifier(case.network(), partial(torch.optim.SGD, lr=0.05))
@@ -162,23 +164,29 @@ def main() -> None:
     guarded(lambda: benchmark(args))
 
 
+def plain_arguments(recipes: list[bench.Algorithm], num_rounds: int) -> argparse.Namespace:
+    """The arguments that time some recipes on FC-MNIST, all else as by default."""
+    return argparse.Namespace(
+        recipes=recipes, rounds=num_rounds, model="mlp", engine="auto", device="cpu", precision="32-true"
+    )
+
+
 def benchmark(args: argparse.Namespace) -> None:
     """Print a line per recipe, then the measurements of the parts."""
-    if recipes := [name for name in args.recipes if name not in PARTS]:
+    if recipes := [recipe for recipe in args.recipes if recipe not in PARTS]:
         print(f"{'recipe':<16}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
     case = CASES[args.model]
     options = {"accelerator": args.device, "precision": args.precision}
     num_first = -(-WARM_UP // case.chunk)
     for recipe in recipes:
         num_rounds = args.rounds + num_first * case.chunk
-        with tqdm(desc=recipe, total=num_rounds, unit="round", leave=False, disable=None) as progress:
+        name = recipe if isinstance(recipe, str) else recipe.name
+        with tqdm(desc=name, total=num_rounds, unit="round", leave=False, disable=None) as progress:
             watch = measure(recipe, case, args.engine, num_rounds, progress, **options)
         rounds, steps = watch.rounds[num_first:], watch.steps[num_first:]
         ratio = statistics.median(r / s for r, s in zip(rounds, steps, strict=True))
-        print(
-            f"{recipe:<16}{statistics.median(rounds) * 1e3:>12.2f}{statistics.median(steps) * 1e3:>18.2f}{ratio:>8.2f}",
-            flush=True,
-        )
+        round_ms, step_ms = (1e3 * statistics.median(times) for times in (rounds, steps))
+        print(f"{name:<16}{round_ms:>12.2f}{step_ms:>18.2f}{ratio:>8.2f}", flush=True)
     for name in args.recipes:
         if name in PARTS:
             PARTS[name]()

@@ -13,13 +13,13 @@ import bench
 from bench.compressors import Compressor
 from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
+from bench.suite.datamodules.digits import Digits
+from bench.suite.datamodules.images import ImageSet
+from bench.suite.datamodules.mnist import MNIST
+from bench.suite.models.mlp import mlp
+from bench.suite.scripts.bare import timed_ms
 from bench.wire.integers import Code
 from bench.wire.message import Message
-from datamodules.digits import Digits
-from datamodules.images import ImageSet
-from datamodules.mnist import MNIST
-from models.mlp import mlp
-from scripts.bare import timed_ms
 
 ROUNDS = 200  # plain steps before the gradient: first gradients are unlike all others
 

@@ -12,7 +12,7 @@ from bench.errors import InputError
 from bench.findings.dashboard import Store, page
 from bench.findings.dashboard.live import LiveServer
 from bench.runs.results import write_whole
-from scripts.cli import guarded, one_line
+from bench.suite.scripts.cli import guarded, one_line
 
 
 def write(results: Path) -> None:

@@ -13,8 +13,8 @@ from bench.errors import InputError
 from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.figures import digest, figure, save
 from bench.findings.view import AS_RECORDED
-from scripts.cli import each, guarded
-from scripts.views import add_view, read_view
+from bench.suite.scripts.cli import each, guarded
+from bench.suite.scripts.views import add_view, read_view
 
 
 def draw(args: argparse.Namespace) -> None:

@@ -19,9 +19,9 @@ from bench.findings.view import ViewedRun
 from bench.link import LinkModel
 from bench.runs.columns import Row
 from bench.runs.results import RunFolder
-from scripts.launching import run
-from scripts.namespaces import Testbed
-from scripts.validation import Host, crowd, host_of
+from bench.suite.scripts.launching import run
+from bench.suite.scripts.namespaces import Testbed
+from bench.suite.scripts.validation import Host, crowd, host_of
 
 WORKERS, BANDWIDTHS, RECIPES = 4, (1e8, 1e9), ("sgd", "half", "sparse")
 ACCURACY, RATE, ROUNDS, EVERY, CALIBRATED = 0.95, 0.2, 1000, 25, 75

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from scripts.namespaces import Testbed
+from bench.suite.scripts.namespaces import Testbed
 
 PORT = 29_500
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from scripts.cli import one_line
+from bench.suite.scripts.cli import one_line
 
 
 @contextmanager
@@ -31,8 +31,7 @@ def start_logger(cfg: DictConfig, folder: Any) -> Any:
     Raises:
         InputError: the logger's settings are invalid.
     """
-    from hydra.utils import instantiate
-
+    from bench.configured import instantiate
     from bench.errors import InputError
 
     try:

@@ -25,8 +25,8 @@ from bench.findings.tables import table
 from bench.findings.view import View
 from bench.runs.grid import Cell, cells
 from bench.runs.overrides import composable
-from scripts.cli import guarded, one_line
-from scripts.train import described, refuse
+from bench.suite.scripts.cli import guarded, one_line
+from bench.suite.scripts.train import described, refuse
 
 TRAIN = Path(__file__).with_name("train.py")
 
@@ -62,7 +62,7 @@ def matrix(overrides: list[str]) -> None:
     pending = [cell for cell in grid if not cell.folder.is_complete]
     # Report a misspelt key or another config before anything runs. Only one cell is checked: composing each takes long.
     first = next((cell for cell in grid if cell.folder.is_complete), grid[0])
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("bench.suite.configs", version_base="1.3"):
         one = compose("train", composable(first.overrides))
         refuse(one)
         first.folder.check(described(one))

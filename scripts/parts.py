@@ -31,13 +31,13 @@ from bench.round.rates import Rate
 from bench.round.server import Server
 from bench.runs import history
 from bench.runs.history import History
+from bench.suite.models.resnet import resnet18
+from bench.suite.scripts.bare import timed_ms
+from bench.suite.scripts.coding import coding
+from bench.suite.scripts.real import real
+from bench.suite.scripts.train import train
 from bench.wire import signs
 from bench.wire.message import Message
-from models.resnet import resnet18
-from scripts.bare import timed_ms
-from scripts.coding import coding
-from scripts.real import real
-from scripts.train import train
 
 RESNET18 = 11_173_962  # parameters
 VOTERS = (1, 3, 7, 15, 31)
@@ -179,7 +179,7 @@ def logging(epochs: int = 3) -> None:
     history.History = TimedHistory
     hooks, rounds = TimedHistory.hooks_s, TimedHistory.rounds_s
     data = "mnist" if Path("data/mnist.npz").exists() else "digits"
-    with tempfile.TemporaryDirectory() as folder, initialize_config_module("configs", version_base="1.3"):
+    with tempfile.TemporaryDirectory() as folder, initialize_config_module("bench.suite.configs", version_base="1.3"):
         for logger, place in (("csv", []), ("wandb", [f"logger.save_dir={folder}"])):
             for seconds in (hooks, *rounds.values()):
                 seconds.clear()

@@ -32,9 +32,9 @@ from bench.findings.subject import Subject, make_model, make_subject
 from bench.findings.winners import draw_winners
 from bench.recipes import load_recipe, recipe_names
 from bench.runs.results import write_whole
-from scripts.cli import guarded
-from scripts.units import bandwidth_bps, seconds
-from scripts.views import number, share
+from bench.suite.scripts.cli import guarded
+from bench.suite.scripts.units import bandwidth_bps, seconds
+from bench.suite.scripts.views import number, share
 
 KEYS = (
     "model", "experiment", "workers", "bandwidth", "latency", "workers_per_node", "intra_bandwidth", "step_ms",

@@ -21,8 +21,8 @@ from tqdm.auto import tqdm
 
 import bench
 from bench.runs.module import Classifier
-from models.mlp import mlp
-from scripts.bare import BARE, forked, keep_quiet
+from bench.suite.models.mlp import mlp
+from bench.suite.scripts.bare import BARE, forked, keep_quiet
 
 BATCH, WARM_UP, PASSES = 10, 15, 3
 COLLECTIVES = {

@@ -22,8 +22,8 @@ from bench.gradients.layout import Layout
 from bench.recipes import load_recipe
 from bench.round.cohort import Cohort
 from bench.round.spent import Spent
-from models.mlp import mlp
-from scripts.bare import keep_quiet
+from bench.suite.models.mlp import mlp
+from bench.suite.scripts.bare import keep_quiet
 
 WARM_UP = 5
 

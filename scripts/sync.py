@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from bench.errors import InputError
 from bench.runs.wandb_logger import COMPLETE
-from scripts.cli import guarded
+from bench.suite.scripts.cli import guarded
 
 
 def newest_by_id(wandb_dir: Path) -> dict[str, Path]:

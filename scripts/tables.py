@@ -20,8 +20,8 @@ from bench.findings.table import Table
 from bench.findings.tables import table
 from bench.findings.view import AS_RECORDED
 from bench.runs.results import write_whole
-from scripts.cli import each, guarded
-from scripts.views import add_view, read_view
+from bench.suite.scripts.cli import each, guarded
+from bench.suite.scripts.views import add_view, read_view
 
 
 def into_page(page: Path, experiment: str, table: Table) -> None:

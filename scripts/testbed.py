@@ -19,10 +19,10 @@ from types import FrameType
 from typing import Any
 
 from bench.errors import InputError
-from scripts.cli import guarded
-from scripts.launching import run
-from scripts.namespaces import Testbed, enter_user_namespace, refusal
-from scripts.units import bandwidth_bps
+from bench.suite.scripts.cli import guarded
+from bench.suite.scripts.launching import run
+from bench.suite.scripts.namespaces import Testbed, enter_user_namespace, refusal
+from bench.suite.scripts.units import bandwidth_bps
 
 
 def _ended(number: int, _: FrameType | None) -> None:
@@ -51,12 +51,12 @@ def main() -> None:
         if reason := refusal():
             raise InputError(reason)
         if args.kind == "validate":
-            from scripts.validation import validate
+            from bench.suite.scripts.validation import validate
 
             print(validate(args.out).markdown())
             return
         if args.kind == "forecast":
-            from scripts.forecast import forecast
+            from bench.suite.scripts.forecast import forecast
 
             print(forecast(args.out).markdown())
             return

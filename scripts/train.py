@@ -25,8 +25,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scripts.cli import IN_FULL, guarded
-from scripts.loggers import logging_to
+from bench.searchpath import searched
+from bench.suite.scripts.cli import IN_FULL, guarded
+from bench.suite.scripts.loggers import logging_to
 
 # Keys that do not change a result: where it is stored, how it is logged, the grid around it, how it is presented.
 NOT_RESULTS = (
@@ -117,13 +118,13 @@ def refuse(cfg: DictConfig) -> None:
 def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
     """Run synchronous workers, under Lightning."""
     import lightning
-    from hydra.utils import instantiate
 
+    from bench.configured import instantiate
     from bench.runs.autosave import Autosave
     from bench.runs.history import History
     from bench.runs.module import Classifier
     from bench.runs.progress import Progress
-    from datamodules.images import SplitPicture
+    from bench.suite.datamodules.images import SplitPicture
 
     algorithm, link = instantiate(cfg.algorithm), instantiate(cfg.link)
     link.refuse(algorithm)
@@ -159,9 +160,9 @@ def fit(cfg: DictConfig, folder: Any, module: Any, **parts: Any) -> Any:
         NonFiniteError: training diverged.
     """
     import lightning
-    from hydra.utils import instantiate
 
     import bench
+    from bench.configured import instantiate
     from bench.errors import InputError
 
     try:
@@ -187,12 +188,12 @@ def fit(cfg: DictConfig, folder: Any, module: Any, **parts: Any) -> Any:
 def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
     """Run threads on shared memory. They have no rounds, so neither Lightning nor checkpoints are used."""
     import numpy as np
-    from hydra.utils import instantiate
 
+    from bench.configured import instantiate
     from bench.errors import InputError, NonFiniteError
     from bench.runs.targets import refuse_target
-    from datamodules.synthetic import SVMData
-    from models.linear import Hinge
+    from bench.suite.datamodules.synthetic import SVMData
+    from bench.suite.models.linear import Hinge
 
     data, objective = instantiate(cfg.data), instantiate(cfg.get("objective"))
     if not isinstance(data, SVMData) or objective is None or not isinstance(objective.keywords["loss"], Hinge):
@@ -239,7 +240,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
+@hydra.main(version_base="1.3", config_path="pkg://bench.suite.configs", config_name="train")
 def _hydra_main(cfg: DictConfig) -> None:
     os.environ["HYDRA_FULL_ERROR"] = str(int(IN_FULL))  # restored, for the processes of a run
     job = HydraConfig.get()
@@ -287,6 +288,7 @@ def main() -> None:
             from bench.runs.overrides import composable
 
             sys.argv[1:] = composable(sys.argv[1:])
+        sys.argv[1:] = searched(sys.argv[1:])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
         _hydra_main()
 

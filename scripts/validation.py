@@ -23,9 +23,9 @@ from bench.findings.pay import COLLECTIVES
 from bench.findings.subject import make_subject
 from bench.findings.table import Column, Table
 from bench.runs.results import write_whole
+from bench.suite.models.mlp import mlp
+from bench.suite.scripts.namespaces import Testbed
 from bench.traffic import Traffic
-from models.mlp import mlp
-from scripts.namespaces import Testbed
 
 CONTENDERS = (
     "ddp", "sgd allreduce", "sgd sharded", "sgd gather", "half allreduce", "half sharded", "sparse", "signsgd_mv",

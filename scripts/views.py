@@ -7,12 +7,12 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
-from hydra.utils import instantiate
 
+from bench.configured import instantiate
 from bench.errors import InputError
 from bench.findings.view import View
 from bench.link import LinkModel
-from scripts.units import bandwidth_bps, seconds
+from bench.suite.scripts.units import bandwidth_bps, seconds
 
 SETTINGS = ("link", "link.<field>", "step_ms", "overlap", "rounds")
 
@@ -62,7 +62,7 @@ def make_link(settings: dict[str, str]) -> LinkModel:
     for key, value in settings.items():
         reader = read.get(key.rpartition(".")[2])
         overrides.append(f"{key}={value if reader is None else reader(key, value, bare=1.0)}")
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("bench.suite.configs", version_base="1.3"):
         return instantiate(compose("train", overrides).link)
 
 

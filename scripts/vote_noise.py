@@ -35,11 +35,11 @@ from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
 from bench.runs.module import Classifier
 from bench.runs.results import write_whole
-from datamodules.images import ImageSet
-from datamodules.mnist import MNIST
-from models.mlp import mlp
-from scripts.bare import fit, keep_quiet
-from scripts.cli import guarded
+from bench.suite.datamodules.images import ImageSet
+from bench.suite.datamodules.mnist import MNIST
+from bench.suite.models.mlp import mlp
+from bench.suite.scripts.bare import fit, keep_quiet
+from bench.suite.scripts.cli import guarded
 
 VOTERS = (1, 3, 7, 15, 31)
 BATCH_SIZE = 16

@@ -40,6 +40,9 @@ class Compressor(ABC):
     lossless: bool = False
     """Whether C(x) = x for every x."""
 
+    may_exceed_dense: bool = False
+    """Whether a message of a gradient may take more bits than its floats: a declaration, for the laws."""
+
     keeps_input: bool = False
     """Whether a message holds the compressed vector itself rather than a copy."""
 
@@ -108,6 +111,13 @@ class Compressor(ABC):
     @abstractmethod
     def contraction(self, segments: Segments) -> float | None:
         """Return the largest δ with ‖x − C(x)‖² ≤ (1 − δ)‖x‖² for every x; 1 if lossless, None if there is none."""
+
+    def error_bound(self, segments: Segments) -> float | None:
+        """Return a number that ‖x − C(x)‖ exceeds for no x, whatever its length; None if there is none.
+
+        Errors fed back then stay bounded although C does not contract (Sahu et al. 2021, absolute compressors).
+        """
+        return None
 
     def variance(self, segments: Segments) -> float | None:
         """Return an ω with E C(x) = x and E‖C(x) − x‖² ≤ ω‖x‖² for every x; None if C is biased or has no such ω.

@@ -6,7 +6,7 @@ NeurIPS 2017.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from math import sqrt
 from typing import get_args
 
@@ -154,7 +154,7 @@ class QSGD(Compressor):
         return min(n / s**2, sqrt(n) / s)
 
 
-@cache
+@lru_cache(maxsize=16)  # counts may change from round to round
 def _bucket_sizes(segments: Segments, bucket: int | None) -> tuple[int, ...]:
     if bucket is None:
         return segments

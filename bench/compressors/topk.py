@@ -6,7 +6,7 @@ Stich, Cordonnier, Jaggi: Sparsified SGD with Memory, NeurIPS 2018.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -93,6 +93,6 @@ def _starts(segments: Segments) -> list[int]:
     return np.cumsum([0, *segments[:-1]]).tolist()
 
 
-@cache
+@lru_cache(maxsize=16)  # counts may change from round to round
 def _as_arrays(segments: Segments, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(segments), np.array(counts)

@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,7 @@ from bench.findings.view import AS_RECORDED, View, ViewedRun
 from bench.runs.differences import differences
 from bench.runs.grid import cells
 from bench.runs.results import VIEWS, RunFolder
+from bench.searchpath import find_config
 
 _SETTING = re.compile(r",(?=\w+=)")  # where a setting begins in a label; values may contain commas
 
@@ -139,7 +139,7 @@ def experiments_in(results: Path) -> list[str]:
 
 def specified(name: str) -> tuple[dict[str, Any], list[str]]:
     """The config in an experiment's file, and the labels of its grid in order; both empty if there is no such file."""
-    if not (files("configs") / "experiment" / f"{name}.yaml").is_file():
+    if find_config("experiment", name) is None:
         return {}, []
     shared, grid = cells([f"experiment={name}"])
     spec = OmegaConf.to_container(shared)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
+from bench.configured import instantiate
 from bench.errors import InputError
 from bench.findings.elapsed import elapsed
 from bench.findings.experiments import Arm, Experiment

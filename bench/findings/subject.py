@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from bench.configured import get_object, instantiate
 from bench.errors import InputError
 from bench.gradients.layout import Layout
 
@@ -114,7 +114,7 @@ def make_model(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     Raises:
         InputError: it cannot be imported, or built, or is no module.
     """
-    file = files("configs") / "model" / f"{name}.yaml"
+    file = files("bench.suite.configs") / "model" / f"{name}.yaml"
     try:
         if file.is_file():
             built = instantiate(OmegaConf.create(file.read_text()), **arguments)

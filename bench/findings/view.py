@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hydra.utils import instantiate
-
 from bench.algorithm import Algorithm
+from bench.configured import instantiate
 from bench.errors import InputError
 from bench.findings.elapsed import elapsed
 from bench.link import LinkModel

@@ -18,23 +18,34 @@ from bench.errors import InputError
 Granularity = Literal["tensor", "model"]
 
 
-class MatrixSize(int):
-    """The number of entries of a segment that is a matrix, stored row by row. `num_rows`: its number of rows."""
+class TensorSize(int):
+    """The number of entries of a segment that is a tensor.
+
+    Attributes:
+        num_rows: of a matrix, stored row by row; 1 if it is none.
+        name: the parameter's, as in `module.named_parameters()`.
+    """
 
     num_rows: int
+    name: str
 
-    def __new__(cls, size: int, num_rows: int) -> Self:
+    def __new__(cls, size: int, num_rows: int = 1, name: str = "") -> Self:
         self = super().__new__(cls, size)
-        self.num_rows = num_rows
+        self.num_rows, self.name = num_rows, name
         return self
 
-    def __getnewargs__(self) -> tuple[int, int]:  # pyright: ignore[reportIncompatibleMethodOverride]  copying uses it
-        return int(self), self.num_rows
+    def __getnewargs__(self) -> tuple[int, int, str]:  # pyright: ignore[reportIncompatibleMethodOverride]  copying
+        return int(self), self.num_rows, self.name
 
 
 def num_rows_of(size: int) -> int:
     """The number of rows of a segment of this size; 1 if it is not a matrix."""
-    return size.num_rows if isinstance(size, MatrixSize) else 1
+    return size.num_rows if isinstance(size, TensorSize) else 1
+
+
+def name_of(size: int) -> str:
+    """The name of the parameter that a segment of this size is; empty if it is none, as of the whole model."""
+    return size.name if isinstance(size, TensorSize) else ""
 
 
 class Layout:
@@ -110,6 +121,6 @@ class Layout:
         if granularity == "model":
             return (self.num_parameters,)
         return tuple(
-            MatrixSize(size, shape[0]) if len(shape) > 1 and stride[0] * shape[0] == size else size
-            for size, (shape, stride, _) in zip(self.sizes, self._places, strict=True)
+            TensorSize(size, shape[0] if len(shape) > 1 and stride[0] * shape[0] == size else 1, name)
+            for name, size, (shape, stride, _) in zip(self.names, self.sizes, self._places, strict=True)
         )

@@ -6,7 +6,7 @@ selection among those few follows. If any threshold is too high, the selection r
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class _Plan:
     ranks: Tensor
 
 
-@cache
+@lru_cache(maxsize=16)  # counts may change from round to round
 def _plan(segments: tuple[int, ...], counts: tuple[int, ...], num_rows: int, device: torch.device) -> _Plan:
     sizes, kept = torch.tensor(segments * num_rows), torch.tensor(counts * num_rows)
     starts = sizes.cumsum(0) - sizes

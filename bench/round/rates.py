@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from bench.gradients.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ class Rate:
             zeros = self.value[slice(*bounds) if bounds else slice(None)] == 0
             return zeros if zeros.any() else None
         return None if self.value else slice(None)
+
+
+def rate_of(optimizer: Any, layout: Layout) -> float | Tensor:
+    """γ of an optimizer: a number, or a vector (d,) where its parameter groups differ."""
+    groups = optimizer.param_groups
+    rates = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
+    by_tensor = [rates.get(id(p), float(groups[0]["lr"])) for p in layout.parameters]
+    if len(set(by_tensor)) == 1:
+        return by_tensor[0]
+    sizes = torch.tensor(layout.sizes, device=layout.vector.device)
+    return torch.repeat_interleave(layout.vector.new_tensor(by_tensor), sizes)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from bench.errors import InputError
 from bench.runs.module import Problem
-from models.linear import Loss
+from bench.suite.models.linear import Loss
 
 
 class ConvexProblem(Problem):

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from bench.errors import InputError
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
+from bench.searchpath import searched
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
     Raises:
         InputError: the config has no matrix.
     """
-    with initialize_config_module("configs", version_base="1.3"):
+    overrides = searched(overrides)
+    with initialize_config_module("bench.suite.configs", version_base="1.3"):
         shared = compose("train", composable(overrides))
         if not shared.matrix:
             raise InputError("experiment: none with a matrix given; scripts/train.py makes a single run")

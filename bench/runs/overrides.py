@@ -14,7 +14,7 @@ def composable(overrides: Sequence[str]) -> list[str]:
     Raises:
         InputError: a run cannot do without the group.
     """
-    config = yaml.safe_load((files("configs") / "train.yaml").read_text("utf-8"))
+    config = yaml.safe_load((files("bench.suite.configs") / "train.yaml").read_text("utf-8"))
     groups = {
         group: default for choice in config["defaults"] if choice != "_self_" for group, default in choice.items()
     }

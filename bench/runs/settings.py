@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_type_hints
 
-from hydra.utils import get_object
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from bench.configured import get_object
 from bench.errors import InputError
 from bench.gradients.engines import EngineName
 

@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 
 from bench.collectives.report import Report
 from bench.errors import InputError
@@ -27,7 +26,7 @@ from bench.gradients.traces import merged
 from bench.kernels.noise import Noise
 from bench.round.average import average
 from bench.round.cohort import Cohort
-from bench.round.rates import Rate
+from bench.round.rates import Rate, rate_of
 from bench.round.spent import Spent
 from bench.strategies.refusals import Trained
 from bench.strategies.scaling import Scaling
@@ -193,7 +192,7 @@ class Fit:
             algorithm=self.cohort.algorithm,
             num_workers=self.cohort.world.size,
             epoch=self.trainer.current_epoch,
-            learning_rate=self._learning_rate(self.trainer.optimizers[0]),
+            learning_rate=rate_of(self.trainer.optimizers[0], self.layout),
             step=step,
             noise=noise,
             whole_epoch=self._whole_epoch,
@@ -231,7 +230,7 @@ class Fit:
             self.report = Report.of_nothing(gradients.losses)
             layout.set_gradient(torch.full_like(layout.vector, torch.inf))
             return
-        learning_rate = self._learning_rate(optimizer)
+        learning_rate = rate_of(optimizer, self.layout)
         with self.spent.compressing(), lent_once():
             direction, self.report = self.cohort.round(
                 layout.vector,
@@ -274,17 +273,6 @@ class Fit:
             "the learning rate every round",
             about="unreached parameters",
         )
-
-    def _learning_rate(self, optimizer: Any) -> float | Tensor:
-        """γ: a number, or a vector (d,) where parameter groups differ."""
-        groups = optimizer.param_groups
-        rates = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
-        by_tensor = [rates.get(id(p), float(groups[0]["lr"])) for p in self.layout.parameters]
-        if len(set(by_tensor)) == 1:
-            return by_tensor[0]
-        vector = self.layout.vector
-        sizes = torch.tensor(self.layout.sizes, device=vector.device)
-        return torch.repeat_interleave(vector.new_tensor(by_tensor), sizes)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the fit besides the cohort's, the same in every process."""

@@ -5,5 +5,5 @@ from omegaconf import DictConfig
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("bench.suite.configs", version_base="1.3"):
         return compose("train", overrides)

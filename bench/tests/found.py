@@ -18,7 +18,7 @@ from bench.rules import UploadRule
 from bench.wire.integers import Code
 
 for _module in pkgutil.walk_packages(bench.__path__, "bench."):
-    if ".tests" not in _module.name:
+    if not {".tests", ".suite"} & {f".{part}" for part in _module.name.split(".")}:
         importlib.import_module(_module.name)
 
 

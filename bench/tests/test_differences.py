@@ -14,9 +14,9 @@ from bench.algorithm import Algorithm
 from bench.compressors import QSGD, Grid, GSpar, Identity, PowerSGD, RandomK, Sign, TernGrad, TopK
 from bench.errors import InputError
 from bench.feedback import Differences, NoFeedback
+from bench.laws.toys import Dyadic, Recorder, dyadic_data, train
 from bench.rules import LAQ, LASGWK2, Always
 from bench.tests.found import RECIPES
-from bench.tests.toys import Dyadic, Recorder, dyadic_data, train
 
 M, ROUNDS, LR = 4, 150, 0.2
 DIFFERENCES = [name for name, recipe in RECIPES.items() if isinstance(recipe.feedback, Differences)]

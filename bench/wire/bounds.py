@@ -1,14 +1,14 @@
 """Lower bounds in bits for messages whose entries are drawn independently: no code needs fewer bits on average."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from math import lgamma, log
 
 import torch
 from torch import Tensor
 
 
-@cache
+@lru_cache(maxsize=16)  # counts may change from round to round
 def set_bits(sizes: tuple[int, ...], counts: tuple[int, ...]) -> float:
     """Return Σ log₂ C(n, k): the bits that identify k of n positions, summed over parts."""
     nats = sum(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) for n, k in zip(sizes, counts, strict=True))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.wire.bounds import set_bits
-from bench.wire.floats import as_bytes, bits_of_floats
+from bench.wire.floats import as_bytes, bits_of_floats, finite_rows
 from bench.wire.integers import Code
 from bench.wire.message import Message
 from bench.wire.positions import PositionCode, make_position_code
@@ -21,10 +21,23 @@ from bench.wire.sums import clear_entries, subtract_entries, sum_of_entries
 COUNT_BITS = 32  # how many entries there are
 
 
+def chosen_entries(x: Tensor, chosen: Tensor, code: Code | None = None) -> "SparsePiece":
+    """A message of some entries of each row, as many as there are.
+
+    Args:
+        x: (R, d).
+        chosen: (R, d) bool.
+        code: of the positions.
+    """
+    rows = [(where := mask.nonzero()[:, 0], row[where]) for row, mask in zip(x, chosen, strict=True)]
+    return SparsePiece(**ragged(rows, x.device), intact=finite_rows(x), dim=x.shape[1], code=code)
+
+
 @dataclass(frozen=True)
 class SparsePiece(RaggedMessage):
-    """A slice of a `SparseMessage`; how many entries it has varies. `intact` is always true, as values that are not
-    finite are found in the whole message. `code`: of the positions."""
+    """Entries of which there may be another number in each row: what `chosen_entries` gives, or a slice of a
+    `SparseMessage`, whose `intact` is always true, as values that are not finite are found in the whole message.
+    `code`: of the positions."""
 
     code: Code | None = None
     kind = "sparse"
@@ -39,6 +52,12 @@ class SparsePiece(RaggedMessage):
         if len(indices):
             num_bits += int(self._positions(len(indices)).num_bits(indices[None].cpu()))
         return num_bits
+
+    @property
+    def bound(self) -> Tensor:
+        counts = self.counts.tolist()
+        bits = [self.bits_of_values(k) + (float(set_bits((self.dim,), (k,))) if k else 0.0) for k in counts]
+        return torch.tensor(bits, dtype=torch.float64)
 
     def _positions(self, count: int) -> PositionCode:
         return make_position_code((self.dim,), (count,), self.code)

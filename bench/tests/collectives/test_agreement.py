@@ -12,10 +12,10 @@ from lightning import Callback, Trainer
 from torch import nn
 
 from bench.errors import InputError, WorkerLostError
+from bench.laws.toys import Toy
+from bench.laws.worlds import Hang, M, run_processes
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.tests.found import RECIPES
-from bench.tests.toys import Toy
-from bench.tests.worlds import Hang, M, run_processes
 
 
 class AtRank(Callback):

@@ -28,14 +28,14 @@ from bench.collectives.report import Report
 from bench.collectives.sharded import UNIT, slice_bounds
 from bench.errors import DamagedError, InputError, NonFiniteError
 from bench.estimators import SVRG, LocalSGD
-from bench.gradients.layout import MatrixSize
+from bench.gradients.layout import TensorSize
 from bench.kernels.noise import Noise
+from bench.laws.toys import QUIET, Gauged, Toy, counted, flat, loader, toy_data, train
+from bench.laws.worlds import forked_once
 from bench.round.codes import Codes
 from bench.round.state import restore, state_of
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.tests.found import RANDOM, RECIPES, RULES
-from bench.tests.toys import QUIET, Gauged, Toy, counted, flat, loader, toy_data, train
-from bench.tests.worlds import forked_once
 from bench.wire.message import Message
 
 M = 3
@@ -395,7 +395,7 @@ ODD = replace(RECIPES["sgd"], aggregator=Krum())
     ],
 )
 def test_a_collective_refuses_what_it_cannot_carry(name: str, recipe: str, told: str) -> None:
-    segments, like = (MatrixSize(300, 15),), torch.zeros(300)
+    segments, like = (TensorSize(300, 15),), torch.zeros(300)
     algorithm = ODD if recipe == "an odd one" else RECIPES[recipe]
     codes = Codes(algorithm, segments, like)
     with pytest.raises(InputError, match=told):

@@ -12,10 +12,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from bench.adversary import Random
 from bench.errors import NonFiniteError, WorkerLostError
+from bench.laws.toys import Normed, Toy, train
+from bench.laws.worlds import Hang, M, run_processes
 from bench.runs.autosave import Autosave
 from bench.tests.found import RECIPES
-from bench.tests.toys import Normed, Toy, train
-from bench.tests.worlds import Hang, M, run_processes
 
 
 def test_noise_is_the_same_in_both_worlds(tmp_path: Path) -> None:

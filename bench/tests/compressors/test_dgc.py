@@ -11,11 +11,11 @@ from bench.compressors import TopK, TopKWarmUp
 from bench.compressors.topk import top_k
 from bench.errors import InputError
 from bench.feedback import ErrorFeedback, MomentumCorrection
+from bench.laws.kills import assert_goes_on
+from bench.laws.toys import Recorder, counted, train
+from bench.laws.worlds import M, run_processes
 from bench.rules import LASGWK2
 from bench.tests.found import RECIPES
-from bench.tests.kills import assert_goes_on
-from bench.tests.toys import Recorder, counted, train
-from bench.tests.worlds import M, run_processes
 
 DGC = RECIPES["dgc"]
 STEADY = replace(DGC, compressor=TopK(0.1))

@@ -11,14 +11,14 @@ from torch import Tensor
 from bench.compressors import PowerSGD, TopK
 from bench.errors import InputError
 from bench.feedback import NoFeedback
-from bench.gradients.layout import Layout, MatrixSize, num_rows_of
+from bench.gradients.layout import Layout, TensorSize, num_rows_of
+from bench.laws.toys import Bilinear, dyadic_data, train
 from bench.rules import LASGWK2
+from bench.suite.models.resnet import resnet18
 from bench.tests.found import RECIPES
-from bench.tests.toys import Bilinear, dyadic_data, train
 from bench.wire.dense import DenseMessage
-from models.resnet import resnet18
 
-SEGMENTS = (MatrixSize(30 * 20, 30), 7, MatrixSize(9 * 50, 9))
+SEGMENTS = (TensorSize(30 * 20, 30), 7, TensorSize(9 * 50, 9))
 SIZES = (30, 20), (9, 50)
 
 

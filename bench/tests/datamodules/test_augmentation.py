@@ -10,11 +10,11 @@ from torchvision.transforms import functional as TF
 
 from bench.errors import InputError
 from bench.kernels.noise import Noise
-from datamodules.augmentation import Augmentation, Crop, Flip, Rotation, augment
-from datamodules.cifar import CIFAR10, CIFAR100
-from datamodules.images import ImageSet
-from datamodules.sharding import RoundSampler
-from datamodules.splits import IID
+from bench.suite.datamodules.augmentation import Augmentation, Crop, Flip, Rotation, augment
+from bench.suite.datamodules.cifar import CIFAR10, CIFAR100
+from bench.suite.datamodules.images import ImageSet
+from bench.suite.datamodules.sharding import RoundSampler
+from bench.suite.datamodules.splits import IID
 
 ALL: list[Augmentation] = [Crop(4), Flip(), Rotation(15)]
 

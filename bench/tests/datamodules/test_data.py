@@ -12,14 +12,14 @@ from torchvision import transforms
 from bench.errors import InputError
 from bench.gradients.batches import Dealt, as_shards
 from bench.gradients.dealing import deal
+from bench.suite.datamodules.cifar import CIFAR100  # noqa: F401  for the scan
+from bench.suite.datamodules.digits import Digits
+from bench.suite.datamodules.downloads import TorchvisionData
+from bench.suite.datamodules.images import ImageSet
+from bench.suite.datamodules.mixed import Mixed
+from bench.suite.datamodules.sharding import RoundSampler
+from bench.suite.datamodules.splits import IID, Dirichlet, Fixed, Holdings, Labels, Sources, Split, picture
 from bench.tests.found import subclasses
-from datamodules.cifar import CIFAR100  # noqa: F401  for the scan
-from datamodules.digits import Digits
-from datamodules.downloads import TorchvisionData
-from datamodules.images import ImageSet
-from datamodules.mixed import Mixed
-from datamodules.sharding import RoundSampler
-from datamodules.splits import IID, Dirichlet, Fixed, Holdings, Labels, Sources, Split, picture
 
 LABELS = np.random.default_rng(2).integers(0, 10, 3000)
 

@@ -13,10 +13,10 @@ from bench.errors import InputError
 from bench.estimators.local_sgd import LocalSGD
 from bench.gradients.batches import Dealt
 from bench.gradients.dealing import deal
+from bench.laws.kills import assert_goes_on
+from bench.laws.toys import Normed, Toy, counted, toy_data, train
+from bench.laws.worlds import M, run_processes
 from bench.tests.found import RECIPES
-from bench.tests.kills import assert_goes_on
-from bench.tests.toys import Normed, Toy, counted, toy_data, train
-from bench.tests.worlds import M, run_processes
 
 
 @pytest.mark.parametrize("name", RECIPES)

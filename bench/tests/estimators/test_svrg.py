@@ -12,10 +12,10 @@ from bench.adversary import Scale
 from bench.errors import InputError
 from bench.estimators.svrg import SVRG, CorrectedGradients, CorrectedRows
 from bench.gradients.engines.loop import DenseGradients
+from bench.laws.kills import Killed, RoundData, SaveAndDie, assert_goes_on
+from bench.laws.toys import Normed, Recorder, Toy, counted, toy_data, train
+from bench.laws.worlds import M, run_processes
 from bench.tests.found import RECIPES
-from bench.tests.kills import Killed, RoundData, SaveAndDie, assert_goes_on
-from bench.tests.toys import Normed, Recorder, Toy, counted, toy_data, train
-from bench.tests.worlds import M, run_processes
 
 NUM_PARAMETERS = 387
 ROUNDS = 30  # of an epoch: 480 samples, 4 workers × 4 a round

@@ -19,8 +19,8 @@ from bench.findings.experiments import Experiment
 from bench.findings.look import COLORS
 from bench.findings.tables import cost_table
 from bench.runs.results import RunFolder
+from bench.suite.scripts.dashboard import write
 from bench.tests.findings.browser import CHROMIUM, browser, opened
-from scripts.dashboard import write
 
 RESULTS = Path(__file__).parents[3] / "results"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

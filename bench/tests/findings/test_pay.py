@@ -32,14 +32,14 @@ from bench.findings.work import Work, measure
 from bench.gradients.engines.loop import DenseGradients
 from bench.link import GatherLink, ShardedLink
 from bench.round.cohort import Cohort
+from bench.suite.models.mlp import mlp
+from bench.suite.scripts.pay import pay
+from bench.suite.scripts.train import train
+from bench.suite.scripts.units import bandwidth_bps, seconds
 from bench.tests.configs import composed
 from bench.tests.findings.browser import CHROMIUM, browser, opened
 from bench.tests.found import RECIPES
 from bench.traffic import Traffic
-from models.mlp import mlp
-from scripts.pay import pay
-from scripts.train import train
-from scripts.units import bandwidth_bps, seconds
 
 M = 4
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

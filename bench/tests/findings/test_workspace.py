@@ -10,7 +10,7 @@ from bench.findings.look import LOGARITHMIC
 from bench.findings.workspace import METRICS, report, workspace
 from bench.runs.columns import COSTS
 from bench.runs.targets import TARGET_COLUMNS
-from scripts.dashboard import publish
+from bench.suite.scripts.dashboard import publish
 
 
 def panels(tree: Any) -> list[dict[str, Any]]:

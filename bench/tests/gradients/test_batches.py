@@ -18,7 +18,7 @@ import bench
 from bench.errors import InputError
 from bench.gradients.batches import Shards
 from bench.gradients.dealing import deal
-from bench.tests.toys import QUIET, Toy, flat, toy_data
+from bench.laws.toys import QUIET, Toy, flat, toy_data
 
 
 class Pair(NamedTuple):

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 import bench
 from bench.errors import InputError
 from bench.gradients import buffers
-from bench.tests.kills import Killed, SaveAndDie
-from bench.tests.toys import QUIET, Normed, Toy, loader, toy_data, train
-from bench.tests.worlds import M, run_processes
+from bench.laws.kills import Killed, SaveAndDie
+from bench.laws.toys import QUIET, Normed, Toy, loader, toy_data, train
+from bench.laws.worlds import M, run_processes
 
 
 class Student(Toy):

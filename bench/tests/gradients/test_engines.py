@@ -16,8 +16,8 @@ from bench.gradients.engines import ENGINES, Engine, JointEngine, LoopEngine, Tr
 from bench.gradients.engines.choice import HALF_TOLERANCE
 from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
-from bench.tests.toys import Normed, Toy, train
-from models.resnet import resnet20
+from bench.laws.toys import Normed, Toy, train
+from bench.suite.models.resnet import resnet20
 
 
 def dealt(batch: Any) -> Shards:

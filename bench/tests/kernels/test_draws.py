@@ -20,18 +20,18 @@ from bench.compressors import QSGD, Compressor, GSpar, GSparClosed, Half, Natura
 from bench.compressors.gspar import COUNT_BITS, tail_of
 from bench.compressors.half import Format
 from bench.errors import NonFiniteError
-from bench.gradients.layout import MatrixSize
+from bench.gradients.layout import TensorSize
 from bench.kernels import draws
 from bench.kernels.noise import Noise
 from bench.kernels.norms import Norm, norms
+from bench.laws.compressors import inputs
+from bench.laws.toys import Toy, toy_data, train
 from bench.runs.asynchronous import _scale
 from bench.tests.found import COMPRESSORS, RECIPES
-from bench.tests.test_conformance import inputs
-from bench.tests.toys import Toy, toy_data, train
 from bench.wire import elias, trits
 from bench.wire.positions import LENGTH_BITS
 
-SEGMENTS = (MatrixSize(300, 15), 5, MatrixSize(40, 8), 1)
+SEGMENTS = (TensorSize(300, 15), 5, TensorSize(40, 8), 1)
 NUM_DRAWS = 2000
 UNBIASED: dict[str, Compressor] = {
     str(c): c

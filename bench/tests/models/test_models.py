@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from bench.gradients.layout import Layout
-from models.cnn import cnn
-from models.gspar_cnn import gspar_cnn
-from models.mlp import mlp
-from models.resnet import resnet18, resnet20
+from bench.suite.models.cnn import cnn
+from bench.suite.models.gspar_cnn import gspar_cnn
+from bench.suite.models.mlp import mlp
+from bench.suite.models.resnet import resnet18, resnet20
 
 
 @pytest.mark.parametrize(

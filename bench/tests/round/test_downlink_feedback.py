@@ -15,9 +15,9 @@ from bench.algorithm import Algorithm
 from bench.compressors import PowerSGD, Shortest, Sign, TopK
 from bench.errors import InputError
 from bench.feedback import Differences, ErrorFeedback, MomentumCorrection, NesterovCorrection, NoFeedback
+from bench.laws.toys import Dyadic, Toy, dyadic_data, flat, toy_data, train
 from bench.rules import LASGWK2
 from bench.tests.found import RECIPES
-from bench.tests.toys import Dyadic, Toy, dyadic_data, flat, toy_data, train
 
 SQUEEZE, ZHENG = RECIPES["doublesqueeze"], RECIPES["dist_ef_sgdm"]
 

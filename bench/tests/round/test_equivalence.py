@@ -12,11 +12,11 @@ from bench.compressors import Identity, TopK
 from bench.errors import InputError
 from bench.feedback import Differences, ErrorFeedback
 from bench.kernels.noise import Noise
+from bench.laws.toys import Dyadic, Recorder, Toy, dyadic_data, flat, toy_data, train
 from bench.round.rates import LaggedRate
 from bench.round.server import Server
 from bench.rules import LAGWK, LASGPS, LASGWK1, LASGWK2, LazyRule
 from bench.tests.found import COVERING, RECIPES, RULES
-from bench.tests.toys import Dyadic, Recorder, Toy, dyadic_data, flat, toy_data, train
 from bench.wire.dense import DenseMessage
 
 LAZY = [rule for rule in RULES if isinstance(rule, LazyRule) and not rule.drafts]
@@ -77,14 +77,6 @@ def test_nothing_is_lost_but_the_error(granularity: str) -> None:
     error = sparse.strategy.cohort.workers.kept[:, 0]
     assert error.abs().sum() > 0
     assert torch.equal(sparse.weights - error.mean(dim=0), dense.weights)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_mean_at_m_times_the_rate_is_a_sum(name: str) -> None:
-    recipe = replace(RECIPES[name], aggregator=Sum(), downlink=None, downlink_feedback=None)
-    total = train(recipe, lambda: Dyadic(lr=0.25), dyadic_data())
-    mean = train(replace(recipe, aggregator=Mean()), lambda: Dyadic(lr=1.0), dyadic_data())
-    torch.testing.assert_close(mean.weights, total.weights)
 
 
 @pytest.mark.parametrize("name", ["lasg", "sasg"])

@@ -10,10 +10,10 @@ from lightning import Trainer
 
 from bench.algorithm import Algorithm
 from bench.compressors import TopK
+from bench.laws.toys import Gauged, train
 from bench.round.ledger import Report
 from bench.strategies.simulated import CompressedStrategy
 from bench.tests.found import RECIPES
-from bench.tests.toys import Gauged, train
 
 
 class Reports(Gauged):

@@ -1,7 +1,6 @@
 """Every count of the ledger matches the committed golden traces and the papers' figures."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from bench.algorithm import Algorithm
 from bench.errors import InputError
+from bench.laws.recipes import ALONE, keeps_its_golden_trace
 from bench.link import REPORT_BITS, GatherLink, NodeLink, ParallelLink, RingLink, ShardedLink, StarLink
 from bench.recipes import load_recipe
 from bench.round.ledger import Ledger, Report
-from bench.runs.columns import MEASURED
 from bench.tests.found import RECIPES
-from bench.tests.toys import Bilinear, Dyadic, Recorder, counted, dyadic_data, toy_data, train
 from bench.traffic import Traffic
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -24,41 +23,15 @@ RESNET18 = 11_173_962
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_golden_trace(name: str, request: pytest.FixtureRequest) -> None:
-    """Compares the ledger after each of 24 rounds of exact arithmetic. `--rewrite-golden` writes a new trace."""
-    recorder = Recorder()
-    module = Bilinear if RECIPES[name].compressor.follows else Dyadic  # only Bilinear has a matrix
-    train(name, module, dyadic_data(), workers=4, rounds=24, callbacks=[recorder])
-    trace, file = list(map(counted, recorder.ledgers)), GOLDEN / f"{name}.json"
-    if request.config.getoption("--rewrite-golden"):
-        file.write_text("[\n" + ",\n".join(map(json.dumps, trace)) + "\n]\n")
-    if not file.exists():
+    rewrite = bool(request.config.getoption("--rewrite-golden"))
+    if not keeps_its_golden_trace(RECIPES[name], GOLDEN / f"{name}.json", rewrite):
         pytest.skip(f"no golden trace of {name} yet: --rewrite-golden writes it")
-    for now, then in zip(trace, json.loads(file.read_text()), strict=True):
-        assert now == counted(then)
 
 
+@pytest.mark.parametrize("law", ALONE, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", RECIPES)
-def test_counts_add_up(name: str) -> None:
-    recorder = Recorder()
-    run = train(name, rounds=40, data=toy_data(800), callbacks=[recorder])
-    ledger, offer_bits = run.ledger, run.strategy.cohort.workers.offer_bits
-    uploads = np.array(recorder.uploads)
-    assert ledger["rounds"] == len(uploads) == 40
-    assert ledger["uploads"] == uploads.sum()
-    broadcast = RECIPES[name].broadcast.blank(1, (387,), torch.zeros(387))
-    assert ledger["downlink"] == broadcast.kind
-    if broadcast.kind in ("dense", "sign"):  # their length depends only on d
-        assert ledger["downlink_bits"] == ledger["rounds"] * (int(broadcast.num_bits) + offer_bits)
-    assert 0 < ledger["downlink_bits"] <= ledger["rounds"] * (387 * 32 + offer_bits)
-    measured = run.strategy.ledger.state_dict()
-    assert not any(np.any(measured[name]) for name in MEASURED if not name.startswith("comp"))
-    rule = RECIPES[name].rule
-    adaptive, looks_back = rule.adaptive, rule.second_pass
-    assert ledger["control_bits"] == (ledger["rounds"] * 4 if adaptive else 0)
-    if not looks_back:
-        assert ledger["num_backwards"] == ledger["rounds"] * 4
-    else:  # workers may skip from round 10 on unless forced to upload; to decide takes a second backward pass
-        assert ledger["rounds"] * 4 < ledger["num_backwards"] <= (2 * ledger["rounds"] - 10) * 4
+def test_laws_of_recipes(law: Callable[[Algorithm], None], name: str) -> None:
+    law(RECIPES[name])
 
 
 def test_bits_of_sasgs_tables() -> None:
@@ -126,20 +99,6 @@ def test_machines_share_their_link(kind: type[NodeLink]) -> None:
         kind(workers_per_node=4)
     with pytest.raises(InputError, match="workers_per_node: 0"):
         kind(workers_per_node=0)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_traffic_adds_up_to_the_ledger(name: str) -> None:
-    ledger = train(name, rounds=20, data=toy_data(800)).ledger
-    traffic = Traffic(**ledger["traffic"])
-    assert sum(traffic.worker_bits) == ledger["uplink_bits"]
-    assert traffic.answer_bits + traffic.agreement_bits == ledger["downlink_bits"]
-    assert traffic.flag_rounds * 4 == ledger["control_bits"]
-    assert traffic.answers == ledger["rounds"]
-    assert sum(traffic.worker_messages) == ledger["uploads"] * (2 if traffic.agreement_bits else 1)
-    assert traffic.longest_upload_bits + traffic.agreement_bits >= ledger["uplink_bits"] / 4
-    half = train(name, rounds=10, data=toy_data(800)).ledger
-    assert (traffic - Traffic(**half["traffic"])).answers == 10
 
 
 def test_what_a_report_takes_is_modelled() -> None:

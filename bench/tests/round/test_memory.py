@@ -12,8 +12,8 @@ from bench.gradients.engines.loop import DenseGradients
 from bench.gradients.layout import Layout
 from bench.round.cohort import Cohort
 from bench.rules import LASGWK2, View
+from bench.suite.models.resnet import resnet18
 from bench.tests.found import RECIPES
-from models.resnet import resnet18
 
 
 def tensors(state: Any) -> Iterator[Tensor]:

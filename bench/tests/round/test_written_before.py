@@ -24,13 +24,13 @@ from bench.adversary import Random, Scale
 from bench.algorithm import Algorithm
 from bench.errors import InputError
 from bench.estimators import SVRG, LocalSGD
+from bench.laws.kills import fit
+from bench.laws.toys import Dyadic, counted, dyadic_data
 from bench.round.written import refuse_other
 from bench.rules import LASGPS
+from bench.suite.datamodules.sharding import RoundLoader, RoundSampler
+from bench.suite.datamodules.splits import IID
 from bench.tests.found import RECIPES
-from bench.tests.kills import fit
-from bench.tests.toys import Dyadic, counted, dyadic_data
-from datamodules.sharding import RoundLoader, RoundSampler
-from datamodules.splits import IID
 
 WRITTEN = Path(__file__).parent / "written_before"
 DENSE = {name: replace(RECIPES[name], downlink=None) for name in ("sasg", "gspar", "ef21")}  # as recipes answered then

@@ -11,9 +11,9 @@ from scipy.optimize import minimize
 from bench.errors import InputError
 from bench.runs.asynchronous import SharedMemory, _add, objective
 from bench.runs.schedules import InverseTime
+from bench.suite.datamodules.synthetic import LogisticData, SVMData
+from bench.suite.models.linear import Hinge, Logistic, Loss, linear
 from bench.tests.found import RECIPES
-from datamodules.synthetic import LogisticData, SVMData
-from models.linear import Hinge, Logistic, Loss, linear
 
 
 def signed(data: LogisticData | SVMData) -> np.ndarray:

@@ -23,9 +23,9 @@ from bench.findings.view import View
 from bench.runs.columns import BY_WORKER, COLUMNS, MEASURED
 from bench.runs.results import RunFolder, write_whole
 from bench.runs.targets import target_reached
+from bench.suite.scripts.tables import into_page
+from bench.suite.scripts.train import train
 from bench.tests.configs import composed
-from scripts.tables import into_page
-from scripts.train import train
 
 ROOT = Path(__file__).parents[3]
 COMMITTED = sorted({path.parts[-4] for path in (ROOT / "results").glob("*/*/*/summary.json")})

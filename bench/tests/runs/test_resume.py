@@ -15,16 +15,17 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-import scripts.train
 from bench.errors import InputError
+from bench.laws.kills import Killed, RoundData, SaveAndDie, fit
+from bench.laws.recipes import goes_on_where_it_was_killed
+from bench.laws.toys import Toy, counted, toy_data, train
+from bench.laws.worlds import M, run_processes
 from bench.rules import LASGWK2
 from bench.runs.results import RunFolder
+from bench.suite.datamodules.sharding import RoundLoader
+from bench.suite.scripts import train as script
 from bench.tests.configs import composed
 from bench.tests.found import RANDOM, RECIPES, RULES
-from bench.tests.kills import Killed, RoundData, SaveAndDie, assert_goes_on, fit
-from bench.tests.toys import Toy, counted, toy_data, train
-from bench.tests.worlds import M, run_processes
-from datamodules.sharding import RoundLoader
 
 TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"
 
@@ -69,11 +70,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_exact(name: str, tmp_path: Path) -> None:
-    """44 rounds, 30 an epoch, killed in the first epoch, between epochs, or in the second.
-
-    At least eleven rounds are left, within which every skipping worker must upload.
-    """
-    assert_goes_on(CASES[name], [7, 30, 33], tmp_path / "saved.ckpt", max_steps=44, module=lambda: Toy(dropout=0.2))
+    goes_on_where_it_was_killed(CASES[name], tmp_path)
 
 
 class SaveAtEvaluation(Callback):
@@ -175,7 +172,7 @@ def test_a_run_killed_outright_goes_on(tmp_path: Path) -> None:
     options = ["algorithm=sasg", f"results_dir={tmp_path}", "logger=csv", "trainer.max_epochs=8",
                "trainer.val_check_interval=20", "autosave_minutes=0"]  # fmt: skip
     command = [sys.executable, str(TRAIN), *options, "name=killed"]
-    scripts.train.train(composed([*options, "name=whole"]), options)
+    script.train(composed([*options, "name=whole"]), options)
     process = subprocess.Popen(command)
     folder = tmp_path / "killed" / "sasg" / "seed=1"
     deadline = time.monotonic() + 120

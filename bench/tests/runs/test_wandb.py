@@ -19,11 +19,11 @@ from bench.runs.autosave import Autosave
 from bench.runs.columns import BY_WORKER, COSTS
 from bench.runs.results import RunFolder, versions
 from bench.runs.wandb_logger import CHARTED, BudgetLogger
+from bench.suite.scripts.matrix import matrix
+from bench.suite.scripts.sync import is_finished, newest_by_id, sync
+from bench.suite.scripts.train import main, train
 from bench.tests.configs import composed
 from bench.tests.runs.wandb_server import Server, wandb_server
-from scripts.matrix import matrix
-from scripts.sync import is_finished, newest_by_id, sync
-from scripts.train import main, train
 
 OPTIONS = ["algorithm=sasg", "trainer.max_epochs=4", "trainer.val_check_interval=10", "autosave_minutes=0"]
 

@@ -15,9 +15,9 @@ import torch
 
 from bench.runs.results import RunFolder
 from bench.strategies import refusals
+from bench.suite.scripts import cli
+from bench.suite.scripts.train import main, refuse
 from bench.tests.configs import composed
-from scripts import cli
-from scripts.train import main, refuse
 
 SMALL = ["logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=5"]
 
@@ -315,7 +315,7 @@ def test_where_it_went_wrong_is_shown_to_whom_asks(
 ) -> None:
     """HYDRA_FULL_ERROR=1 shows the traceback, as in any Hydra application."""
     told = "error: workers: 0; a finite number, at least 1, is needed\n"
-    command = [sys.executable, "-m", "scripts.train", "workers=0", f"results_dir={tmp_path}"]
+    command = [sys.executable, "-m", "bench.suite.scripts.train", "workers=0", f"results_dir={tmp_path}"]
     asking = {**os.environ, "HYDRA_FULL_ERROR": "1"}
     ended = subprocess.run(command, env=asking, capture_output=True, text=True)
     assert "Traceback" in ended.stderr

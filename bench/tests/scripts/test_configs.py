@@ -16,26 +16,27 @@ from omegaconf import DictConfig, OmegaConf
 import bench
 from bench.errors import InputError
 from bench.findings.view import View, ViewedRun
+from bench.laws.toys import QUIET, counted
 from bench.link import ShardedLink
 from bench.runs.columns import COLUMNS, MEASURED
 from bench.runs.grid import Cell, _axis, cells
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
+from bench.suite.scripts.matrix import matrix
+from bench.suite.scripts.train import described, main, refuse, train
 from bench.tests.configs import composed
-from bench.tests.toys import QUIET, counted
-from scripts.matrix import matrix
-from scripts.train import described, main, refuse, train
 
 RESULTS = Path(__file__).parents[3] / "results"
 TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"
 COMMITTED = sorted({file.parts[-4] for file in RESULTS.glob("*/*/*/config.yaml")})
-EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (files("configs") / "experiment").iterdir())
+EXPERIMENTS = sorted(f.name.removesuffix(".yaml") for f in (files("bench.suite.configs") / "experiment").iterdir())
 GROUP_NAMES = (
     "adversary", "algorithm", "data", "estimator", "link", "logger", "model", "objective", "optimizer", "schedule",
     "split", "trainer", "world",
 )  # fmt: skip
 GROUPS = {
-    group: sorted(f.name.removesuffix(".yaml") for f in (files("configs") / group).iterdir()) for group in GROUP_NAMES
+    group: sorted(f.name.removesuffix(".yaml") for f in (files("bench.suite.configs") / group).iterdir())
+    for group in GROUP_NAMES
 }
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench.errors import InputError
-from scripts import forecast, namespaces
-from scripts.launching import run
-from scripts.namespaces import Testbed, refusal
-from scripts.validation import compare
+from bench.suite.scripts import forecast, namespaces
+from bench.suite.scripts.launching import run
+from bench.suite.scripts.namespaces import Testbed, refusal
+from bench.suite.scripts.validation import compare
 
 ROOT = Path(__file__).parents[3]
 REASON = refusal()

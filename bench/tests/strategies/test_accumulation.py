@@ -17,9 +17,9 @@ import bench
 from bench.errors import InputError
 from bench.estimators.local_sgd import LocalSGD
 from bench.estimators.svrg import SVRG
+from bench.laws.toys import QUIET, Gauged, Recorder, Toy, counted, flat, loader, toy_data, train
+from bench.laws.worlds import M, run_processes
 from bench.tests.found import RECIPES
-from bench.tests.toys import QUIET, Gauged, Recorder, Toy, counted, flat, loader, toy_data, train
-from bench.tests.worlds import M, run_processes
 
 
 def plain(module: Toy, **options: Any) -> Tensor:

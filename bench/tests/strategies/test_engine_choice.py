@@ -12,9 +12,9 @@ from torch import Tensor
 from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 from torch.nn.utils.prune import l1_unstructured
 
+from bench.laws.toys import Toy, train
+from bench.laws.worlds import M, run_processes
 from bench.tests.found import RECIPES
-from bench.tests.toys import Toy, train
-from bench.tests.worlds import M, run_processes
 
 
 def test_the_engine_is_chosen_by_what_the_module_is() -> None:

@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 import bench
 from bench.errors import NonFiniteError
-from bench.tests.toys import Toy, toy_data, train
+from bench.laws.toys import Toy, toy_data, train
 
 
 @pytest.mark.parametrize("name", bench.recipe_names())

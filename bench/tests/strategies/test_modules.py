@@ -17,8 +17,8 @@ import bench
 from bench.estimators.svrg import SVRG
 from bench.gradients.batches import Served
 from bench.kernels.noise import Noise
+from bench.laws.toys import QUIET, Deal, Toy, flat, toy_data, train
 from bench.tests.found import RECIPES
-from bench.tests.toys import QUIET, Deal, Toy, flat, toy_data, train
 
 
 class Convolutional(lightning.LightningModule):

@@ -11,10 +11,10 @@ from torch import Tensor
 from bench.aggregators import Mean, Sum
 from bench.algorithm import Algorithm
 from bench.feedback import Momentum
+from bench.laws.toys import Recorder, Toy, flat, train
 from bench.rules import LASGWK2
 from bench.strategies.simulated import CompressedStrategy
 from bench.tests.found import RECIPES
-from bench.tests.toys import Recorder, Toy, flat, train
 
 RATES = [0.0, 0.0, *[0.05] * 12, 0.0, 0.02, *[0.05] * 8, 0.0]
 

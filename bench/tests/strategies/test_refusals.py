@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import bench
 from bench.errors import InputError
 from bench.estimators.svrg import SVRG
-from bench.tests.toys import QUIET, Toy, train
+from bench.laws.toys import QUIET, Toy, train
 
 
 @pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned .None", "ignore:Lazy modules")

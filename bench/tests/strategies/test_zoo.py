@@ -8,10 +8,10 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 
+from bench.laws.toys import QUIET
+from bench.laws.worlds import forked_once
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
-from bench.tests.toys import QUIET
-from bench.tests.worlds import forked_once
 from bench.tests.zoo import ZOO, Exhibit, tensors
 
 M = 2

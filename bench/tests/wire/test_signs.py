@@ -16,9 +16,9 @@ from bench.compressors import Identity, ScaledSign, Sign, Ternary, TopKSign
 from bench.errors import InputError
 from bench.feedback import Accumulate, ErrorFeedback, Momentum, NoFeedback
 from bench.kernels.noise import Noise
+from bench.laws.toys import Dyadic, Toy, dyadic_data, train
 from bench.rules import LASGWK2
 from bench.tests.found import RECIPES
-from bench.tests.toys import Dyadic, Toy, dyadic_data, train
 from bench.wire import signs
 from bench.wire.bounds import set_bits
 from bench.wire.dense import DenseMessage

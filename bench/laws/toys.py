@@ -18,7 +18,7 @@ from bench.estimators.base import Estimator
 from bench.runs.columns import MEASURED
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
-from scripts.bare import BARE
+from bench.suite.scripts.bare import BARE
 
 QUIET: dict[str, Any] = {"accelerator": "cpu", **BARE}
 
@@ -100,6 +100,7 @@ class Deal(torch.utils.data.Sampler):
 
 
 def toy_data(num_samples: int = 480) -> TensorDataset:
+    """Samples for `Toy`: 20 normal features, one of three classes."""
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(num_samples, 20, generator=generator)
     teacher = torch.randn(20, 3, generator=generator)
@@ -107,6 +108,7 @@ def toy_data(num_samples: int = 480) -> TensorDataset:
 
 
 def dyadic_data(num_samples: int = 480) -> TensorDataset:
+    """Samples for `Dyadic` and `Bilinear`: 96 small integers."""
     generator = torch.Generator().manual_seed(6)
     x = torch.randint(-9, 10, (num_samples, 96), generator=generator).float()
     return TensorDataset(x * torch.randint(0, 2, (num_samples, 96), generator=generator))
@@ -123,6 +125,7 @@ class Trained:
 
 
 def loader(data: TensorDataset, num_workers: int, ranks: Sequence[int], batch_size: int = 4) -> DataLoader:
+    """Batches of these ranks, in rank order."""
     return DataLoader(data, batch_sampler=Deal(len(data), num_workers, ranks, batch_size))
 
 
@@ -153,6 +156,7 @@ def train(
 
 
 def flat(module: nn.Module) -> Tensor:
+    """All parameters as one vector (d,), copied."""
     return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 
+from bench.laws.toys import QUIET, Toy, counted, flat, toy_data
 from bench.strategies.simulated import CompressedStrategy
-from bench.tests.toys import QUIET, Toy, counted, flat, toy_data
-from datamodules.sharding import RoundLoader, RoundSampler
-from datamodules.splits import IID
+from bench.suite.datamodules.sharding import RoundLoader, RoundSampler
+from bench.suite.datamodules.splits import IID
 
 
 class Killed(Exception):
@@ -47,6 +47,7 @@ class _Indexed(torch.utils.data.Dataset):
 
 
 def fit(algorithm: Any, data: Any, callbacks: list[Callback], checkpoint: Path | None = None, **options: Any) -> Any:
+    """Train four simulated workers; return the weights and the ledger."""
     lightning.seed_everything(3, verbose=False)
     module, estimator = options.pop("module", Toy)(), options.pop("estimator", None)
     strategy = CompressedStrategy(algorithm, workers=4, estimator=estimator)

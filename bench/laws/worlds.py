@@ -13,9 +13,9 @@ from filelock import FileLock
 from lightning import Callback, Trainer
 
 from bench.algorithm import Algorithm
+from bench.laws.toys import QUIET, Toy, flat, loader, toy_data
 from bench.strategies.processes import CompressedDDPStrategy
-from bench.tests.toys import QUIET, Toy, flat, loader, toy_data
-from scripts.bare import forked
+from bench.suite.scripts.bare import forked
 
 M = 3
 

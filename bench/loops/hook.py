@@ -1,0 +1,99 @@
+"""A communication hook of DistributedDataParallel, for loops that are somebody else's.
+
+model = DistributedDataParallel(module)
+bench.CompressionHook(model, "sparse", density=0.01)
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._distributed_c10d import GradBucket
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
+
+from bench.algorithm import Algorithm
+from bench.collectives.choice import CollectiveName
+from bench.errors import InputError
+from bench.gradients.engines import RowGradients
+from bench.loops.worker import Worker
+
+
+class CompressionHook(Worker):
+    """Registers itself with a DDP module: its backward pass then leaves a round's direction in `p.grad`.
+
+    DDP hands over its buckets one by one; a recipe needs the whole gradient, so it waits for the last. Messages are
+    those of `CompressedAllReduce`, not one per bucket.
+
+    Args:
+        model: the wrapped module; its default process group is used.
+        optimizer: of its parameters; needed where messages or thresholds contain the learning rate.
+        algorithm, seed, collective, timeout, options: see `Worker`.
+
+    Raises:
+        InputError: the recipe takes a second backward pass, which a hook cannot; an optimizer is needed; what `Worker`
+            refuses.
+    """
+
+    def __init__(
+        self,
+        model: DistributedDataParallel,
+        algorithm: Algorithm | str,
+        optimizer: torch.optim.Optimizer | None = None,
+        seed: int = 0,
+        collective: CollectiveName = "auto",
+        timeout: timedelta = timedelta(minutes=5),
+        **options: Any,
+    ) -> None:
+        if not isinstance(model, DistributedDataParallel):
+            raise InputError(f"model: {type(model).__name__}; a DistributedDataParallel is needed")
+        self.optimizer = optimizer
+        super().__init__(model.module, algorithm, seed, collective, timeout, **options)
+        self._slots = {id(p): slot for slot, p in enumerate(self.layout.parameters)}
+        self._views = self.layout.views(self._row[0])
+        self._waiting: list[tuple[GradBucket, Future[Tensor]]] = []
+        model.register_comm_hook(None, self._take)
+
+    def refuse(self, algorithm: Algorithm) -> None:
+        rule = type(algorithm.rule).__name__
+        if algorithm.rule.second_pass:
+            raise InputError(
+                f"algorithm: {algorithm.name}; {rule} takes a second backward pass, which a hook of DDP cannot: "
+                "bench.CompressedAllReduce can"
+            )
+        if self.optimizer is None and (algorithm.units == "update" or algorithm.rule.adaptive):
+            whose = "messages" if algorithm.units == "update" else f"thresholds of {rule}"
+            raise InputError(f"optimizer: None; {whose} contain the learning rate, the optimizer is needed")
+
+    def _take(self, state: None, bucket: GradBucket) -> Future[Tensor]:
+        """Keep a bucket; after the last one, run the round."""
+        buffer = bucket.buffer()
+        future = Future(devices=[] if buffer.device.type == "cpu" else [buffer.device])
+        self._waiting.append((bucket, future))
+        if bucket.is_last():
+            waiting, self._waiting = self._waiting, []
+            self._answer(waiting)
+        return future
+
+    def _answer(self, waiting: Sequence[tuple[GradBucket, Future[Tensor]]]) -> None:
+        """Run a round from the gradients in the buckets, and leave its direction there."""
+        self._row.zero_()
+        # By parameter: after the first backward pass DDP deals parameters to buckets anew.
+        places = [
+            (self._slots[id(p)], gradient)
+            for bucket, _ in waiting
+            for p, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True)
+        ]
+        for slot, gradient in places:
+            self._views[slot].copy_(gradient)
+        views = self.layout.views(self._play(self._row, 1, _no_second_pass, self.optimizer))
+        for slot, gradient in places:
+            gradient.copy_(views[slot])
+        for bucket, future in waiting:
+            future.set_result(bucket.buffer())
+
+
+def _no_second_pass(rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:
+    raise AssertionError("refused beforehand")

@@ -1,0 +1,251 @@
+"""A plain PyTorch loop and a DDP hook give the bits that Lightning gives."""
+
+import warnings
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+import bench
+from bench.algorithm import Algorithm
+from bench.errors import InputError, NonFiniteError
+from bench.laws.toys import Normed, Toy, counted, flat, loader, toy_data, train
+from bench.laws.worlds import forked_once
+from bench.tests.found import RECIPES
+
+M = 3
+ROUNDS = 13
+
+Dropping = partial(Toy, dropout=0.2)
+LOOPS: dict[str, tuple[Algorithm, Callable[[], Toy]]] = {
+    **{name: (recipe, Toy) for name, recipe in RECIPES.items()},
+    "dropout": (RECIPES["sasg"], Dropping),
+    "batch norm": (RECIPES["sasg"], Normed),
+}
+HOOKS = {name: recipe for name, recipe in RECIPES.items() if not recipe.rule.second_pass}
+
+
+def begun(module: Callable[[], Toy]) -> tuple[Toy, torch.optim.Optimizer]:
+    """A module as `train` makes it."""
+    lightning.seed_everything(3, verbose=False)
+    toy = module()
+    return toy, toy.configure_optimizers()
+
+
+def loss_of(module: Toy, batch: Any) -> torch.Tensor:
+    x, y = batch
+    return F.cross_entropy(module.network(x), y)
+
+
+def plain(rank: int, recipe: Algorithm, module: Callable[[], Toy], kill_at: int | None = None) -> dict[str, Any]:
+    """The plain loop; if it is killed, all but a state dict is thrown away and it goes on in a new loop."""
+    toy, optimizer = begun(module)
+    sync = bench.CompressedAllReduce(toy, recipe)
+    for t, batch in enumerate(loader(toy_data(), M, [rank])):
+        if t == ROUNDS:
+            break
+        if t == kill_at:
+            saved = sync.state_dict(), toy.state_dict()
+            toy, optimizer = begun(module)
+            sync = bench.CompressedAllReduce(toy, recipe)
+            toy.load_state_dict(saved[1])
+            sync.load_state_dict(saved[0])
+        optimizer.zero_grad()
+        with sync.same_noise():
+            loss = loss_of(toy, batch)
+        loss.backward()
+        sync(optimizer, partial(loss_of, toy, batch))
+        optimizer.step()
+    return {"weights": flat(toy), "ledger": counted(sync.ledger.state_dict()), "buffers": dict(toy.named_buffers())}
+
+
+def hooked(rank: int, recipe: Algorithm) -> dict[str, Any]:
+    toy, optimizer = begun(Toy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model = DistributedDataParallel(toy.network, bucket_cap_mb=0.001)  # several buckets, which DDP deals anew
+    hook = bench.CompressionHook(model, recipe, optimizer)
+    for _, (x, y) in zip(range(ROUNDS), loader(toy_data(), M, [rank]), strict=False):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return {"weights": flat(toy), "ledger": counted(hook.ledger.state_dict())}
+
+
+def accumulated(rank: int, together: bool) -> dict[str, Any]:
+    """Two batches of half the size and half the loss, or one."""
+    toy, optimizer = begun(Toy)
+    sync = bench.CompressedAllReduce(toy, "lasg")
+    for t, (x, y) in enumerate(loader(toy_data(), M, [rank])):
+        if t == ROUNDS:
+            break
+        optimizer.zero_grad()
+        parts = [(x, y)] if together else [(x[:2], y[:2]), (x[2:], y[2:])]
+        for number, part in enumerate(parts, start=1):
+            closure = partial(lambda part: loss_of(toy, part) / len(parts), part)  # noqa: B023  used at once
+            closure().backward()
+            if number < len(parts):
+                with sync.no_sync():
+                    assert sync(optimizer, closure) is None
+            else:
+                assert sync(optimizer, closure) is not None
+        optimizer.step()
+    return {"weights": flat(toy), "ledger": counted(sync.ledger.state_dict())}
+
+
+def adversaries(rank: int) -> dict[str, Any]:
+    """A GAN: two networks, two optimizers, two recipes side by side."""
+    torch.manual_seed(0)
+    maker, judge = nn.Linear(4, 20), nn.Linear(20, 1)
+    optimizers = [torch.optim.SGD(maker.parameters(), 0.1), torch.optim.Adam(judge.parameters(), 0.01)]
+    syncs = [bench.CompressedAllReduce(maker, "sparse", density=0.1), bench.CompressedAllReduce(judge, "signsgd_mv")]
+    for _, (x, _) in zip(range(5), loader(toy_data(), M, [rank]), strict=False):
+        made = maker(x[:, :4])
+        truth, forged = torch.ones(len(x), 1), torch.zeros(len(x), 1)
+        optimizers[1].zero_grad()
+        score = F.binary_cross_entropy_with_logits
+        (score(judge(x), truth) + score(judge(made.detach()), forged)).backward()
+        syncs[1](optimizers[1])
+        optimizers[1].step()
+        optimizers[0].zero_grad()
+        score(judge(made), truth).backward()
+        syncs[0](optimizers[0])
+        optimizers[0].step()
+    return {"weights": torch.cat([flat(maker), flat(judge)]), "rounds": [sync.ledger.rounds for sync in syncs]}
+
+
+def refusals(rank: int) -> dict[str, str]:
+    """What is said when something cannot be done, by case."""
+    told = {}
+
+    def note(case: str, work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except (InputError, NonFiniteError) as error:
+            told[case] = str(error)
+
+    toy, optimizer = begun(Dropping)
+    wrapped = DistributedDataParallel(toy.network)
+    note("second pass", lambda: bench.CompressionHook(wrapped, "sasg", optimizer))
+    note("rate", lambda: bench.CompressionHook(wrapped, "sparse"))
+    note("option", lambda: bench.CompressedAllReduce(toy, "sparse", densty=0.1))
+    note("differing", lambda: bench.CompressedAllReduce(toy, "sparse", density=0.1 * (1 + rank)))
+    batch = next(iter(loader(toy_data(), M, [rank])))
+    sync = bench.CompressedAllReduce(toy, "sasg")
+
+    def step(*closure: Callable[[], torch.Tensor]) -> None:
+        optimizer.zero_grad()
+        loss_of(toy, batch).backward()
+        sync(optimizer, *closure)
+        optimizer.step()
+
+    note("closure", step)
+    note("noise", lambda: [step(partial(loss_of, toy, batch)) for _ in range(ROUNDS)])
+    sync = bench.CompressedAllReduce(toy, "signsgd_mv")
+    for p in toy.parameters():
+        p.grad = torch.full_like(p, torch.nan if rank == 1 else 1.0)
+    note("not finite", lambda: sync(optimizer))
+    return told
+
+
+def work(rank: int, folder: Path) -> None:
+    dist.init_process_group("gloo", rank=rank, world_size=M)
+    torch.save(
+        {
+            **{name: plain(rank, *case) for name, case in LOOPS.items()},
+            **{f"hooked {name}": hooked(rank, recipe) for name, recipe in HOOKS.items()},
+            "killed": plain(rank, RECIPES["sasg"], Dropping, kill_at=6),
+            "in parts": accumulated(rank, together=False),
+            "at once": accumulated(rank, together=True),
+            "adversaries": adversaries(rank),
+            "refusals": refusals(rank),
+        },
+        folder / f"{rank}.pt",
+    )
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What every process ended with, by rank and case."""
+    folder = forked_once(tmp_path_factory, "loops", M, work)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(M)]
+
+
+@cache
+def lightnings(name: str) -> dict[str, Any]:
+    recipe, module = LOOPS[name]
+    trained = train(recipe, module, workers=M, rounds=ROUNDS, engine="loop")
+    return {"weights": trained.weights, "ledger": trained.ledger}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_plain_loop_gives_lightnings_bits(name: str, ended: list[dict[str, Any]]) -> None:
+    expected = lightnings(name)
+    for process in ended:
+        assert torch.equal(process[name]["weights"], expected["weights"])
+        assert process[name]["ledger"] == expected["ledger"]
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_sends_what_a_plain_loop_sends(name: str, ended: list[dict[str, Any]]) -> None:
+    for process in ended:
+        assert torch.equal(process[f"hooked {name}"]["weights"], process[name]["weights"])
+        assert process[f"hooked {name}"]["ledger"] == process[name]["ledger"]
+
+
+def test_a_loop_goes_on_from_its_state(ended: list[dict[str, Any]]) -> None:
+    for process in ended:
+        assert torch.equal(process["killed"]["weights"], process["dropout"]["weights"])
+        assert process["killed"]["ledger"] == process["dropout"]["ledger"]
+
+
+def test_a_second_pass_leaves_statistics_alone(ended: list[dict[str, Any]]) -> None:
+    counts = [int(process["batch norm"]["buffers"]["network.1.num_batches_tracked"]) for process in ended]
+    assert counts == [ROUNDS] * M
+
+
+def test_accumulated_batches_are_one_round(ended: list[dict[str, Any]]) -> None:
+    for process in ended:
+        parts, whole = process["in parts"], process["at once"]
+        torch.testing.assert_close(parts["weights"], whole["weights"])
+        assert parts["ledger"]["rounds"] == ROUNDS
+        assert parts["ledger"]["uplink_bits"] == whole["ledger"]["uplink_bits"]
+
+
+def test_two_recipes_live_side_by_side(ended: list[dict[str, Any]]) -> None:
+    first, *others = [process["adversaries"] for process in ended]
+    assert first["rounds"] == [5, 5]
+    assert first["weights"].isfinite().all()
+    for other in others:
+        assert torch.equal(first["weights"], other["weights"])
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    {
+        "second pass": "takes a second backward pass, which a hook of DDP cannot",
+        "rate": "optimizer: None; messages contain the learning rate",
+        "option": "densty: 0.1; neither sparse nor its parts have it",
+        "differing": "algorithm: rank 1 has",
+        "closure": "closure: None; LASGWK2 takes a second gradient",
+        "noise": "closure: it draws random numbers",
+        "not finite": "worker 1: loss nan",
+    }.items(),
+)
+def test_one_clear_line(case: str, said: str, ended: list[dict[str, Any]]) -> None:
+    for process in ended:
+        assert said in process["refusals"][case]
+
+
+def test_without_a_process_group_it_says_so() -> None:
+    with pytest.raises(InputError, match="CompressedAllReduce: there is no process group"):
+        bench.CompressedAllReduce(nn.Linear(2, 2), "sgd")

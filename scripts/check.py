@@ -1,0 +1,123 @@
+"""Holds the laws of recipes against those of your own package, and measures what they cost.
+
+    python scripts/check.py your_package                     # its recipes: registered, or algorithm/*.yaml in it
+    python scripts/check.py your_package --rewrite-golden    # writes today's costs as golden traces into the package
+
+Conformance of every part, equivalence, counts, parity of real processes, resumption, garbage on the wire, and the time
+of a round. Exit status 1 if a law is broken.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter, defaultdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench.errors import InputError
+from bench.suite.scripts.cli import guarded
+
+
+class Tally:
+    """Counts, by law, on how many subjects it held.
+
+    Attributes:
+        outcomes: law -> how often it passed, failed, or was skipped.
+        failures: the names of tests that failed, and why.
+        reasons: law -> why it was skipped.
+    """
+
+    def __init__(self, progress: Any) -> None:
+        self.progress = progress
+        self.outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+        self.failures: list[tuple[str, str]] = []
+        self.reasons: dict[str, str] = {}
+        self._laws: dict[str, str] = {}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Learn which law each test holds."""
+        self.progress.reset(len(items))
+        for item in items:
+            spec = getattr(item, "callspec", None)
+            law = spec.params.get("law") if spec else None
+            name = law.__name__ if law else item.originalname.removeprefix("test_")
+            self._laws[item.nodeid] = name.replace("_", " ")
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Count an outcome: of the call, or of what went wrong before it."""
+        if report.when != "call" and report.passed:
+            return
+        if report.when != "teardown":
+            self.progress.update()
+        law = self._laws[report.nodeid]
+        self.outcomes[law][report.outcome] += 1
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = crash.message if crash else str(report.longrepr)
+            self.failures.append((report.nodeid.split("::")[-1], " ".join(why.split())[:200]))
+        elif report.skipped:
+            self.reasons[law] = str(report.longrepr[2]).removeprefix("Skipped: ")
+
+
+def check(package: str, rewrite_golden: bool, num_rounds: int) -> None:
+    """Print a table of what holds, then the times of a round.
+
+    Raises:
+        InputError: the package has no recipes, or pytest is not installed.
+    """
+    for needed in ("pytest", "hypothesis"):
+        if find_spec(needed) is None:
+            raise InputError(f"{needed}: not installed; pip install 'bitbudget[check]' brings it")
+    import pytest
+    from tqdm.auto import tqdm
+
+    import bench
+    from bench.laws.theirs import theirs
+
+    found = theirs(package)
+    print(f"{package}: {', '.join(found.recipes)}")
+    laws = Path(bench.__file__).parent / "laws"
+    options = [
+        "--recipes",
+        package,
+        "--rootdir",
+        str(laws),
+        "-c",
+        os.devnull,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:terminal",
+    ]
+    with tqdm(desc="laws", unit="law", leave=False) as progress:
+        tally = Tally(progress)
+        pytest.main([str(laws), *options, *(["--rewrite-golden"] if rewrite_golden else [])], plugins=[tally])
+    width = max(map(len, tally.outcomes), default=0)
+    for law, outcomes in sorted(tally.outcomes.items()):
+        held, broken = outcomes["passed"], outcomes["failed"]
+        told = f"broken in {broken} of {broken + held}" if broken else f"holds ({held})" if held else tally.reasons[law]
+        print(f"  {law:{width}}  {told}")
+    for name, why in tally.failures:
+        print(f"broken: {name}: {why}")
+    from bench.suite.scripts.bare import keep_quiet
+    from bench.suite.scripts.benchmark import benchmark, plain_arguments
+
+    keep_quiet()
+
+    benchmark(plain_arguments(list(found.recipes.values()), num_rounds))
+    if tally.failures or not tally.outcomes:
+        sys.exit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("package", help="importable: installed, or on PYTHONPATH")
+    parser.add_argument("--rewrite-golden", action="store_true", help="write today's ledger traces as the golden ones")
+    parser.add_argument("--rounds", type=int, default=200, help="of the benchmark")
+    args = parser.parse_args()
+    guarded(lambda: check(args.package, args.rewrite_golden, args.rounds))
+
+
+if __name__ == "__main__":
+    main()
