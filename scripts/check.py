@@ -11,11 +11,10 @@ import argparse
 import os
 import sys
 from collections import Counter, defaultdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.errors import InputError
+from bench.extras import need
 from bench.suite.scripts.cli import guarded
 
 
@@ -66,9 +65,7 @@ def check(package: str, rewrite_golden: bool, num_rounds: int) -> None:
     Raises:
         InputError: the package has no recipes, or pytest is not installed.
     """
-    for needed in ("pytest", "hypothesis"):
-        if find_spec(needed) is None:
-            raise InputError(f"{needed}: not installed; pip install 'bitbudget[check]' brings it")
+    need("check", "pytest", "hypothesis")
     import pytest
     from tqdm.auto import tqdm
 

@@ -9,8 +9,7 @@ import argparse
 from pathlib import Path
 
 from bench.errors import InputError
-from bench.findings.dashboard import Store, page
-from bench.findings.dashboard.live import LiveServer
+from bench.extras import need
 from bench.runs.results import write_whole
 from bench.suite.scripts.cli import guarded, one_line
 
@@ -21,6 +20,8 @@ def write(results: Path) -> None:
     Raises:
         InputError: there are no runs, or none that can be shown.
     """
+    from bench.findings.dashboard import Store, page
+
     data = Store(results).data()
     if not data["experiments"]:
         nothing = f"results: {results} holds no run; scripts/matrix.py experiment=quickstart makes some"
@@ -31,6 +32,8 @@ def write(results: Path) -> None:
 
 def serve(results: Path, port: int) -> None:
     """Serve the page until interrupted."""
+    from bench.findings.dashboard.live import LiveServer
+
     with LiveServer(results, port) as server:
         print(f"http://127.0.0.1:{server.server_port} (Ctrl-C ends it)", flush=True)
         server.serve_forever()
@@ -64,6 +67,7 @@ def main() -> None:
     args = parser.parse_args()
 
     def run() -> None:
+        need("dashboard", *(["wandb_workspaces"] if args.wandb else ["plotly"]))
         if args.wandb:
             publish(args.wandb)
         elif args.live:
