@@ -20,8 +20,8 @@ import bench
 def main() -> None:
     dist.init_process_group("gloo")
     torch.manual_seed(0)
-    digits = load_digits()
-    data = TensorDataset(torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target))
+    images, labels = load_digits(return_X_y=True)
+    data = TensorDataset(torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels))
     loader = DataLoader(data, batch_size=10, sampler=DistributedSampler(data), drop_last=True)
     model = DistributedDataParallel(nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)

@@ -32,13 +32,12 @@ class Digits(lightning.LightningModule):
 
 def main() -> None:
     lightning.seed_everything(0, verbose=False)
-    digits = load_digits()
-    data = TensorDataset(torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target))
+    images, labels = load_digits(return_X_y=True)
+    data = TensorDataset(torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels))
     loader = DataLoader(data, batch_size=100, shuffle=True, drop_last=True)  # ten samples for each of ten workers
     strategy = bench.CompressedStrategy("sparse", density=0.05)  # or just its name
-    trainer = lightning.Trainer(
-        max_epochs=3, accelerator="cpu", strategy=strategy, logger=False, enable_checkpointing=False
-    )
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = lightning.Trainer(strategy=strategy, max_epochs=3, accelerator="cpu", **quiet)
     module = Digits()
     trainer.fit(module, loader)
     with torch.no_grad():

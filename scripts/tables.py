@@ -7,8 +7,9 @@
     python scripts/tables.py sasg_mnist rounds=11900-12000
     python scripts/tables.py sasg_mnist link=sharded link.bandwidth_bps=100Mbit link.latency_s=50us step_ms=5
 
-Writes results/<experiment>/table.{md,tex,csv}, and updates the tables shown in README.md and results/README.md. Another
-target, stretch or network changes none of these: its tables are printed, and written to views/<experiment>/.
+Writes results/<experiment>/table.{md,tex,csv}, and with all columns table_full.{md,tex,csv}; updates those in README.md
+and results/README.md. Another target, stretch or network changes none of these: its tables are printed, and
+written to views/<experiment>/.
 """
 
 import argparse
@@ -28,7 +29,8 @@ def into_page(page: Path, experiment: str, table: Table) -> None:
     """Replace the table between the experiment's markers, if the page has them."""
     text = page.read_text("utf-8")
     start, end = f"<!-- table {experiment} -->", "<!-- /table -->"
-    shown = re.sub(f"{start}.*?{end}", lambda _: f"{start}\n{table.markdown()}{end}", text, flags=re.DOTALL)
+    found = f"{start}\n{table.short.markdown()}{end}"
+    shown = re.sub(f"{start}.*?{end}", lambda _: found, text, flags=re.DOTALL)
     if shown != text:
         write_whole(page, shown)
 
@@ -42,12 +44,12 @@ def regenerate(args: argparse.Namespace) -> None:
         found = table(experiment)
         if view != AS_RECORDED:
             found.write(args.out / experiment.name)
-            return print(found.markdown())
+            return print(found.short.markdown())
         found.write(experiment.folder)
         for page in (results.parent / "README.md", results / "README.md"):
             if page.exists():
                 into_page(page, experiment.name, found)
-        print(found.markdown() if shown else experiment.folder / "table.md")
+        print(found.short.markdown() if shown else experiment.folder / "table.md")
 
     each(read_experiments(names, results, view), write)
 

@@ -6,14 +6,14 @@ Numbers over seeds are printed as mean ± standard deviation, with a note if som
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.findings.sample import Sample, Theirs
+from bench.findings.sample import Ratio, Sample, Theirs
 from bench.runs.results import write_whole
 
-Entry = Sample | Theirs | float | str | None
+Entry = Sample | Ratio | Theirs | float | str | None
 """A number over seeds, a paper's number, a ratio, a name, or None for an empty cell."""
 
 
@@ -28,9 +28,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
+    """A table. `main`: the keys of the columns to show first; all if there are none."""
+
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Entry]]
+    main: Sequence[str] = ()
+
+    @property
+    def short(self) -> "Table":
+        """The table with its main columns only."""
+        if not self.main:
+            return self
+        by_key = {column.key: column for column in self.columns}
+        return replace(self, columns=[by_key[key] for key in self.main if key in by_key], main=())
 
     def text(self, row: Mapping[str, Entry], column: Column) -> str:
         """A cell as plain text."""
@@ -39,7 +50,7 @@ class Table:
     def number(self, row: Mapping[str, Entry], column: Column) -> float | str | None:
         """The value that a cell is sorted by."""
         cell = row.get(column.key)
-        return cell.mean if isinstance(cell, Sample) else cell.value if isinstance(cell, Theirs) else cell
+        return cell.mean if isinstance(cell, Sample) else cell.value if isinstance(cell, Theirs | Ratio) else cell
 
     def markdown(self) -> str:
         body = [[self.text(row, c) for c in self.columns] for row in self.rows]
@@ -80,9 +91,10 @@ class Table:
         return list(names), [[record.get(name) for name in names] for record in records]
 
     def write(self, folder: Path) -> None:
-        """Write table.md, table.tex and table.csv."""
-        for suffix, text in (("md", self.markdown()), ("tex", self.latex()), ("csv", self.csv())):
-            write_whole(folder / f"table.{suffix}", text)
+        """Write table.md, table.tex and table.csv; and table_full.*, if these do not have all columns."""
+        for name, table in (("table", self.short), *([("table_full", self)] if self.main else [])):
+            for suffix, text in (("md", table.markdown()), ("tex", table.latex()), ("csv", table.csv())):
+                write_whole(folder / f"{name}.{suffix}", text)
 
 
 def _parts(key: str, cell: Entry) -> dict[str, Any]:
@@ -92,6 +104,8 @@ def _parts(key: str, cell: Entry) -> dict[str, Any]:
     if isinstance(cell, Sample):
         n = len(cell.values)
         return {f"{key}_mean": cell.mean, f"{key}_std": cell.std, f"{key}_n": n, f"{key}_missed": cell.missed}
+    if isinstance(cell, Ratio):
+        return {key: cell.value, f"{key}_n": cell.num_seeds}
     if isinstance(cell, Theirs):
         return {key: cell.value, f"{key}_difference": cell.difference, f"{key}_outside": cell.is_outside}
     return {key: cell}
@@ -123,6 +137,9 @@ def _text(cell: Entry, style: str, marks: _Marks) -> str:
         percent = f"{100 * difference:+.1f} %".replace("-", "−")
         flag = ", outside" if cell.is_outside else ""
         return f"{number} ({_escape(percent) if marks is _LATEX else percent}{flag})"
+    if isinstance(cell, Ratio):
+        some = f" ({cell.num_seeds} of {cell.num_runs} seeds)" if cell.num_seeds < cell.num_runs else ""
+        return _number(cell.value, style, marks, None) + some
     if not isinstance(cell, Sample):
         return _number(cell, style, marks, None)
     if cell.mean is None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from bench.errors import InputError
 from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
-from bench.findings.sample import Sample, Theirs
+from bench.findings.sample import Ratio, Sample, Theirs
 from bench.findings.table import Column, Entry, Table
 from bench.findings.view import ViewedRun
 from bench.runs.columns import FALLING, Row
@@ -19,6 +19,12 @@ FINAL = {
 }
 COSTED = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s")
 """Costs that a table shows."""
+MAIN = ("recipe", "final", "round", "total_bits", "total_bits_saving", "modelled_s")
+BESIDE_UPLOADS = (
+    "recipe", "final", "uploads", "uploads_theirs", "uplink_bits_paper", "uplink_bits_paper_theirs",
+    "total_bits_saving",
+)  # fmt: skip
+"""Its main columns, and those next to a paper that gives uploads."""
 
 
 def table(experiment: Experiment) -> Table:
@@ -58,8 +64,7 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         row: dict[str, Entry] = {"recipe": arm.label, **own, "downlink": next(filter(None, codes), None)}
         for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
             if base and column in own and column in base:
-                ours, dense = own[column].mean, base[column].mean
-                row[f"{column}_saving"] = dense / ours if ours and dense else None
+                row[f"{column}_saving"] = Ratio.of(base[column], own[column])
         for column, numbers in paper.items():
             if column != "source" and arm.label in numbers:
                 ours = row.get(column)
@@ -77,6 +82,7 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         Column("uplink_bits", "uplink bits on the wire", "power"),
         Column("downlink_bits", "downlink bits", "power"),
         Column("downlink", "downlink code", "name"),
+        Column("total_bits", "bits both ways", "power"),
         Column("uplink_bits_paper_saving", "saving, paper's count", "factor"),
         Column("uplink_bits_paper_saving_theirs", "paper's", "factor"),
         Column("uplink_bits_saving", "saving, wire", "factor"),
@@ -85,6 +91,8 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         Column("modelled_s_theirs", "paper's", "seconds"),
     ]
     columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
+    given = {f"{column}_theirs" for column in paper}
+    main = BESIDE_UPLOADS if "uploads" in paper else [*MAIN, *(c.key for c in columns if c.key in given)]
     reached = f"first {'falling below' if target['metric'] in FALLING else 'exceeding'} {target['metric']}"
     when = f"at {reached} {target['value']:g}" if at == "target" else "after the last round"
     if rounds:
@@ -97,12 +105,12 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     if "sgd" in figures:
         caption += " Savings are factors to sgd; both ways adds the downlink."
         if any(figure.missed for own in figures.values() for figure in own.values()):
-            caption += " They compare the seeds that have the figure."
+            caption += " They compare the seeds that both have."
     if "source" in paper:
         caption += f" Paper: {paper['source']}; in brackets what ours differs by"
         flagged = any(isinstance(cell, Theirs) and cell.is_outside for row in rows for cell in row.values())
         caption += ", outside: the paper's lies outside our 95 % interval (Student's t)." if flagged else "."
-    return Table(caption, columns, rows)
+    return Table(caption, columns, rows, main)
 
 
 def sweep_table(experiment: Experiment, across: str, metric: str = "test_accuracy") -> Table:
@@ -164,6 +172,7 @@ def _stretch(runs: Sequence[ViewedRun], first: int, last: int) -> dict[str, Samp
         InputError: a run has no such evaluation.
     """
     figures, ends = {"final": _figures(runs, "end")["final"]}, list[tuple[Row, Row]]()
+    seeds = tuple(run.path.name for run in runs)
     for run in runs:
         by_round: dict[int, Row] = {0: dict.fromkeys(COSTED, 0), **{row["round"]: row for row in run.history()}}
         if missing := {first, last} - by_round.keys():
@@ -171,16 +180,18 @@ def _stretch(runs: Sequence[ViewedRun], first: int, last: int) -> dict[str, Samp
         ends.append((by_round[first], by_round[last]))
     for column in COSTED:
         if all(row[column] is not None for pair in ends for row in pair):
-            figures[column] = Sample(tuple(b[column] - a[column] for a, b in ends), len(runs))
+            figures[column] = Sample(tuple(b[column] - a[column] for a, b in ends), len(runs), seeds=seeds)
     return figures
 
 
 def _figures(runs: Sequence[ViewedRun], at: Literal["target", "end"]) -> dict[str, Sample]:
     """The final metric, and each cost at the target or at the end, over the runs of a recipe."""
-    summaries, rows = [run.summary() for run in runs], []
+    summaries, rows, seeds = [run.summary() for run in runs], [], []
     for run, summary in zip(runs, summaries, strict=True):
         round = run.target()["round"] if at == "target" else None if "diverged" in summary else summary["round"]
-        rows += [row for row in run.history() if row["round"] == round]
+        found = [row for row in run.history() if row["round"] == round]
+        rows += found
+        seeds += [run.path.name] * len(found)
     metric = runs[0].target()["metric"]
     unit = 100 if metric.endswith("accuracy") else 1
     ends = tuple(unit * s[metric] for s in summaries if "diverged" not in s)
@@ -188,5 +199,5 @@ def _figures(runs: Sequence[ViewedRun], at: Literal["target", "end"]) -> dict[st
     for column in COSTED:
         if all(row[column] is not None for row in rows):  # runs with world=threads send no messages
             fate = "missed" if at == "target" else "diverged"
-            figures[column] = Sample(tuple(row[column] for row in rows), len(runs), fate)
+            figures[column] = Sample(tuple(row[column] for row in rows), len(runs), fate, tuple(seeds))
     return figures

@@ -28,9 +28,13 @@ class CompressionHook(Worker):
     those of `CompressedAllReduce`, not one per bucket.
 
     Args:
-        model: the wrapped module; its default process group is used.
+        model: the wrapped module; the default process group is used.
+        algorithm: a recipe or the name of one.
         optimizer: of its parameters; needed where messages or thresholds contain the learning rate.
-        algorithm, seed, collective, timeout, options: see `Worker`.
+        seed: of the workers' noise, together with round and rank.
+        collective: how messages travel (`CompressedDDPStrategy`).
+        timeout: how long to wait for another worker before `WorkerLostError` is raised.
+        options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
         InputError: the recipe takes a second backward pass, which a hook cannot; an optimizer is needed; what `Worker`

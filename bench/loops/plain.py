@@ -39,7 +39,12 @@ class CompressedAllReduce(Worker):
     Several may live side by side, of several modules (a GAN) or recipes; all processes must call them in one order.
 
     Args:
-        module, algorithm, seed, collective, timeout, options: see `Worker`.
+        module: to train, the same in every process of the default process group.
+        algorithm: a recipe or the name of one.
+        seed: of the workers' noise, together with round and rank.
+        collective: how messages travel (`CompressedDDPStrategy`).
+        timeout: how long to wait for another worker before `WorkerLostError` is raised.
+        options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
         InputError: there is no process group; an unknown recipe or option; processes differ.

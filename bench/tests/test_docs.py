@@ -1,0 +1,64 @@
+"""The documentation builds without a warning, needs no other host, and fits a screen and a phone."""
+
+import functools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bench.tests.findings.browser import CHROMIUM, browser
+
+CONFIG = Path(__file__).parents[2] / "docs" / "mkdocs.yml"
+
+
+class Silent(SimpleHTTPRequestHandler):
+    """Serves files, and logs nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", CONFIG, "-d", folder]
+    environment = {**os.environ, "DISABLE_MKDOCS_2_WARNING": "true", "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(build, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def address(site: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_it_fits_and_asks_nobody(address: str) -> None:
+    with browser() as chromium:
+        for width in (1280, 390):
+            page = chromium.new_page(viewport={"width": width, "height": 900})
+            asked: list[str] = []
+            page.on("request", lambda request, asked=asked: asked.append(request.url))
+            for path in ("", "use/", "recipes/sasg/", "pay/", "experiments/sasg/", "api/", "own_algorithm/"):
+                answer = page.goto(f"{address}/{path}")
+                assert answer.ok, path
+                overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+                assert page.evaluate(overflow) <= 0, f"{path} at {width}"
+            assert all(url.startswith((address, "data:", "blob:")) for url in asked)
+            page.close()
+
+
+def test_every_recipe_has_a_page(site: Path) -> None:
+    from bench.names import house_names
+
+    for name in house_names():
+        assert "bits an entry" in (site / "recipes" / name / "index.html").read_text("utf-8")
