@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from omegaconf import OmegaConf
 
+from bench.configured import instantiate
 from bench.errors import InputError
 from bench.findings.view import AS_RECORDED, View, ViewedRun
 from bench.runs.differences import differences
@@ -152,7 +153,7 @@ def _refuse_mixture(arm: Arm, view: View) -> None:
     config = first.config()
     for other in others:
         differing = differences(config, other.config()).keys() - {"seed", "data.seed"}
-        if view.link is None and any(key.startswith("link.") for key in differing):
+        if view.link is None and instantiate(config.get("link")) != instantiate(other.config().get("link")):
             raise InputError(f"{arm.label}: {first.path} and {other.path} have other links, link= gives them the same")
         if differing := {key for key in differing if key.split(".")[0] not in VIEWS}:
             raise InputError(f"{arm.label}: {first.path} and {other.path} differ in {', '.join(sorted(differing))}")

@@ -100,8 +100,11 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     caption = f"{experiment.name}: cost {when}; mean ± standard deviation over n = {_num_seeds(arms)} seeds."
     if experiment.view.retimes:
         caption += f" Seconds: {experiment.view.told}."
-        if silent := [arm.label for arm in arms if "modelled_s" not in figures[arm.label]]:
-            caption += f" Unknown for {', '.join(silent)}: not recorded, or this network does not carry their messages."
+    silent = [arm.label for arm in arms if "modelled_s" not in figures[arm.label]]
+    if silent and experiment.view.retimes:
+        caption += f" Unknown for {', '.join(silent)}: not recorded, or this network does not carry their messages."
+    elif 0 < len(silent) < len(arms):
+        caption += f" Seconds of {', '.join(silent)} are unknown: begun by a version that did not record them whole."
     if "sgd" in figures:
         caption += " Savings are factors to sgd; both ways adds the downlink."
         if any(figure.missed for own in figures.values() for figure in own.values()):
