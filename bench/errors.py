@@ -17,5 +17,13 @@ class DamagedError(RuntimeError):
     """Bytes that arrived are not a message; the error names the field and, once known, the round and the worker."""
 
 
+class Preempted(RuntimeError):
+    """The process was told to end, and has saved its run. `number`: the signal; 0 if another process was told."""
+
+    def __init__(self, round: int, number: int) -> None:
+        super().__init__(f"round {round}: told to end")
+        self.round, self.number = round, number
+
+
 class WorkerLostError(RuntimeError):
     """A worker process stopped answering; the message names the round and the timeout."""

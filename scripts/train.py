@@ -13,12 +13,13 @@ import logging
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -52,7 +53,7 @@ OURS = {
     "use_distributed_sampler": False,
     "num_sanity_val_steps": 0,
 }
-HANDED_OVER = ("strategy", "logger", "callbacks")
+HANDED_OVER = ("strategy", "logger", "callbacks", "default_root_dir", "plugins")
 UNMEANT = ("max_time", "fast_dev_run", "barebones", "accumulate_grad_batches")
 # The first three end a run early or without its history; the last breaks the history, in which a batch is a round.
 
@@ -128,13 +129,14 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
 
     algorithm, link = instantiate(cfg.algorithm), instantiate(cfg.link)
     link.refuse(algorithm)
-    strategy = instantiate(cfg.strategy, _partial_=True)(
+    strategy: Any = instantiate(cfg.strategy, _partial_=True)(
         algorithm=algorithm,
         adversary=instantiate(cfg.get("adversary")),
         estimator=instantiate(cfg.get("estimator")),
         seed=cfg.seed,
         engine=cfg.engine,
     )
+    strategy.ending_signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     lightning.seed_everything(cfg.seed, verbose=False)
     objective = instantiate(cfg.get("objective")) or Classifier
     module = objective(instantiate(cfg.model), instantiate(cfg.optimizer), instantiate(cfg.get("schedule")))
@@ -142,8 +144,8 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
     callbacks = [
         history,
         SplitPicture(folder.path / "split.png"),
-        Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)),
         Progress(),
+        Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)),  # after those that a checkpoint holds
     ]
     with logging_to(cfg, folder) as logger:
         trainer = fit(cfg, folder, module, strategy=strategy, logger=logger, callbacks=callbacks)
@@ -163,10 +165,12 @@ def fit(cfg: DictConfig, folder: Any, module: Any, **parts: Any) -> Any:
 
     import bench
     from bench.configured import instantiate
-    from bench.errors import InputError
+    from bench.errors import InputError, Preempted
 
     try:
-        trainer = lightning.Trainer(**parts, **OURS, **cfg.trainer)
+        trainer = lightning.Trainer(
+            **parts, default_root_dir=folder.path, plugins=without_requeueing(), **OURS, **cfg.trainer
+        )
     except (TypeError, ImportError) as error:  # Lightning raises these for devices that are invalid or not installed
         raise InputError(f"trainer: {error}") from error
     if (size := trainer.strategy.world.size) != cfg.workers:  # pyright: ignore[reportAttributeAccessIssue]
@@ -175,14 +179,46 @@ def fit(cfg: DictConfig, folder: Any, module: Any, **parts: Any) -> Any:
     resume = folder.checked_checkpoint()
     if resume and trainer.is_global_zero:
         print(f"{folder.path}: resuming from its last checkpoint")
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
     try:
         trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=True if resume else None)
+    except Preempted as told:
+        if trainer.is_global_zero:
+            by = signal.Signals(told.number or signal.SIGTERM).name
+            print(f"{folder.path}: ended by {by} after round {told.round}; the same command goes on", file=sys.stderr)
+        leave(told.number, handlers.get(told.number))
     except SystemExit:  # Lightning's answer to Ctrl-C
         if trainer.interrupted:
             print(f"{folder.path}: interrupted; the same command resumes it", file=sys.stderr)
             sys.exit(130)
         raise
     return trainer
+
+
+def without_requeueing() -> list[Any]:
+    """The plugins that keep Lightning from saving and requeueing SLURM's jobs by itself, elsewhere than in the run's
+    folder."""
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def leave(number: int, launchers: Any) -> NoReturn:
+    """End the process as the signal asks: SIGUSR1 and SIGUSR2 by having the job queued again.
+
+    Args:
+        number: of the signal; 0 if another process got it.
+        launchers: the handler that whoever launched this process had set for it, such as submitit's.
+    """
+    if number in (signal.SIGUSR1, signal.SIGUSR2):
+        if callable(launchers):
+            launchers(number, None)
+        elif "SLURM_JOB_ID" in os.environ and os.environ.get("SLURM_PROCID", "0") == "0":
+            job, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+            with suppress(OSError):
+                subprocess.run(["scontrol", "requeue", f"{job}_{task}" if job else os.environ["SLURM_JOB_ID"]])
+        sys.exit(138)
+    sys.exit(128 + (number or signal.SIGTERM))
 
 
 def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:

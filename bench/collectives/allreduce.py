@@ -33,7 +33,7 @@ class AllReduce(Whole):
         if isinstance(message, DenseMessage):  # a vector that its worker may keep
             values = values.clone()
         num_bytes = values.nbytes
-        report = report._replace(num_bytes=np.array([num_bytes]), ending=np.array([self.world.ending]))
+        report = report._replace(num_bytes=np.array([num_bytes]))
         with self.world.noticing_loss(f"round {round}: "):
             pending = dist.all_reduce(values, async_op=True)  # while the reports travel
             assert pending is not None

@@ -19,7 +19,7 @@ class Gather(Whole):
 
     def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
         payload = np.empty(0, np.uint8) if message is None else message.encode(0)
-        report = report._replace(num_bytes=np.array([len(payload)]), ending=np.array([self.world.ending]))
+        report = report._replace(num_bytes=np.array([len(payload)]))
         with self.world.noticing_loss(f"round {round}: "):
             everyone, _, told = self.world.exchange_reports(report)
             everyone.refuse(round)

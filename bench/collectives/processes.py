@@ -25,11 +25,9 @@ class ProcessWorld(World):
     """One worker per process, over the default process group: gloo on CPUs, NCCL on GPUs.
 
     Attributes:
-        ending: whether this process was told to end, which it does together with the others after a round.
         patience: ends this process if it does not come so far; None if it was not told to.
     """
 
-    ending = False
     patience: Timer | None = None
 
     def __init__(self, rank: int, size: int, device: torch.device, timeout: timedelta) -> None:
@@ -93,6 +91,10 @@ class ProcessWorld(World):
             self.patience.cancel()
         self.end_if_damaged(bool(everyone.damaged.any()), None)
         return everyone, others, Transit.to_all(np.full(self.size, told.nbytes), waited_s)
+
+    def agreed(self, asks: int) -> int:
+        with self.noticing_loss():
+            return int(np.bitwise_or.reduce(self.all_gather(np.array([asks])), axis=None))
 
     def end_if_damaged(self, seen: bool, reason: str | None) -> None:
         """End all processes with the reason of one that has one. All must call it, and agree on whether it was seen.

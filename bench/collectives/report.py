@@ -7,15 +7,18 @@ from torch import Tensor
 
 from bench.errors import InputError, NonFiniteError
 
+END, SAVE = 1, 2
+"""What a process asks of all: to end the fit, as it was told to end; to save a checkpoint, as it is time."""
+
 
 class Report(NamedTuple):
     """Each worker's report of its round; every field has shape (L,), or (M,) once exchanged.
 
     `broken` marks a loss or message that is not finite: such a round ends the run, in every process at once.
     `damaged`: the process received bytes that are no message, so all end. `fell_back`: it has switched its engine to
-    the loop, so all must. `ending`: it was told to end, so all do after this round. `learning_rate` is γ; where
-    parameter groups differ, a mean weighted so that different rates give different means. The last four are those of
-    `Gauges`: NaN in a round that is not gauged.
+    the loop, so all must. `asks`: what it asks of all after this round, `END` or `SAVE` or both. `learning_rate` is γ;
+    where parameter groups differ, a mean weighted so that different rates give different means. The last four are those
+    of `Gauges`: NaN in a round that is not gauged.
     """
 
     uploaded: np.ndarray
@@ -26,7 +29,7 @@ class Report(NamedTuple):
     broken: np.ndarray
     damaged: np.ndarray
     fell_back: np.ndarray
-    ending: np.ndarray
+    asks: np.ndarray
     loss: np.ndarray
     learning_rate: np.ndarray
     gradient_square: np.ndarray
@@ -41,7 +44,7 @@ class Report(NamedTuple):
     @classmethod
     def unpack(cls, table: np.ndarray) -> Self:
         """The inverse of `pack`."""
-        flags, floats = ("uploaded", "broken", "damaged", "fell_back", "ending"), cls._fields[-6:]
+        flags, floats = ("uploaded", "broken", "damaged", "fell_back"), cls._fields[-6:]
         kinds = [bool if name in flags else float if name in floats else int for name in cls._fields]
         return cls(*(column.astype(kind) for column, kind in zip(table.T, kinds, strict=True)))
 

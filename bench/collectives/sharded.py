@@ -52,7 +52,7 @@ class Sharded(Collective):
 
     def exchange(self, report: Report, message: Message | None, schemas: Schemas, serve: Serve, round: int) -> Exchange:
         pieces, rank = self._encoded(message), self.world.rank
-        report = report._replace(num_bytes=np.array([sum(map(len, pieces))]), ending=np.array([self.world.ending]))
+        report = report._replace(num_bytes=np.array([sum(map(len, pieces))]))
         with self.world.noticing_loss(f"round {round}: "):
             everyone, sizes, told = self.world.exchange_reports(report, list(map(len, pieces)))
             everyone.refuse(round)

@@ -18,6 +18,9 @@ class SimulatedWorld(World):
         self.size = size
         self.local_ranks = range(size)
 
+    def agreed(self, asks: int) -> int:
+        return asks
+
     def maximum(self, offered: Tensor) -> tuple[Tensor, Transit]:
         return offered, Transit()
 

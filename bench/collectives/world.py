@@ -20,10 +20,16 @@ class World(ABC):
     Attributes:
         size: M.
         local_ranks: the ranks of the workers in this process.
+        asks: what this process asks of all with its next report: flags END and SAVE.
     """
 
     size: int
     local_ranks: range
+    asks: int = 0
+
+    @abstractmethod
+    def agreed(self, asks: int) -> int:
+        """The flags that any process has, in every process. All processes must call it."""
 
     @abstractmethod
     def maximum(self, offered: Tensor) -> tuple[Tensor, Transit]:

@@ -94,7 +94,7 @@ class Cohort:
         # 2. What do they send? Those that skip keep their state.
         sent = workers.send(gradients, uploaded, rate, codes.uplink, t, world.maximum, gauged)
         rule.finish_round(view, uploaded)
-        report = workers.report(sent, gradients.losses, view.num_backwards, rate, fell_back)
+        report = workers.report(sent, gradients.losses, view.num_backwards, rate, fell_back, world.asks)
         # 3. Messages travel, each server answers its slice of the vector, and the answers travel back.
         noise = Noise(self.seed, t, world.size, start=self.collective.bounds[0])
         serve = partial(self.server.serve, rate=rate, latest=latest or 1.0, noise=noise)

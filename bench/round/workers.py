@@ -173,7 +173,9 @@ class Workers:
         message = compressor.compress(x, self.segments, [Noise(self.seed, round, self.ranks[row])])
         return message.dense().square().sum(), message.subtract_from(x.clone()).square().sum()
 
-    def report(self, sent: Sent, losses: Tensor, num_backwards: Tensor, rate: Rate, fell_back: bool) -> Report:
+    def report(
+        self, sent: Sent, losses: Tensor, num_backwards: Tensor, rate: Rate, fell_back: bool, asks: int
+    ) -> Report:
         """The local workers' reports of a round.
 
         Args:
@@ -182,6 +184,7 @@ class Workers:
             num_backwards: (L,) backward passes.
             rate: γ.
             fell_back: whether this process has switched its engine to the loop.
+            asks: what it asks of all.
         """
         rows, num_rows, gauges = sent.uploaded, len(sent.uploaded), sent.gauges
         num_bits, num_bits_paper, num_bytes = np.zeros((3, num_rows), np.int64)
@@ -199,7 +202,7 @@ class Workers:
             broken=broken,
             fell_back=np.full(num_rows, fell_back),
             damaged=np.zeros(num_rows, bool),
-            ending=np.zeros(num_rows, bool),
+            asks=np.full(num_rows, asks),
             loss=loss,
             learning_rate=np.full(num_rows, rate.fingerprint),
             gradient_square=gauges.gradients,

@@ -45,10 +45,21 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where a
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which replaces it once it is on the disk; if writing fails, it is removed."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error  # names the file that is meant
     finally:
         partial.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import rank_zero_warn
 
-from bench.collectives.report import Report
+from bench.collectives.report import END, Report
 from bench.errors import InputError
 from bench.estimators import Estimator
 from bench.estimators.base import EstimatingEngine, Outlook
@@ -242,7 +242,7 @@ class Fit:
                 fell_back=isinstance(self._plain, FallingBack) and self._plain.name != self.engine_name,
             )
         self._fall_back(self.report)
-        if self.report.ending.any():
+        if (self.report.asks & END).any():
             self.trainer._signal_connector.received_sigterm = True  # Lightning ends the fit after this batch
         if self.cohort.algorithm.units == "update":
             direction = Rate(learning_rate).over(direction)  # which the optimizer multiplies by γ again

@@ -28,6 +28,7 @@ from bench.round.ledger import Ledger
 from bench.round.state import restore, state_of
 from bench.round.written import refuse_other
 from bench.strategies.averages import Averages
+from bench.strategies.ending import end_on
 from bench.strategies.fit import Fit
 from bench.strategies.refusals import one_optimizer, refuse_fit, refuse_optimizers, refuse_options
 
@@ -43,6 +44,8 @@ class Compressed(_Base):
     """What the strategies of both worlds share: everything except where the workers run.
 
     Attributes:
+        ending_signals: those that end a fit after a round, instead of at once.
+        received: those that came.
         gauged: whether the next round's report is to include the norms of gradients and compression errors.
     """
 
@@ -64,6 +67,8 @@ class Compressed(_Base):
         self.adversary = adversary
         self.estimator = estimator
         self.collective: CollectiveName = "auto"
+        self.ending_signals: tuple[int, ...] = ()
+        self.received: list[int] = []
         self.gauged = False
         self._fit: Fit | None = None
 
@@ -137,7 +142,7 @@ class Compressed(_Base):
             torch.set_rng_state(generators[rank])
 
     def on_train_start(self) -> None:
-        """Check that all processes will run the same rounds."""
+        """Check that all processes will run the same rounds, and listen to signals."""
         trainer = self._trainer
         agree(
             self.world,
@@ -146,6 +151,8 @@ class Compressed(_Base):
                 "accumulate_grad_batches": trainer.accumulate_grad_batches,
             },
         )
+        if self.ending_signals:
+            end_on(self.ending_signals, trainer, self.cohort.world, self.received)
 
     # For every batch
 
@@ -191,15 +198,19 @@ class Compressed(_Base):
         return self._averages.in_place_of(state) if self._is_fitting else state
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
-        """Add the cohort's state and the processes' random number generators. All ranks must call it."""
+        """Save a checkpoint with the cohort's state. All ranks must call it."""
         if "optimizer_states" in checkpoint:  # absent where only weights are saved
-            checkpoint[CHECKPOINT_KEY] = {
-                "buffers": self._averages.state_dict(),
-                "cohort": state_of(self.cohort),
-                **self.fitting.state_dict(),
-                "generators": self.world.gather(torch.get_rng_state()),
-            }
+            self.add_cohort(checkpoint)
         super().save_checkpoint(checkpoint, filepath, storage_options)
+
+    def add_cohort(self, checkpoint: dict[str, Any]) -> None:
+        """Add the cohort's state and the processes' random number generators. All ranks must call it."""
+        checkpoint[CHECKPOINT_KEY] = {
+            "buffers": self._averages.state_dict(),
+            "cohort": state_of(self.cohort),
+            **self.fitting.state_dict(),
+            "generators": self.world.gather(torch.get_rng_state()),
+        }
 
     # When a fit ends
 

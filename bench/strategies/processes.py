@@ -3,6 +3,7 @@
 Trainer(strategy="sasg_ddp", accelerator="cpu", devices=4)      # four processes, or launched by torchrun
 """
 
+import signal
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,6 @@ from bench.collectives.world import World
 from bench.estimators import Estimator
 from bench.gradients.engines import EngineName
 from bench.gradients.layout import Layout
-from bench.strategies.ending import end_with_others
 from bench.strategies.hooks import Compressed
 from bench.strategies.refusals import refuse_hooks
 
@@ -59,6 +59,7 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
         refuse_hooks(options)
         super().__init__(algorithm, seed, engine, adversary, estimator, timeout=timeout, **options)
         self.timeout = timeout
+        self.ending_signals = (signal.SIGTERM,)
         self.collective = collective
 
     @property
@@ -76,12 +77,6 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
                     dist.broadcast(tensor, src=0)
                 else:
                     tensor.copy_(super().broadcast(tensor))
-
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        world = self.cohort.world
-        assert isinstance(world, ProcessWorld)
-        end_with_others(self._trainer, world)
 
     def on_train_end(self) -> None:
         super().on_train_end()

@@ -126,7 +126,9 @@ def test_reports_survive_the_wire() -> None:
     flags = np.array([True, False])
     lengths = np.array([0.5, np.inf])
     integers, floats = [counts] * 4, [lengths] * 3
-    report = Report._make([flags, *integers, ~flags, flags, ~flags, flags, *floats, lengths * np.nan, lengths, lengths])
+    report = Report._make(
+        [flags, *integers, ~flags, flags, ~flags, np.array([0, 3]), *floats, lengths * np.nan, lengths, lengths]
+    )
     back = Report.unpack(report.pack())
     assert all(np.array_equal(a, b, equal_nan=a.dtype == float) for a, b in zip(back, report, strict=True))
     assert [a.dtype for a in back] == [b.dtype for b in report]

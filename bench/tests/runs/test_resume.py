@@ -21,6 +21,7 @@ from bench.laws.recipes import goes_on_where_it_was_killed
 from bench.laws.toys import Toy, counted, toy_data, train
 from bench.laws.worlds import M, run_processes
 from bench.rules import LASGWK2
+from bench.runs.progress import Progress
 from bench.runs.results import RunFolder
 from bench.suite.datamodules.sharding import RoundLoader
 from bench.suite.scripts import train as script
@@ -189,3 +190,124 @@ def test_a_run_killed_outright_goes_on(tmp_path: Path) -> None:
         tmp_path / "whole" / "sasg" / "seed=1" / "history.csv"
     ).read_bytes()
     assert sorted(file.name for file in folder.iterdir()) == ["config.yaml", "history.csv", "split.png", "summary.json"]
+
+
+PREEMPTED = ["algorithm=sasg", "logger=csv", "trainer.max_epochs=4", "trainer.val_check_interval=20"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The history of a run that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    script.train(composed([*PREEMPTED, f"results_dir={folder}"]), PREEMPTED)
+    return (folder / "local" / "sasg" / "seed=1" / "history.csv").read_bytes()
+
+
+def on_round(number: int, at: int) -> Any:
+    def hook(self: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == at:
+            os.kill(os.getpid(), number)
+
+    return hook
+
+
+@pytest.mark.parametrize(
+    ("number", "hook", "round", "status"),
+    [
+        (signal.SIGTERM, "on_train_batch_start", 6, 143),
+        (signal.SIGINT, "on_train_batch_start", 19, 130),  # an evaluation would follow
+        (signal.SIGUSR1, "on_validation_batch_start", 40, 138),
+        (signal.SIGUSR2, "on_train_batch_start", 30, 138),
+    ],
+)
+def test_a_run_that_is_told_to_end_goes_on(
+    number: int,
+    hook: str,
+    round: int,
+    status: int,
+    whole: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It ends after the round, or drops the evaluation, with a line, and with the exit status that the signal asks for.
+    Nothing is left elsewhere, and what lies elsewhere is not read."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "job"}.items():
+        monkeypatch.setenv(name, value)
+    Path("hpc_ckpt_1.ckpt").write_bytes(b"of somebody else")
+    config = composed([*PREEMPTED, f"results_dir={tmp_path / 'results'}"])
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, hook, on_round(number, round))
+        with pytest.raises(SystemExit) as ended:
+            script.train(config, PREEMPTED)
+    assert ended.value.code == status
+    assert signal.getsignal(number) == before
+    expected = round if hook == "on_validation_batch_start" else round + 1
+    said = capsys.readouterr().err
+    assert f"ended by {signal.Signals(number).name} after round {expected}; the same command goes on" in said
+    folder = tmp_path / "results" / "local" / "sasg" / "seed=1"
+    assert (folder / "last.ckpt").exists()
+    script.train(config, PREEMPTED)
+    assert (folder / "history.csv").read_bytes() == whole
+    assert sorted(file.name for file in folder.iterdir()) == ["config.yaml", "history.csv", "split.png", "summary.json"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"hpc_ckpt_1.ckpt", "results"}
+
+
+def test_who_launched_the_run_queues_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher's own handler, such as submitit's, is called once the run is saved."""
+    called: list[Any] = []
+    before = signal.signal(
+        signal.SIGUSR2, lambda number, frame: called.append((number, (folder / "last.ckpt").exists()))
+    )
+    folder = tmp_path / "local" / "sasg" / "seed=1"
+    try:
+        monkeypatch.setattr(Progress, "on_train_batch_start", on_round(signal.SIGUSR2, 3))
+        with pytest.raises(SystemExit):
+            script.train(composed([*PREEMPTED, f"results_dir={tmp_path}"]), PREEMPTED)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert called == [(signal.SIGUSR2, True)]
+
+
+def test_checkpoints_between_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bytes) -> None:
+    """A run that is killed long after its last evaluation goes on from a checkpoint of a round."""
+    options = [*PREEMPTED, f"results_dir={tmp_path}", "autosave_minutes=1e-7"]
+
+    def die(self: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == 35:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_train_batch_start", die)
+        with pytest.raises(Killed):
+            script.train(composed(options), options)
+    folder = tmp_path / "local" / "sasg" / "seed=1"
+    saved = torch.load(folder / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 35
+    script.train(composed(options), options)
+    assert (folder / "history.csv").read_bytes() == whole
+
+
+def test_real_processes_end_together(tmp_path: Path, whole: bytes) -> None:
+    """One of them is told to end: all save after the same round, and the same command goes on."""
+    options = [
+        *PREEMPTED,
+        f"results_dir={tmp_path}",
+        "world=processes",
+        "workers=2",
+        "data.batch_size=50",
+        "trainer.max_epochs=40",
+    ]
+    command = [sys.executable, str(TRAIN), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    folder = tmp_path / "local" / "sasg" / "seed=1"
+    deadline = time.monotonic() + 120
+    while not (folder / "history.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "ended by SIGTERM after round" in said
+    assert (folder / "last.ckpt").exists()
