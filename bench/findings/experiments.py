@@ -86,6 +86,7 @@ class Experiment:
             for p in labels
         ]
         for arm in arms:
+            _refuse_nameless(arm)
             _refuse_mixture(arm, view)
         return cls(name, folder, spec, arms, view)
 
@@ -146,6 +147,13 @@ def specified(name: str) -> tuple[dict[str, Any], list[str]]:
     spec = OmegaConf.to_container(shared)
     assert isinstance(spec, dict)
     return {str(key): value for key, value in spec.items()}, [cell.folder.path.parent.name for cell in grid]
+
+
+def _refuse_nameless(arm: Arm) -> None:
+    for run in arm.runs:
+        algorithm = run.config().get("algorithm")
+        if run.is_complete and not (isinstance(algorithm, dict) and "name" in algorithm):
+            raise InputError(f"{run.path / 'config.yaml'}: damaged, restore it or remove the run: it has no algorithm")
 
 
 def _refuse_mixture(arm: Arm, view: View) -> None:

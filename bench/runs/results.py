@@ -108,6 +108,8 @@ class RunFolder:
                 damaged = archive.testzip()
         except zipfile.BadZipFile as error:
             damaged = str(error)
+        if not damaged:
+            damaged = _what_is_wrong(self.checkpoint)
         if damaged:
             raise InputError(f"{self.checkpoint}: damaged, remove it and the run begins anew: {damaged}")
         return self.checkpoint
@@ -177,6 +179,9 @@ class RunFolder:
             InputError: another config; the message names the keys that differ.
         """
         if not (self.path / "config.yaml").exists():
+            if others := [name for name in ("history.csv", "summary.json", "last.ckpt") if (self.path / name).exists()]:
+                told = f"{self.path}: {', '.join(others)} of a run without config.yaml, which fits no config"
+                raise InputError(f"{told}; restore it, or remove the folder")
             return
         differing = differences(self.config(), config).items()
         if others := {key: values for key, values in differing if key.split(".")[0] not in VIEWS}:
@@ -195,6 +200,7 @@ class RunFolder:
         with _readable(file):
             if not isinstance(config := yaml.load(file.read_text("utf-8"), LOADER), dict):
                 raise ValueError("no config")
+            _refuse_size(config)
             return config
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -217,13 +223,15 @@ class RunFolder:
         """
         file = self.path / "history.csv"
         if not file.exists():
+            if self.is_complete and (said := self.summary().get("round")) is not None:
+                raise InputError(f"{file}: missing; summary.json says round {said}, restore it or remove the run")
             return []
         with _readable(file), file.open(encoding="utf-8", newline="") as lines:
             found = csv.DictReader(lines)
             if unknown := set(found.fieldnames or ()) - set(COLUMNS):
                 known = ", ".join(COLUMNS)
                 raise InputError(f"{file}: unknown column {', '.join(sorted(unknown))}; this version has {known}")
-            rows = [dict.fromkeys(COLUMNS) | {name: _cell(name, text) for name, text in row.items()} for row in found]
+            rows = [dict.fromkeys(COLUMNS) | _cells(row, number) for number, row in enumerate(found, start=1)]
         for row in rows:
             if row["total_bits"] is None and row["uplink_bits"] is not None:
                 row["total_bits"] = total_bits(row)
@@ -255,6 +263,10 @@ class RunFolder:
         with _readable(file):
             if not isinstance(summary := json.loads(file.read_text("utf-8")), dict):
                 raise ValueError("no summary")
+            if missing := {"round", "target", "downlink"} - summary.keys():
+                raise ValueError(f"it has no {', '.join(sorted(missing))}")
+            if not isinstance(target := summary["target"], dict) or target.keys().isdisjoint({"metric"}):
+                raise ValueError(f"target: {target!r}; a metric and a value are needed")
             return summary
 
 
@@ -263,13 +275,44 @@ def _readable(file: Path) -> Iterator[None]:
     """Raise InputError, naming the file, if it cannot be parsed."""
     try:
         yield
-    except (ValueError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{file}: damaged, restore it or remove the run: {' '.join(str(error).split())}") from error
 
 
 def versions() -> dict[str, str]:
     """The package versions, which a result may depend on besides its config."""
     return {package: version(package) for package in PACKAGES}
+
+
+def _what_is_wrong(checkpoint: Path) -> str | None:
+    """Why a checkpoint is none of a run; None if it is one."""
+    import torch
+
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # many kinds
+        return " ".join(str(error).split())
+    needed = ("state_dict", "loops", "optimizer_states", "callbacks", "bitbudget")
+    missing = [name for name in needed if not isinstance(content, dict) or name not in content]
+    return f"it has no {', '.join(missing)}" if missing else None
+
+
+def _refuse_size(config: Any, most: int = 100_000) -> None:
+    """Raise ValueError if a config has more entries than any of ours: aliases can make a short file a huge one."""
+    waiting, seen = [config], 0
+    while waiting:
+        node = waiting.pop()
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        waiting += children
+        if (seen := seen + 1) > most:
+            raise ValueError(f"more than {most:,} entries")
+
+
+def _cells(row: dict[Any, Any], number: int) -> Row:
+    """A row of history.csv, whose texts have become numbers."""
+    if None in row or None in row.values():
+        raise ValueError(f"row {number} has {'more' if None in row else 'fewer'} cells than the heading")
+    return {name: _cell(name, text) for name, text in row.items()}
 
 
 def _cell(name: str, text: str) -> Any:

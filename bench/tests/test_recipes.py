@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-import bench
 from bench.aggregators import Sum
 from bench.compressors import PowerSGD, TopK
 from bench.errors import InputError
+from bench.names import house_names
 from bench.recipes import PARTS, changed
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
@@ -73,4 +73,4 @@ def test_a_name_means_what_ddp_means() -> None:
     """Every recipe averages over workers, except those that vote."""
     for name, recipe in RECIPES.items():
         assert type(recipe.aggregator).__name__ in ("Mean", "MajorityVote"), name
-    assert bench.recipe_names() == sorted(RECIPES)
+    assert house_names() == sorted(RECIPES)

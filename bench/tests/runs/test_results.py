@@ -16,9 +16,9 @@ from bench.errors import InputError
 from bench.findings.experiments import Arm, Experiment, read_experiments, specified
 from bench.findings.figures import digest, figure, save
 from bench.findings.look import COLORS
-from bench.findings.sample import Sample, Theirs
+from bench.findings.sample import Ratio, Sample, Theirs
 from bench.findings.table import Column, Table
-from bench.findings.tables import table
+from bench.findings.tables import BESIDE_UPLOADS, table
 from bench.findings.view import View
 from bench.runs.columns import BY_WORKER, COLUMNS, MEASURED
 from bench.runs.results import RunFolder, write_whole
@@ -28,6 +28,7 @@ from bench.suite.scripts.train import train
 from bench.tests.configs import composed
 
 ROOT = Path(__file__).parents[3]
+ALIASES = range(ord("b"), ord("y"))  # of which each doubles what the one before it holds
 COMMITTED = sorted({path.parts[-4] for path in (ROOT / "results").glob("*/*/*/summary.json")})
 
 
@@ -83,7 +84,8 @@ def make_run(path: Path, reached: int | None, value: float = 0.98) -> None:
         accuracy = 0.99 if reached is not None and r >= reached else 0.9
         rows.append(row(round=r, uploads=10 * r, **bits, test_accuracy=accuracy))
     folder = RunFolder(path)
-    folder.write_config({"target": (target := {"metric": "test_accuracy", "value": value})})
+    target = {"metric": "test_accuracy", "value": value}
+    folder.write_config({"algorithm": {"name": path.parent.name}, "target": target})
     folder.write_history(rows)
     folder.write_summary(rows, target, "python", downlink="dense")
 
@@ -107,11 +109,14 @@ def test_tables(tmp_path: Path) -> None:
     assert [r["recipe"] for r in made.rows] == ["lasg", "sgd", "sparse"]
     assert sparse["round"] == Sample((100, 200), 3)
     assert sgd["uploads_theirs"] == Theirs(3600, Sample((3000, 3000, 3000), 3))
-    assert sparse["uplink_bits_saving"] == sparse["total_bits_saving"] == 2
+    assert sparse["uplink_bits_saving"] == sparse["total_bits_saving"] == Ratio(2, 2, 3)
     assert lasg["uplink_bits_saving"] is None
     text = made.markdown()
     assert "150 ± 71 (1 of 3 missed)" in text
     assert "| lasg | 90.00 ± 0.00 | missed | missed | 7 |" in text
+    assert "2× (2 of 3 seeds)" in text
+    shown = [key for key in BESIDE_UPLOADS if key != "uplink_bits_paper_theirs"]  # which this paper does not give
+    assert [column.key for column in made.short.columns] == shown
     assert "3,600 (−16.7 %, outside)" in text
     assert "sasg" not in text
     assert "(4.50 $\\pm$ 2.12)$\\cdot 10^{5}$" in made.latex()
@@ -160,7 +165,18 @@ def test_bad_wishes_are_told(tmp_path: Path) -> None:
         ("history.csv", b""),
         ("history.csv", b"round,train_loss\n100,1\n"),
         ("summary.json", b'{"round": 1'),
+        ("history.csv", b"round,train_loss\n100,1,2\n"),
+        ("history.csv", b"round,train_loss\n100\n"),
+        ("summary.json", b"{}"),
+        ("summary.json", b'{"round": 100, "downlink": "", "target": null}'),
+        ("summary.json", b"[" * 100_000),
         ("config.yaml", b"a: ["),
+        ("config.yaml", b"{}"),
+        ("config.yaml", b"[" * 50_000),
+        (
+            "config.yaml",
+            b"a: &a [1, 2]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (c, c, c - 1, c - 1) for c in range(98, 122)),
+        ),
         ("config.yaml", b""),
     ],
 )
@@ -168,8 +184,18 @@ def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> N
     """Also a history that ends before its run did."""
     make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
     (tmp_path / "toy" / "sgd" / "seed=1" / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name}: (damaged|ends at round|unknown column)"):
+    with pytest.raises(InputError, match=rf"{name}: (damaged|ends at round|unknown column|missing)"):
         table(read_experiments([], tmp_path)[0])
+
+
+def test_runs_that_lack_a_file(tmp_path: Path) -> None:
+    make_run(path := tmp_path / "toy" / "sgd" / "seed=1", 100)
+    (path / "history.csv").unlink()
+    with pytest.raises(InputError, match=r"history.csv: missing; summary.json says round 300"):
+        table(read_experiments([], tmp_path)[0])
+    (path / "config.yaml").unlink()
+    with pytest.raises(InputError, match=r"summary.json of a run without config.yaml, which fits no config"):
+        RunFolder(path).check({})
 
 
 def test_labels() -> None:
@@ -292,8 +318,9 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_committed_tables_are_those_of_the_results(name: str, tmp_path: Path) -> None:
     folder = ROOT / "results" / name
     made = table(Experiment.read(name, ROOT / "results"))
-    for suffix, text in (("md", made.markdown()), ("tex", made.latex()), ("csv", made.csv())):
-        assert (folder / f"table.{suffix}").read_text("utf-8") == text
+    made.write(tmp_path / name)
+    for file in (tmp_path / name).iterdir():
+        assert (folder / file.name).read_text("utf-8") == file.read_text("utf-8")
     for page in (ROOT / "README.md", ROOT / "results" / "README.md"):
         copy = tmp_path / page.name
         copy.write_text(page.read_text("utf-8"), "utf-8")

@@ -277,14 +277,23 @@ def test_damaged_data(
     assert all(part in said for part in ["mnist.npz", *told]), said
 
 
-@pytest.mark.parametrize("kind", ["truncated", "flipped", "other"])
-def test_a_damaged_checkpoint(run: Callable[..., str], tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["truncated", "flipped", "other", "another structure"])
+def test_a_damaged_checkpoint(
+    run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     folder = RunFolder(tmp_path / "results" / "local" / "sasg" / "seed=1")
     folder.path.mkdir(parents=True)
     torch.save({"weights": torch.arange(4000.0)}, folder.checkpoint)
-    content = bytearray(folder.checkpoint.read_bytes())
+    intact = folder.checkpoint.read_bytes()
+    content = bytearray(intact)
     content[2000:2050] = bytes(50)
-    damaged = {"truncated": content[:900], "flipped": content, "other": b"not a checkpoint"}
+    monkeypatch.setattr(RunFolder, "check", lambda self, config: None)  # it would miss the config of the run
+    damaged = {
+        "truncated": content[:900],
+        "flipped": content,
+        "other": b"not a checkpoint",
+        "another structure": intact,
+    }
     folder.checkpoint.write_bytes(damaged[kind])
     assert f"{folder.checkpoint}: damaged, remove it" in run("algorithm=sasg")
     assert folder.checkpoint.read_bytes() == damaged[kind]
