@@ -1,5 +1,6 @@
 """Packages that only some commands need, and the extra of bitbudget that brings them."""
 
+from contextlib import suppress
 from importlib.util import find_spec
 
 from bench.errors import InputError
@@ -10,14 +11,18 @@ EXTRAS = {
     "plotly": "dashboard",
     "pytest": "check",
     "hypothesis": "check",
+    "hydra_plugins.hydra_joblib_launcher": "joblib",
+    "hydra_plugins.hydra_submitit_launcher": "slurm",
+    "hydra_plugins.hydra_ray_launcher": "ray",
 }
 
 
 def missing(package: str) -> str:
     """How to install a package, if it is not; else an empty string."""
-    if find_spec(package):
-        return ""
-    return f"{package} is not installed, pip install 'bitbudget[{EXTRAS[package]}]' brings it"
+    with suppress(ModuleNotFoundError):  # its parent is missing, too
+        if find_spec(package):
+            return ""
+    return f"{package.rpartition('.')[2]} is not installed, pip install 'bitbudget[{EXTRAS[package]}]' brings it"
 
 
 def need(field: str, *packages: str) -> None:

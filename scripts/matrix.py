@@ -2,15 +2,20 @@
 
     python scripts/matrix.py experiment=sasg_mnist
     python scripts/matrix.py experiment=sasg_mnist jobs=1 'matrix.seed=[1,19]'
+    python scripts/matrix.py experiment=sasg_mnist status                          # what is done, running, failed, left
+    python scripts/matrix.py experiment=sasg_mnist launcher=submitit hydra.launcher.partition=cpu  # or joblib, ray
 
 Complete runs are skipped and interrupted ones resumed. A failed run does not stop the others; failures are listed at
-the end. Further overrides apply to every run. Exit status 1 if a run failed, 2 on bad input.
+the end. Several matrices may share a grid, also from several machines that share its folder: a run that another holds
+is looked at again at the end. Further overrides apply to every run. Exit status 1 if a run failed, 2 on bad input.
 """
 
 import os
 import queue
-import subprocess
+import signal
 import sys
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -25,29 +30,12 @@ from bench.findings.tables import table
 from bench.findings.view import View
 from bench.runs.grid import Cell, cells
 from bench.runs.overrides import composable
+from bench.runs.results import write_whole
 from bench.suite.scripts.cli import guarded, one_line
+from bench.suite.scripts.launchers import Ended, end_cells, launch, run_alone
 from bench.suite.scripts.train import described, refuse
 
-TRAIN = Path(__file__).with_name("train.py")
-
-
-def run(cell: Cell, bars: "queue.Queue[int]") -> str | None:
-    """Run a cell in its own process. Returns the reason if it failed, else None."""
-    line = bars.get()
-    try:
-        environment = {**os.environ, "TQDM_POSITION": str(line)}  # the line of the run's progress bar
-        environment.pop("WANDB_RUN_ID", None)  # names a single run; each cell needs its own
-        done = subprocess.run(
-            [sys.executable, TRAIN, *cell.overrides], stderr=subprocess.PIPE, text=True, env=environment
-        )
-    finally:
-        bars.put(line)
-    if done.returncode == 0 or cell.folder.is_complete:  # a diverged run fails but is complete: divergence is a result
-        if done.stderr.strip():
-            tqdm.write(f"{cell.told}: {done.stderr.strip()}")
-        return None
-    said = [text for text in done.stderr.splitlines() if text.strip()]
-    return said[-1] if said else f"ended by signal {-done.returncode}"
+LOOK_AGAIN_S = 10.0
 
 
 def matrix(overrides: list[str]) -> None:
@@ -59,38 +47,19 @@ def matrix(overrides: list[str]) -> None:
     cfg, grid = cells(overrides)
     if cfg.jobs is not None and not (isinstance(cfg.jobs, int) and cfg.jobs >= 1):
         raise InputError(f"jobs: {cfg.jobs}; at least 1 is needed, or null for one a core")
-    pending = [cell for cell in grid if not cell.folder.is_complete]
     # Report a misspelt key or another config before anything runs. Only one cell is checked: composing each takes long.
     first = next((cell for cell in grid if cell.folder.is_complete), grid[0])
     with initialize_config_module("bench.suite.configs", version_base="1.3"):
         one = compose("train", composable(first.overrides))
         refuse(one)
         first.folder.check(described(one))
-    num_cores = os.cpu_count() or 1
-    jobs = cfg.jobs or (max(1, num_cores // cfg.threads) if cfg.trainer.accelerator == "cpu" else 1)
-    bars: queue.Queue[int] = queue.Queue()
-    for line in range(1, jobs + 1):
-        bars.put(line)
+    pending = [cell for cell in grid if not cell.folder.is_complete]
+    settings = [override for override in overrides if override.startswith("hydra.launcher.")]
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as Ctrl-C: its cells end, too
     failed: dict[str, str] = {}
-    with (
-        ThreadPoolExecutor(jobs) as pool,
-        tqdm(
-            desc=cfg.name, total=len(grid), initial=len(grid) - len(pending), unit="run", dynamic_ncols=True
-        ) as progress,
-    ):
-        started = {pool.submit(run, cell, bars): cell for cell in pending}
-        try:
-            for future in as_completed(started):
-                told, reason = started[future].told, future.result()
-                if reason:
-                    failed[told] = reason
-                progress.update()
-                pace_s = progress.format_dict["elapsed"] / (progress.n - progress.initial)
-                to_go = tqdm.format_interval((progress.total - progress.n) * pace_s)
-                tqdm.write(f"{told}: {reason or 'complete'}; {progress.n} of {progress.total}, about {to_go} to go")
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)  # running cells got the interrupt as well; the others must not start
-            raise
+    for cell, reason in run_all(cfg, pending, len(grid), settings):
+        if reason:
+            failed[cell.told] = reason
     print(f"{cfg.name}: {len(grid) - len(failed)} of {len(grid)} runs complete")
     for told, reason in failed.items():
         print(f"failed: {told}: {reason}")
@@ -98,6 +67,93 @@ def matrix(overrides: list[str]) -> None:
         log_table(cfg)
     if failed:
         sys.exit(1)
+
+
+def run_all(
+    cfg: DictConfig, pending: Sequence[Cell], num_cells: int, settings: Sequence[str]
+) -> list[tuple[Cell, str | None]]:
+    """Run the cells, and wait for those that others hold. Returns each with its last words if it failed, else None."""
+    ended = []
+    while pending:
+        mine = [cell for cell in pending if cell.folder.claim is None]
+        how = run_cells(cfg, mine, num_cells - len(pending), num_cells, settings) if mine else []
+        found = list(zip(mine, how, strict=True))
+        ended += [(cell, outcome(cell, one.reason)) for cell, one in found if not is_held(cell)]
+        over = {id(cell) for cell, _ in ended}
+        pending = [cell for cell in pending if id(cell) not in over and not cell.folder.is_complete]
+        if pending and not any(cell.folder.claim is None for cell in pending):
+            print(f"{len(pending)} held by others, such as {pending[0].told}: {pending[0].folder.claim_told}")
+            time.sleep(LOOK_AGAIN_S)
+    return ended
+
+
+def is_held(cell: Cell) -> bool:
+    """Whether another process has taken the cell meanwhile."""
+    return not cell.folder.is_complete and cell.folder.claim is not None
+
+
+def outcome(cell: Cell, reason: str | None) -> str | None:
+    """The last words of a cell that failed, which its folder keeps; None if it is complete: divergence is a result."""
+    if cell.folder.is_complete or reason is None:
+        return None
+    if cell.folder.path.exists():
+        write_whole(cell.folder.failed, f"{reason}\n")
+    return reason
+
+
+def run_cells(
+    cfg: DictConfig, mine: Sequence[Cell], num_complete: int, num_cells: int, settings: Sequence[str]
+) -> list[Ended]:
+    """Run cells by the launcher. Returns how each ended."""
+    if cfg.launcher != "local":
+        return launch(cfg.launcher, mine, settings)
+    num_cores = os.cpu_count() or 1
+    jobs = cfg.jobs or (max(1, num_cores // cfg.threads) if cfg.trainer.accelerator == "cpu" else 1)
+    bars: queue.Queue[int] = queue.Queue()
+    for line in range(1, jobs + 1):
+        bars.put(line)
+
+    def run(cell: Cell) -> Ended:
+        bar = bars.get()
+        try:
+            return run_alone(cell.overrides, bar)
+        finally:
+            bars.put(bar)
+
+    with (
+        ThreadPoolExecutor(jobs) as pool,
+        tqdm(desc=cfg.name, total=num_cells, initial=num_complete, unit="run", dynamic_ncols=True) as progress,
+    ):
+        started = {pool.submit(run, cell): cell for cell in mine}
+        try:
+            for future in as_completed(started):
+                cell, ended = started[future], future.result()
+                progress.update()
+                pace_s = progress.format_dict["elapsed"] / (progress.n - progress.initial)
+                to_go = tqdm.format_interval((progress.total - progress.n) * pace_s)
+                is_over = ended.reason is None or cell.folder.is_complete
+                if is_over and ended.said:
+                    tqdm.write(f"{cell.told}: {ended.said}")
+                said = "complete" if is_over else ended.reason
+                tqdm.write(f"{cell.told}: {said}; {progress.n} of {progress.total}, about {to_go} to go")
+        except (KeyboardInterrupt, SystemExit):
+            end_cells()
+            pool.shutdown(cancel_futures=True)  # the others must not start
+            raise
+    how = {id(cell): future.result() for future, cell in started.items()}
+    return [how[id(cell)] for cell in mine]
+
+
+def status(overrides: list[str]) -> None:
+    """Print what is done, running, interrupted, failed and left."""
+    cfg, grid = cells(overrides)
+    counts: dict[str, int] = {}
+    for cell in grid:
+        state, told = cell.folder.state()
+        counts[state] = counts.get(state, 0) + 1
+        if state != "complete":
+            print(f"{state:12} {cell.told}{f': {told}' * bool(told)}")
+    print(f"{cfg.name}: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
 
 
 def log_table(cfg: DictConfig) -> None:
@@ -117,7 +173,8 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
-    guarded(lambda: matrix(sys.argv[1:]))
+    arguments = [argument for argument in sys.argv[1:] if argument != "status"]
+    guarded(lambda: (status if "status" in sys.argv[1:] else matrix)(arguments))
 
 
 if __name__ == "__main__":

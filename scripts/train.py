@@ -40,6 +40,7 @@ NOT_RESULTS = (
     "autosave_minutes",
     "matrix",
     "jobs",
+    "launcher",
     "paper",
     "figure",
     "table",
@@ -87,7 +88,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
     folder = RunFolder.of(cfg)
     folder.check(config := described(cfg))
     command = " ".join(["python scripts/train.py", *overrides])
-    with folder.held() if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
+    with folder.held() if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext() as claim:
         if folder.is_complete:
             diverged = folder.summary().get("diverged")
             if folder.config().get("link") != config.get("link"):
@@ -96,7 +97,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         elif "asynchronous" in cfg:
             train_asynchronously(cfg, folder, config, command)
         else:
-            train_in_rounds(cfg, folder, config, command)
+            train_in_rounds(cfg, folder, config, command, claim)
 
 
 def refuse(cfg: DictConfig) -> None:
@@ -116,8 +117,8 @@ def refuse(cfg: DictConfig) -> None:
         raise InputError(f"trainer.accelerator: {cfg.trainer.accelerator}; there is none here, cpu is allowed")
 
 
-def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
-    """Run synchronous workers, under Lightning."""
+def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str, claim: Any) -> None:
+    """Run synchronous workers, under Lightning. `claim`: on the run; None in all processes but one."""
     import lightning
 
     from bench.configured import instantiate
@@ -144,7 +145,7 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
     callbacks = [
         history,
         SplitPicture(folder.path / "split.png"),
-        Progress(),
+        Progress(claim),
         Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)),  # after those that a checkpoint holds
     ]
     with logging_to(cfg, folder) as logger:

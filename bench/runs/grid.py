@@ -12,6 +12,9 @@ from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
 from bench.searchpath import searched
 
+FOR_THE_GRID = ("matrix.", "jobs=", "launcher=", "hydra.launcher.")
+"""How overrides begin that are of the grid, and not of its runs."""
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -38,7 +41,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
     """
     overrides = searched(overrides)
     with initialize_config_module("bench.suite.configs", version_base="1.3"):
-        shared = compose("train", composable(overrides))
+        shared = compose("train", composable([o for o in overrides if not o.startswith("hydra.launcher.")]))
         if not shared.matrix:
             raise InputError("experiment: none with a matrix given; scripts/train.py makes a single run")
         axes = OmegaConf.to_container(shared.matrix)
@@ -46,7 +49,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         for key, values in axes.items():
             if values is not None and (isinstance(values, str | int | float) or not values):
                 raise InputError(f"matrix.{key}: {values!r}; a list with one value at least is needed, or null")
-        given = [o for o in overrides if not o.lstrip("+").startswith(("matrix.", "jobs="))]
+        given = [o for o in overrides if not o.lstrip("+").startswith(FOR_THE_GRID)]
         named = [] if {"algorithm", "arms"} & axes.keys() else [shared.algorithm.name]
         grid = []
         given_axes = {str(key): values for key, values in axes.items() if values is not None}  # null leaves an axis out

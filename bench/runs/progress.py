@@ -7,14 +7,22 @@ import lightning
 from lightning import Callback, Trainer
 from tqdm.auto import tqdm
 
+from bench.runs.claim import Claim
 from bench.runs.columns import METRICS
 from bench.runs.history import compressed
 
 
 class Progress(Callback):
-    """One bar for the run: rounds done, and the last evaluation. Hidden unless on a terminal."""
+    """One bar for the run: rounds done, and the last evaluation. Hidden unless on a terminal.
+
+    Args:
+        claim: on the run, which tells others how far it is; None where there is none.
+    """
 
     EVERY = 20  # rounds between two updates of the bar
+
+    def __init__(self, claim: Claim | None = None) -> None:
+        self.claim = claim
 
     def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         name = compressed(trainer).algorithm.name
@@ -25,6 +33,8 @@ class Progress(Callback):
         )  # fmt: skip
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.claim:
+            self.claim.progress(trainer.global_step, int(trainer.estimated_stepping_batches))
         if trainer.global_step % self.EVERY == 0:
             self.bar.update(trainer.global_step - self.bar.n)
 

@@ -7,7 +7,8 @@ unless a matrix has several runs of it to distinguish.
                     diverged run is complete, too, and its summary says where it diverged
     split.png       which worker held which samples
     last.ckpt       the checkpoint from which an interrupted run resumes; removed when it is complete
-    run.lock        held by the process that runs it
+    run.lock        held by the process that runs it, and run.claim for those on other machines (bench.runs.claim)
+    failed.txt      the last words of the run, if it failed; removed when it is begun again
     wandb.id        id of the W&B run that it is logged to, if any
 
 Each file appears whole or not at all.
@@ -30,6 +31,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bench.errors import InputError
+from bench.runs.claim import Claim, claimed
 from bench.runs.columns import BY_WORKER, COLUMNS, Row, total_bits
 from bench.runs.differences import differences
 from bench.runs.targets import target_reached
@@ -135,21 +137,60 @@ class RunFolder:
         lock.release()
         return False
 
+    @property
+    def claim(self) -> Claim | None:
+        """The claim of whoever runs this run now, on whichever machine; None if nobody does."""
+        claim = Claim.read(self.path / "run.claim")
+        return claim if claim and claim.is_live else None
+
+    @property
+    def claim_told(self) -> str:
+        """Who runs this run now; empty if nobody does."""
+        claim = self.claim
+        return claim.told if claim else ""
+
+    def state(self) -> tuple[str, str]:
+        """What has become of the run, and a word on it.
+
+        One of "complete" (with where it diverged, if it did), "running" (by whom, and how far), "failed" (its last
+        words), "interrupted" (after which round it goes on or was last evaluated) and "left".
+        """
+        if self.is_complete:
+            return "complete", self.summary().get("diverged") or ""
+        if told := self.claim_told:
+            return "running", told
+        if self.failed.exists():
+            return "failed", self.failed.read_text("utf-8").strip()
+        rows = self.history()
+        if rows or self.checkpoint.exists():
+            return "interrupted", f"last evaluated in round {rows[-1]['round']:,}" if rows else ""
+        return "left", ""
+
+    @property
+    def failed(self) -> Path:
+        """The file with the last words of a run that failed."""
+        return self.path / "failed.txt"
+
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes out of this run. The system releases the lock when the process dies, however it does.
+    def held(self) -> Iterator[Claim]:
+        """Keep other processes out of this run, here and on other machines. The system releases the lock when the
+        process dies, however it does; the claim of a dead process is stale.
 
         Raises:
             InputError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock)
+        lock, busy = FileLock(self.lock), f"{self.path}: another process runs it"
         try:
             lock.acquire(timeout=1)  # `is_held` takes it for an instant
         except Timeout:
-            raise InputError(f"{self.path}: another process runs it; let it end, or choose another name=") from None
+            raise InputError(f"{busy}; let it end, or choose another name=") from None
         try:
-            yield
+            if (theirs := self.claim) and not self._is_ours(theirs):
+                raise InputError(f"{busy} ({theirs.told}); let it end, or choose another name=")
+            with claimed(self.path / "run.claim") as claim:
+                self.failed.unlink(missing_ok=True)
+                yield claim
         finally:
             lock.release()
             if self.is_complete or not self.files():
@@ -157,6 +198,10 @@ class RunFolder:
             with suppress(OSError):  # usually not empty; but a rejected run leaves nothing
                 for folder in (self.path, *self.path.parents[:2]):
                     folder.rmdir()
+
+    def _is_ours(self, claim: Claim) -> bool:
+        """Whether a claim is of this machine, where the lock, which this process holds, says more."""
+        return claim.host == Claim.mine().host
 
     @property
     def wandb_id(self) -> str | None:

@@ -51,6 +51,7 @@ class Settings:
     wandb_mode: Literal["offline", "online"]
     matrix: Group
     jobs: int | None
+    launcher: str
     data_dir: str
     results_dir: str
     figure: Group | None = None

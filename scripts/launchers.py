@@ -1,0 +1,108 @@
+"""Runs cells of a grid: in processes of this machine, or by one of Hydra's launchers.
+
+    launcher=local      processes of this machine, `jobs` at once (the default)
+    launcher=joblib     the same by joblib; hydra.launcher.n_jobs=4
+    launcher=submitit   SLURM; hydra.launcher.partition=gpu hydra.launcher.timeout_min=600
+    launcher=ray        a Ray cluster; hydra.launcher.ray.init.address=auto
+
+Each cell runs in a fresh process. Settings of a launcher begin with `hydra.launcher.`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import initialize_config_module
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, open_dict
+
+from bench.errors import InputError
+from bench.extras import need
+from bench.runs.grid import Cell
+from bench.runs.overrides import composable
+
+TRAIN = Path(__file__).with_name("train.py")
+LAUNCHERS = {
+    "joblib": ("joblib", "joblib"),
+    "submitit": ("submitit_slurm", "submitit"),
+    "submitit_local": ("submitit_local", "submitit"),  # submitit without SLURM, to try it
+    "ray": ("ray", "ray"),
+}
+"""By our name: Hydra's, and the package that has it."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a cell's process ended: the reason why it failed, if it did, and all that it said on stderr."""
+
+    reason: str | None
+    said: str
+
+
+_RUNNING: set[subprocess.Popen[str]] = set()
+
+
+def run_alone(overrides: Sequence[str], bar: int = 0) -> Ended:
+    """Run a cell in a process of its own.
+
+    Args:
+        overrides: of the cell.
+        bar: the line of its progress bar.
+    """
+    environment = {**os.environ, "TQDM_POSITION": str(bar)}
+    environment.pop("WANDB_RUN_ID", None)  # names a single run; each cell needs its own
+    command = [sys.executable, str(TRAIN), *overrides]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        _RUNNING.add(process)
+        said = process.communicate()[1].strip()
+        _RUNNING.discard(process)
+    if process.returncode == 0:
+        return Ended(None, said)
+    return Ended(said.splitlines()[-1] if said else f"ended by signal {-process.returncode}", said)
+
+
+def end_cells() -> None:
+    """Tell the cells that run here to end; each saves a checkpoint, from which it goes on another time."""
+    for process in list(_RUNNING):
+        process.send_signal(signal.SIGTERM)
+
+
+def run_job(config: DictConfig) -> Ended:
+    """The task of a job, wherever its launcher runs it."""
+    return run_alone(list(HydraConfig.get().overrides.task))
+
+
+def launch(name: str, cells: Sequence[Cell], settings: Sequence[str]) -> list[Ended]:
+    """Have a launcher of Hydra's run cells, and wait for them. Returns how each ended.
+
+    Args:
+        name: of the launcher.
+        cells: to run.
+        settings: of the launcher, as overrides.
+
+    Raises:
+        InputError: an unknown launcher, or one whose package is missing.
+    """
+    if name not in LAUNCHERS:
+        raise InputError(f"launcher: {name!r}; one of local, {', '.join(LAUNCHERS)} is needed")
+    theirs, package = LAUNCHERS[name]
+    need(f"launcher: {name}", f"hydra_plugins.hydra_{package}_launcher")
+    with initialize_config_module("bench.suite.configs", version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        asked = [f"hydra/launcher={theirs}", "hydra.output_subdir=null", *settings]
+        config = hydra.compose_config("train", asked, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        with open_dict(config):
+            config.hydra.job.name = "matrix"
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_job, config=config)
+        returned = launcher.launch([composable(cell.overrides) for cell in cells], 0)
+    return [job.return_value for job in returned]
