@@ -70,10 +70,12 @@ def linked(text: str, here: Path, depth: int) -> str:
 
 
 def start() -> None:
-    """The first page is the README; the tutorial is that of the example."""
+    """The first page is the README; the tutorial is that of the example; other pages show figures of results."""
     write("index.md", linked((ROOT / "README.md").read_text("utf-8"), ROOT, 0))
     example = ROOT / "examples" / "own_algorithm"
     write("own_algorithm.md", linked((example / "README.md").read_text("utf-8"), example, 0))
+    for page in (ROOT / "docs" / "pages").glob("*.md"):
+        write(page.name, linked(page.read_text("utf-8"), page.parent, 0))
 
 
 def experiments() -> list[str]:
