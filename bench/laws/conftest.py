@@ -6,13 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.laws.options import pytest_addoption  # noqa: F401
 from bench.laws.theirs import Theirs, theirs
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of the laws."""
-    parser.addoption("--recipes", metavar="PACKAGE", help="hold the laws against the recipes of this package")
-    parser.addoption("--rewrite-golden", action="store_true", help="write today's ledger traces as the golden ones")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rewrite-golden", action="store_true", help="write today's ledger traces as the golden ones")
+from bench.laws.options import pytest_addoption  # noqa: F401
 
 
 def pytest_configure(config: pytest.Config) -> None:

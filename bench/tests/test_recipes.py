@@ -1,18 +1,25 @@
 """Recipes are loaded by name, and keywords change their settings."""
 
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bench.aggregators import Sum
-from bench.compressors import PowerSGD, TopK
+from bench.compressors import PowerSGD, TopK, qsgd, topk
+from bench.configured import get_object
 from bench.errors import InputError
+from bench.kernels import selection
+from bench.kernels.noise import Noise
 from bench.names import house_names
 from bench.recipes import PARTS, changed
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
 from bench.tests.found import RECIPES
+from bench.wire import bounds, positions
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -74,3 +81,29 @@ def test_a_name_means_what_ddp_means() -> None:
     for name, recipe in RECIPES.items():
         assert type(recipe.aggregator).__name__ in ("Mean", "MajorityVote"), name
     assert house_names() == sorted(RECIPES)
+
+
+def test_objects_of_configs_are_the_suites_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`models.…` in a config is the suite's; what the suite does not have is looked up in the project."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").touch()
+    (tmp_path / "models" / "theirs.py").write_text("class Net: pass")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "models"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert get_object("models.mlp.mlp").__module__ == "bench.suite.models.mlp"
+    assert get_object("models.theirs.Net").__module__ == "models.theirs"
+    monkeypatch.delitem(sys.modules, "models")
+
+
+def test_changing_counts_fill_no_cache() -> None:
+    """A density that changes every round leaves nothing behind."""
+    x, noise = torch.randn(1, 2000, generator=torch.Generator().manual_seed(1)), [Noise(0, 0, 0)]
+    for k in range(1, 60):
+        message = TopK(k / 2000).compress(x, (2000,), noise)
+        assert int(message.num_bits) > 0
+        message.encode(0)
+    for module in (topk, bounds, positions, selection, qsgd):
+        for name, kept in vars(module).items():
+            if hasattr(kept, "cache_info"):
+                assert kept.cache_info().currsize <= 16, f"{module.__name__}.{name}"

@@ -320,3 +320,14 @@ def test_no_wandb_where_none_is_asked_for(tmp_path: Path) -> None:
 def test_a_mode_that_there_is_not_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wandb_mode: 'onlien'; one of offline, online is needed"):
         BudgetLogger(tmp_path, mode="onlien", project="x")
+
+
+def test_without_wandb_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.extras.find_spec", lambda package: None)
+    options = ["trainer.max_epochs=1", "trainer.val_check_interval=10", f"results_dir={tmp_path}"]
+    train(composed(options), options)
+    told = "logger: wandb is not installed, pip install 'bitbudget[wandb]' brings it; the run goes on"
+    assert told in capsys.readouterr().err
+    assert (tmp_path / "local" / "sasg" / "seed=1" / "summary.json").exists()
