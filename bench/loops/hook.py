@@ -5,7 +5,6 @@ bench.CompressionHook(model, "sparse", density=0.01)
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -33,7 +32,6 @@ class CompressionHook(Worker):
         optimizer: of its parameters; needed where messages or thresholds contain the learning rate.
         seed: of the workers' noise, together with round and rank.
         collective: how messages travel (`CompressedDDPStrategy`).
-        timeout: how long to wait for another worker before `WorkerLostError` is raised.
         options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
@@ -48,13 +46,12 @@ class CompressionHook(Worker):
         optimizer: torch.optim.Optimizer | None = None,
         seed: int = 0,
         collective: CollectiveName = "auto",
-        timeout: timedelta = timedelta(minutes=5),
         **options: Any,
     ) -> None:
         if not isinstance(model, DistributedDataParallel):
             raise InputError(f"model: {type(model).__name__}; a DistributedDataParallel is needed")
         self.optimizer = optimizer
-        super().__init__(model.module, algorithm, seed, collective, timeout, **options)
+        super().__init__(model.module, algorithm, seed, collective, **options)
         self._slots = {id(p): slot for slot, p in enumerate(self.layout.parameters)}
         self._views = self.layout.views(self._row[0])
         self._waiting: list[tuple[GradBucket, Future[Tensor]]] = []

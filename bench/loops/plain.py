@@ -10,7 +10,6 @@ for x, y in batches:
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -43,7 +42,6 @@ class CompressedAllReduce(Worker):
         algorithm: a recipe or the name of one.
         seed: of the workers' noise, together with round and rank.
         collective: how messages travel (`CompressedDDPStrategy`).
-        timeout: how long to wait for another worker before `WorkerLostError` is raised.
         options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
@@ -56,10 +54,9 @@ class CompressedAllReduce(Worker):
         algorithm: Algorithm | str,
         seed: int = 0,
         collective: CollectiveName = "auto",
-        timeout: timedelta = timedelta(minutes=5),
         **options: Any,
     ) -> None:
-        super().__init__(module, algorithm, seed, collective, timeout, **options)
+        super().__init__(module, algorithm, seed, collective, **options)
         self._engine = LoopEngine(module, self.layout, WorkerBuffers(module, 1))
         self._closures: list[tuple[Callable[[], Tensor], Noise]] = []
         self._seeded: set[int] = set()

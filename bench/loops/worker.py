@@ -29,14 +29,14 @@ class Worker:
     """This process's worker: its part of a recipe's state, and the rounds that it runs with the others.
 
     The module's trainable parameters become views of one vector; every worker starts from rank 0's parameters and
-    buffers. Later on, buffers are each worker's own, as under DDP with `broadcast_buffers=False`.
+    buffers. Later on, buffers are each worker's own, as under DDP with `broadcast_buffers=False`. A worker that does
+    not answer for the process group's timeout is lost, and `WorkerLostError` is raised.
 
     Args:
         module: to train, the same in every process of the default process group.
         algorithm: a recipe or the name of one.
         seed: of the workers' noise, together with round and rank.
         collective: how messages travel (`CompressedDDPStrategy`).
-        timeout: how long to wait for another worker before `WorkerLostError` is raised.
         options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
@@ -49,7 +49,6 @@ class Worker:
         algorithm: Algorithm | str,
         seed: int = 0,
         collective: CollectiveName = "auto",
-        timeout: timedelta = timedelta(minutes=5),
         **options: Any,
     ) -> None:
         if not (dist.is_available() and dist.is_initialized()):
@@ -63,7 +62,7 @@ class Worker:
             raise InputError(f"{name}: {value!r}; neither {self.algorithm.name} nor its parts have it")
         self.refuse(self.algorithm)
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        self.world = ProcessWorld(dist.get_rank(), dist.get_world_size(), device, timeout)
+        self.world = ProcessWorld(dist.get_rank(), dist.get_world_size(), device, _timeout(device))
         with refused_together(self.world):
             self.layout = Layout(module.named_parameters())
         facts = {"algorithm": str(self.algorithm), "seed": seed, "collective": collective}
@@ -125,3 +124,10 @@ class Worker:
                 self.layout.vector, gradients, self._spent.in_computing(gradients_at), rate, self._epoch
             )
         return Rate(rate).over(direction) if self.algorithm.units == "update" else direction
+
+
+def _timeout(device: torch.device) -> timedelta:
+    """How long the default process group waits, as given to `init_process_group`."""
+    group = dist.group.WORLD
+    assert group is not None
+    return group._get_backend(device).options._timeout

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ def refusals(rank: int) -> dict[str, str]:
 
     toy, optimizer = begun(Dropping)
     wrapped = DistributedDataParallel(toy.network)
+    assert bench.CompressedAllReduce(toy, "sgd").world.timeout == timedelta(seconds=77)
     note("second pass", lambda: bench.CompressionHook(wrapped, "sasg", optimizer))
     note("rate", lambda: bench.CompressionHook(wrapped, "sparse"))
     note("option", lambda: bench.CompressedAllReduce(toy, "sparse", densty=0.1))
@@ -157,7 +159,7 @@ def refusals(rank: int) -> dict[str, str]:
 
 
 def work(rank: int, folder: Path) -> None:
-    dist.init_process_group("gloo", rank=rank, world_size=M)
+    dist.init_process_group("gloo", rank=rank, world_size=M, timeout=timedelta(seconds=77))
     torch.save(
         {
             **{name: plain(rank, *case) for name, case in LOOPS.items()},
