@@ -55,11 +55,12 @@ def matrix(overrides: list[str]) -> None:
         first.folder.check(described(one))
     pending = [cell for cell in grid if not cell.folder.is_complete]
     settings = [override for override in overrides if override.startswith("hydra.launcher.")]
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as Ctrl-C: its cells end, too
-    failed: dict[str, str] = {}
-    for cell, reason in run_all(cfg, pending, len(grid), settings):
-        if reason:
-            failed[cell.told] = reason
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends its cells, as Ctrl-C
+    try:
+        ended = run_all(cfg, pending, len(grid), settings)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    failed = {cell.told: reason for cell, reason in ended if reason}
     print(f"{cfg.name}: {len(grid) - len(failed)} of {len(grid)} runs complete")
     for told, reason in failed.items():
         print(f"failed: {told}: {reason}")

@@ -60,7 +60,9 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     rows: list[dict[str, Entry]] = []
     for arm in arms:
         own, base = figures[arm.label], figures.get("sgd")
-        codes = [run.summary()["downlink"] for run in arm.runs]  # empty if a run diverged before its first evaluation
+        codes = [
+            run.summary().get("downlink") for run in arm.runs
+        ]  # empty if a run diverged before its first evaluation
         row: dict[str, Entry] = {"recipe": arm.label, **own, "downlink": next(filter(None, codes), None)}
         for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
             if base and column in own and column in base:

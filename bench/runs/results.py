@@ -308,7 +308,7 @@ class RunFolder:
         with _readable(file):
             if not isinstance(summary := json.loads(file.read_text("utf-8")), dict):
                 raise ValueError("no summary")
-            if missing := {"round", "target", "downlink"} - summary.keys():
+            if missing := {"round", "target"} - summary.keys():
                 raise ValueError(f"it has no {', '.join(sorted(missing))}")
             if not isinstance(target := summary["target"], dict) or target.keys().isdisjoint({"metric"}):
                 raise ValueError(f"target: {target!r}; a metric and a value are needed")

@@ -1,5 +1,7 @@
 """Simulated and real workers run the same code and give bit-identical results."""
 
+import os
+import signal
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
-from lightning.fabric.plugins import TorchCheckpointIO
 
 from bench.adversary import Random
 from bench.errors import NonFiniteError, WorkerLostError
@@ -86,21 +87,33 @@ def test_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             if trainer.global_step % 10 == 0:
                 self.on_validation_end(trainer, pl_module)
 
-    save_checkpoint = TorchCheckpointIO.save_checkpoint
-
-    def full(self: Any, checkpoint: Any, path: Path, **kwargs: Any) -> None:
-        if Path(path).parent != tmp_path:  # saved by the launcher itself
-            return save_checkpoint(self, checkpoint, path, **kwargs)
-        Path(path).write_bytes(b"half")
+    def full(file: int) -> None:
         (tmp_path / "tried").touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", full)
+    monkeypatch.setattr("bench.runs.results.os.fsync", full)
     save, simulated = Often(tmp_path / "last.ckpt", timedelta(0)), train("sasg", workers=M)
     for process in run_processes(tmp_path, RECIPES["sasg"], callbacks=[save], timeout=timedelta(seconds=20)):
         assert torch.equal(process["weights"], simulated.weights)
     assert (tmp_path / "tried").exists()
     assert not list(tmp_path.glob("last.*"))
+
+
+class Told(Callback):
+    """Rank 2 is told to end in round 7."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.global_rank, batch_idx) == (2, 7):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_processes_that_are_told_to_end_save_together(tmp_path: Path) -> None:
+    save = Autosave(tmp_path / "last.ckpt", timedelta(hours=1))
+    with pytest.raises(Exception, match="round 8: told to end"):
+        run_processes(tmp_path, RECIPES["sasg"], callbacks=[Told(), save])
+    saved = torch.load(tmp_path / "last.ckpt")["bitbudget"]["cohort"]
+    assert saved["ledger"]["rounds"] == 8
+    assert len(saved["workers"]["rows"]["kept"]) == M
 
 
 def test_a_lost_worker_ends_the_run_in_time(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def assert_same_history(results: Path) -> None:
 
 def test_photographs_in_real_processes(tmp_path: Path, data_dir: Path) -> None:
     """Real processes and simulation agree under augmentation, convolution, normalisation and stale passes."""
-    common = ["algorithm=sasg", "data=cifar10", "model=resnet20", "workers=3", "data.batch_size=2", "logger=csv",
+    common = ["algorithm=sasg", "data=cifar10", "model=resnet20", "workers=2", "data.batch_size=3", "logger=csv",
               "+data.eval_batch_size=20", "+trainer.max_steps=14", "trainer.val_check_interval=7",
               "+trainer.limit_val_batches=1", f"results_dir={tmp_path}", f"data_dir={data_dir}"]  # fmt: skip
     real = [sys.executable, str(TRAIN), *common, "world=processes", "name=real"]
@@ -198,7 +198,7 @@ def test_photographs_in_real_processes(tmp_path: Path, data_dir: Path) -> None:
     train(composed([*common, "name=simulated"]), common)
     assert_same_history(tmp_path)
     *_, row = RunFolder(tmp_path / "real" / "sasg" / "seed=1").history()
-    assert row["num_backwards"] > 3 * 14, "this test needs stale passes"
+    assert row["num_backwards"] > 2 * 14, "this test needs stale passes"
 
 
 def test_the_benchmark_prints_ratios() -> None:

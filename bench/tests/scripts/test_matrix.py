@@ -101,11 +101,3 @@ def test_launchers_that_there_are_not(tmp_path: Path, monkeypatch: pytest.Monkey
         script.matrix([*GRID, "launcher=ray", f"results_dir={tmp_path}"])
     with pytest.raises(InputError, match="launcher: 'pbs'; one of local, joblib, submitit, submitit_local, ray"):
         script.matrix([*GRID, "launcher=pbs", f"results_dir={tmp_path}"])
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_joblib_runs_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    one = ["matrix.algorithm=[sgd]", "trainer.max_epochs=1", "hydra.launcher.n_jobs=1"]
-    script.matrix([*GRID, *one, "launcher=joblib"])
-    assert RunFolder(tmp_path / "results" / "quickstart" / "sgd" / "seed=1").is_complete
