@@ -43,6 +43,11 @@ class Tally:
             name = law.__name__ if law else item.originalname.removeprefix("test_")
             self._laws[item.nodeid] = name.replace("_", " ")
 
+    def pytest_collectreport(self, report: Any) -> None:
+        """Note what could not be collected."""
+        if report.failed:
+            self.failures.append(("collection", " ".join(str(report.longrepr).split())[-200:]))
+
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Count an outcome: of the call, or of what went wrong before it."""
         if report.when != "call" and report.passed:
@@ -87,9 +92,12 @@ def check(package: str, rewrite_golden: bool, num_rounds: int) -> None:
         "-p",
         "no:terminal",
     ]
+    os.environ.pop("PYTEST_ADDOPTS", None)  # it might leave laws out
     with tqdm(desc="laws", unit="law", leave=False) as progress:
         tally = Tally(progress)
-        pytest.main([str(laws), *options, *(["--rewrite-golden"] if rewrite_golden else [])], plugins=[tally])
+        status = pytest.main([str(laws), *options, *(["--rewrite-golden"] if rewrite_golden else [])], plugins=[tally])
+    if status == pytest.ExitCode.INTERRUPTED and not tally.failures:
+        sys.exit(130)
     width = max(map(len, tally.outcomes), default=0)
     for law, outcomes in sorted(tally.outcomes.items()):
         held, broken = outcomes["passed"], outcomes["failed"]
@@ -103,7 +111,8 @@ def check(package: str, rewrite_golden: bool, num_rounds: int) -> None:
     keep_quiet()
 
     benchmark(plain_arguments(list(found.recipes.values()), num_rounds))
-    if tally.failures or not tally.outcomes:
+    if status != pytest.ExitCode.OK or tally.failures:
+        print(f"{package}: not all laws hold" if tally.failures else f"{package}: the laws ended with {status!r}")
         sys.exit(1)
 
 

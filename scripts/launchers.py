@@ -10,11 +10,14 @@ Each cell runs in a fresh process. Settings of a launcher begin with `hydra.laun
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra import initialize_config_module
 from hydra._internal.callbacks import Callbacks
@@ -28,6 +31,7 @@ from bench.errors import InputError
 from bench.extras import need
 from bench.runs.grid import Cell
 from bench.runs.overrides import composable
+from bench.suite.scripts.cli import one_line
 
 TRAIN = Path(__file__).with_name("train.py")
 LAUNCHERS = {
@@ -39,12 +43,26 @@ LAUNCHERS = {
 """By our name: Hydra's, and the package that has it."""
 
 
+INTERRUPTED = (130, 138, 143)
+"""Exit statuses of a run that was told to end, and has saved itself."""
+
+
 @dataclass(frozen=True)
 class Ended:
-    """How a cell's process ended: the reason why it failed, if it did, and all that it said on stderr."""
+    """How a cell's process ended.
+
+    Attributes:
+        reason: why it is not complete; None if it is.
+        said: all that it said on stderr.
+        status: its exit status, negative if a signal ended it.
+        host, pid: which process it was.
+    """
 
     reason: str | None
-    said: str
+    said: str = ""
+    status: int = 0
+    host: str = ""
+    pid: int = 0
 
 
 _RUNNING: set[subprocess.Popen[str]] = set()
@@ -64,9 +82,12 @@ def run_alone(overrides: Sequence[str], bar: int = 0) -> Ended:
         _RUNNING.add(process)
         said = process.communicate()[1].strip()
         _RUNNING.discard(process)
-    if process.returncode == 0:
-        return Ended(None, said)
-    return Ended(said.splitlines()[-1] if said else f"ended by signal {-process.returncode}", said)
+    status, reason = process.returncode, None
+    if status < 0:
+        reason = f"ended by {signal.Signals(-status).name}"
+    elif status:
+        reason = said.splitlines()[-1] if said else f"exit status {status}"
+    return Ended(reason, said, status, socket.gethostname(), process.pid)
 
 
 def end_cells() -> None:
@@ -76,8 +97,12 @@ def end_cells() -> None:
 
 
 def run_job(config: DictConfig) -> Ended:
-    """The task of a job, wherever its launcher runs it."""
-    return run_alone(list(HydraConfig.get().overrides.task))
+    """The task of a job, wherever its launcher runs it. If it is told to end, so is its cell."""
+    job = HydraConfig.get().overrides
+    places = [override for override in job.hydra if override.startswith("hydra.searchpath=")]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: end_cells())
+    return run_alone([*places, *job.task])
 
 
 def launch(name: str, cells: Sequence[Cell], settings: Sequence[str]) -> list[Ended]:
@@ -104,5 +129,16 @@ def launch(name: str, cells: Sequence[Cell], settings: Sequence[str]) -> list[En
             config.hydra.job.name = "matrix"
         context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_job, config=config)
-        returned = launcher.launch([composable(cell.overrides) for cell in cells], 0)
-    return [job.return_value for job in returned]
+        try:
+            returned = launcher.launch([composable(cell.overrides) for cell in cells], 0)
+        except Exception as error:  # of a job that was cancelled, lost or out of time: the others have their folders
+            return [Ended(None if cell.folder.is_complete else one_line(error)) for cell in cells]
+    return list(map(_result, returned))
+
+
+def _result(job: Any) -> Ended:
+    """What a job returned, or why it did not."""
+    try:
+        return job.return_value
+    except Exception as error:
+        return Ended(one_line(error))

@@ -32,7 +32,7 @@ from bench.runs.grid import Cell, cells
 from bench.runs.overrides import composable
 from bench.runs.results import write_whole
 from bench.suite.scripts.cli import guarded, one_line
-from bench.suite.scripts.launchers import Ended, end_cells, launch, run_alone
+from bench.suite.scripts.launchers import INTERRUPTED, Ended, end_cells, launch, run_alone
 from bench.suite.scripts.train import described, refuse
 
 LOOK_AGAIN_S = 10.0
@@ -79,7 +79,7 @@ def run_all(
         mine = [cell for cell in pending if cell.folder.claim is None]
         how = run_cells(cfg, mine, num_cells - len(pending), num_cells, settings) if mine else []
         found = list(zip(mine, how, strict=True))
-        ended += [(cell, outcome(cell, one.reason)) for cell, one in found if not is_held(cell)]
+        ended += [(cell, outcome(cell, one)) for cell, one in found if not is_held(cell, one)]
         over = {id(cell) for cell, _ in ended}
         pending = [cell for cell in pending if id(cell) not in over and not cell.folder.is_complete]
         if pending and not any(cell.folder.claim is None for cell in pending):
@@ -88,18 +88,23 @@ def run_all(
     return ended
 
 
-def is_held(cell: Cell) -> bool:
-    """Whether another process has taken the cell meanwhile."""
-    return not cell.folder.is_complete and cell.folder.claim is not None
+def is_held(cell: Cell, ended: Ended) -> bool:
+    """Whether another process than the one that has just ended has taken the cell."""
+    if cell.folder.is_complete:
+        return False
+    claim = cell.folder.claim
+    return "another process runs it" in (ended.reason or "") or (
+        claim is not None and (claim.host, claim.pid) != (ended.host, ended.pid)
+    )
 
 
-def outcome(cell: Cell, reason: str | None) -> str | None:
-    """The last words of a cell that failed, which its folder keeps; None if it is complete: divergence is a result."""
-    if cell.folder.is_complete or reason is None:
+def outcome(cell: Cell, ended: Ended) -> str | None:
+    """Why a cell is not complete, which its folder keeps if it failed; None if it is: divergence is a result."""
+    if cell.folder.is_complete or ended.reason is None:
         return None
-    if cell.folder.path.exists():
-        write_whole(cell.folder.failed, f"{reason}\n")
-    return reason
+    if cell.folder.path.exists() and ended.status not in INTERRUPTED:
+        write_whole(cell.folder.failed, f"{ended.reason}\n")
+    return ended.reason
 
 
 def run_cells(
@@ -138,8 +143,8 @@ def run_cells(
                 said = "complete" if is_over else ended.reason
                 tqdm.write(f"{cell.told}: {said}; {progress.n} of {progress.total}, about {to_go} to go")
         except (KeyboardInterrupt, SystemExit):
+            pool.shutdown(wait=False, cancel_futures=True)  # the others must not start
             end_cells()
-            pool.shutdown(cancel_futures=True)  # the others must not start
             raise
     how = {id(cell): future.result() for future, cell in started.items()}
     return [how[id(cell)] for cell in mine]

@@ -211,6 +211,7 @@ def leave(number: int, launchers: Any) -> NoReturn:
         number: of the signal; 0 if another process got it.
         launchers: the handler that whoever launched this process had set for it, such as submitit's.
     """
+    _leave_group()
     if number in (signal.SIGUSR1, signal.SIGUSR2):
         if callable(launchers):
             launchers(number, None)

@@ -30,7 +30,7 @@ class Theirs:
 
 @cache
 def theirs(package: str) -> Theirs:
-    """Import a package and find its recipes. Yaml files are those in folders named `algorithm`.
+    """Import a package and find its recipes. Yaml files are those in its folders named `algorithm`; a module has none.
 
     Raises:
         InputError: it cannot be imported, or has no recipes.
@@ -42,7 +42,7 @@ def theirs(package: str) -> Theirs:
     file = module.__file__ or next(iter(module.__path__))
     folder = Path(file).parent if module.__file__ else Path(file)
     found = {name: load_recipe(name) for name in registered_names(package)}
-    for yaml in sorted(folder.rglob("algorithm/*.yaml")):
+    for yaml in sorted(folder.rglob("algorithm/*.yaml")) if hasattr(module, "__path__") else ():
         recipe = load_recipe(yaml)
         if found.setdefault(recipe.name, recipe) != recipe:
             raise InputError(f"{yaml}: {package} has registered another recipe named {recipe.name}")

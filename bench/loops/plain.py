@@ -133,11 +133,18 @@ class CompressedAllReduce(Worker):
         ]
         return parts[0] if len(parts) == 1 else SummedRows(parts, 1)
 
+    def _generator_state(self) -> Tensor:
+        """Of the generators from which the module may draw."""
+        device, states = self.layout.vector.device, [torch.get_rng_state()]
+        if device.type != "cpu":
+            states.append(torch.get_device_module(device).get_rng_state(device))
+        return torch.cat(states)
+
     def _step(self, closure: Callable[[], Tensor], part: int) -> Callable[[Any], Tensor]:
         def step(_: Any) -> Tensor:
-            before = torch.get_rng_state()
+            before = self._generator_state()
             loss = closure()
-            if part not in self._seeded and not torch.equal(torch.get_rng_state(), before):
+            if part not in self._seeded and not torch.equal(self._generator_state(), before):
                 raise InputError(
                     "closure: it draws random numbers, others than the first pass; `with sync.same_noise():` is needed "
                     "around the forward pass"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning import Callback, Trainer
 
@@ -56,7 +57,7 @@ class Autosave(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         strategy = compressed(trainer)
-        asks = int(strategy.last_report.asks.max())
+        asks = int(np.bitwise_or.reduce(strategy.last_report.asks))  # of any process
         if trainer.global_step >= trainer.estimated_stepping_batches:
             trainer._signal_connector.received_sigterm = False
             return

@@ -6,7 +6,9 @@ over; so is one of a process of this host that is no more.
 
 import json
 import os
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -85,23 +87,62 @@ class Claim:
             self.began_round, self.began_at = round, time.time()
         self.round, self.num_rounds = round, num_rounds
 
+    def is_of(self, other: "Claim | None") -> bool:
+        """Whether another claim is of the same process."""
+        return other is not None and (self.host, self.pid) == (other.host, other.pid)
+
     def write(self, file: Path) -> None:
         """Write it, with a heartbeat, so that it appears whole."""
         self.beat_at = time.time()
-        partial = file.with_name(f"{file.name}.{self.pid}.partial")
-        partial.write_text(json.dumps(asdict(self)), "utf-8")
+        partial = self._partial(file)
         partial.replace(file)
+
+    def take(self, file: Path) -> "Claim | None":
+        """Put it in place of none, of a stale one, or of one of this machine, where a lock says more.
+
+        Returns another machine's live claim that is there instead; None if this one is.
+        """
+        partial = self._partial(file)
+        try:
+            os.link(partial, file)  # of several that try at once, one succeeds
+        except FileExistsError:
+            theirs = Claim.read(file)
+            if theirs and theirs.is_live and theirs.host != self.host:
+                return theirs
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+        there = Claim.read(file)
+        return None if self.is_of(there) else there
+
+    def _partial(self, file: Path) -> Path:
+        partial = file.with_name(f"{file.name}.{self.host}.{self.pid}.partial")
+        partial.write_text(json.dumps(asdict(self)), "utf-8")
+        return partial
+
+
+class HeldError(Exception):
+    """Another machine has a live claim, `args[0]`."""
 
 
 @contextmanager
 def claimed(file: Path) -> Iterator[Claim]:
-    """Hold a claim, and let its heart beat, until the block is left."""
+    """Hold a claim, and let its heart beat, until the block is left. If another took it over, as this process was not
+    heard of for long, this process is told to end.
+
+    Raises:
+        HeldError: another machine has a live one.
+    """
     claim, done = Claim.mine(), threading.Event()
-    claim.write(file)
+    if theirs := claim.take(file):
+        raise HeldError(theirs)
 
     def beat() -> None:
         while not done.wait(BEAT_S):
             with suppress(OSError):  # a full disk stops no run
+                if (there := Claim.read(file)) and not claim.is_of(there):
+                    print(f"{file}: taken over by {there.told}; this run ends", file=sys.stderr)
+                    return os.kill(os.getpid(), signal.SIGTERM)
                 claim.write(file)
 
     heart = threading.Thread(target=beat, daemon=True)
@@ -111,7 +152,8 @@ def claimed(file: Path) -> Iterator[Claim]:
     finally:
         done.set()
         heart.join()
-        file.unlink(missing_ok=True)
+        if claim.is_of(Claim.read(file)):
+            file.unlink(missing_ok=True)
 
 
 def _duration(seconds: float) -> str:

@@ -31,7 +31,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bench.errors import InputError
-from bench.runs.claim import Claim, claimed
+from bench.runs.claim import Claim, HeldError, claimed
 from bench.runs.columns import BY_WORKER, COLUMNS, Row, total_bits
 from bench.runs.differences import differences
 from bench.runs.targets import target_reached
@@ -186,11 +186,11 @@ class RunFolder:
         except Timeout:
             raise InputError(f"{busy}; let it end, or choose another name=") from None
         try:
-            if (theirs := self.claim) and not self._is_ours(theirs):
-                raise InputError(f"{busy} ({theirs.told}); let it end, or choose another name=")
             with claimed(self.path / "run.claim") as claim:
                 self.failed.unlink(missing_ok=True)
                 yield claim
+        except HeldError as held:
+            raise InputError(f"{busy} ({held.args[0].told}); let it end, or choose another name=") from None
         finally:
             lock.release()
             if self.is_complete or not self.files():
@@ -198,10 +198,6 @@ class RunFolder:
             with suppress(OSError):  # usually not empty; but a rejected run leaves nothing
                 for folder in (self.path, *self.path.parents[:2]):
                     folder.rmdir()
-
-    def _is_ours(self, claim: Claim) -> bool:
-        """Whether a claim is of this machine, where the lock, which this process holds, says more."""
-        return claim.host == Claim.mine().host
 
     @property
     def wandb_id(self) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.names import house_names
 from bench.tests.findings.browser import CHROMIUM, browser
 
 CONFIG = Path(__file__).parents[2] / "docs" / "mkdocs.yml"
@@ -23,9 +24,9 @@ class Silent(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    folder = tmp_path / "site"
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", CONFIG, "-d", folder]
     environment = {**os.environ, "DISABLE_MKDOCS_2_WARNING": "true", "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(build, capture_output=True, text=True, env=environment)
@@ -41,8 +42,12 @@ def address(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_it_fits_and_asks_nobody(address: str) -> None:
+def test_it_is_whole_fits_and_asks_nobody(site: Path, address: str) -> None:
+    """In one test, as the build takes long."""
+    for name in house_names():
+        assert "bits an entry" in (site / "recipes" / name / "index.html").read_text("utf-8")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
     with browser() as chromium:
         for width in (1280, 390):
             page = chromium.new_page(viewport={"width": width, "height": 900})
@@ -55,10 +60,3 @@ def test_it_fits_and_asks_nobody(address: str) -> None:
                 assert page.evaluate(overflow) <= 0, f"{path} at {width}"
             assert all(url.startswith((address, "data:", "blob:")) for url in asked)
             page.close()
-
-
-def test_every_recipe_has_a_page(site: Path) -> None:
-    from bench.names import house_names
-
-    for name in house_names():
-        assert "bits an entry" in (site / "recipes" / name / "index.html").read_text("utf-8")

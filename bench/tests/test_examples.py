@@ -77,15 +77,6 @@ def test_an_algorithm_from_outside_keeps_the_laws() -> None:
     assert told.splitlines()[-1].startswith("threshold ")
 
 
-def test_the_laws_are_tests_too() -> None:
-    """Of anybody's package, by pytest's own command."""
-    told = outside(
-        "pytest", "--pyargs", "bench.laws", "--recipes", "threshold", "-q", "-k", "counts_add_up or test_compressors"
-    )
-    assert "[100%]" in told
-    assert "no tests ran" not in told
-
-
 def test_its_own_tests_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(OWN)
     tests = runpy.run_path(str(OWN / "test_threshold.py"))
