@@ -132,7 +132,7 @@ def launch(name: str, cells: Sequence[Cell], settings: Sequence[str]) -> list[En
         try:
             returned = launcher.launch([composable(cell.overrides) for cell in cells], 0)
         except Exception as error:  # of a job that was cancelled, lost or out of time: the others have their folders
-            return [Ended(None if cell.folder.is_complete else one_line(error)) for cell in cells]
+            return [Ended(one_line(error))] * len(cells)
     return list(map(_result, returned))
 
 
