@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import InputError
+from bench.kernels.sums import accumulate
 from bench.wire.message import Message
 
 
@@ -88,7 +89,7 @@ class MomentumCorrection(ErrorFeedback):
         if self.max_norm is not None:
             length = torch.linalg.vector_norm(update, dtype=torch.float64)  # squares of float32 stay finite
             update.mul_((self.max_norm / length).clamp(max=1))
-        return v.add_(u.mul_(self.beta).add_(update))
+        return accumulate(v, u, update, self.beta)
 
     def settle(self, kept: Tensor, sent: Message) -> None:
         v, u = kept.split(1)

@@ -21,8 +21,9 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -171,6 +172,15 @@ def plain_arguments(recipes: list[bench.Algorithm], num_rounds: int) -> argparse
     )
 
 
+def _with_settled(recipe: bench.Algorithm | str) -> list[bench.Algorithm]:
+    """The recipe; then, if its compressor has a warm-up, as it is after that."""
+    first = bench.load_recipe(recipe) if isinstance(recipe, str) else recipe
+    settled = first.compressor.settled
+    if settled is first.compressor:
+        return [first]
+    return [first, replace(first, name=f"{first.name}, settled", compressor=settled)]
+
+
 def benchmark(args: argparse.Namespace) -> None:
     """Print a line per recipe, then the measurements of the parts."""
     if recipes := [recipe for recipe in args.recipes if recipe not in PARTS]:
@@ -178,15 +188,14 @@ def benchmark(args: argparse.Namespace) -> None:
     case = CASES[args.model]
     options = {"accelerator": args.device, "precision": args.precision}
     num_first = -(-WARM_UP // case.chunk)
-    for recipe in recipes:
+    for recipe in chain.from_iterable(map(_with_settled, recipes)):
         num_rounds = args.rounds + num_first * case.chunk
-        name = recipe if isinstance(recipe, str) else recipe.name
-        with tqdm(desc=name, total=num_rounds, unit="round", leave=False, disable=None) as progress:
+        with tqdm(desc=recipe.name, total=num_rounds, unit="round", leave=False, disable=None) as progress:
             watch = measure(recipe, case, args.engine, num_rounds, progress, **options)
         rounds, steps = watch.rounds[num_first:], watch.steps[num_first:]
         ratio = statistics.median(r / s for r, s in zip(rounds, steps, strict=True))
         round_ms, step_ms = (1e3 * statistics.median(times) for times in (rounds, steps))
-        print(f"{name:<16}{round_ms:>12.2f}{step_ms:>18.2f}{ratio:>8.2f}", flush=True)
+        print(f"{recipe.name:<16}{round_ms:>12.2f}{step_ms:>18.2f}{ratio:>8.2f}", flush=True)
     for name in args.recipes:
         if name in PARTS:
             PARTS[name]()

@@ -195,15 +195,11 @@ class Drawn(Compressor):
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> HybridMessage:
         scales, rows = x.new_empty(len(x), len(segments)), []
         for row, origin, own in zip(x, noise, scales, strict=True):
-            key, start, found = origin.key("compression"), 0, []
             for s, part in enumerate(row.split(segments)):
                 every = tail_of(part, torch.inf)
                 broken = every.num_above > 0
                 own[s] = torch.nan if broken else self.scale(every, partial(tail_of, part), len(part))
-                found.append(draws.chosen(part, float(own[s]), key, start) + start)
-                start += len(part)
-            indices = torch.cat(found)
-            rows.append((indices, _at_least(row.index_select(0, indices), own, [len(part) for part in found])))
+            rows.append(draws.drawn(row, segments, own, origin.key("compression")))
         intact = scales.isfinite().all(dim=1)
         drawn = ragged(rows, x.device)
         return HybridMessage(**drawn, intact=intact, dim=x.shape[1], scales=scales, segments=segments, code=self.code)
@@ -330,13 +326,6 @@ def segment_of(indices: Tensor, segments: Segments) -> Tensor:
     """Return the index of the segment that each position lies in."""
     ends = torch.tensor(segments, device=indices.device).cumsum(0)
     return torch.bucketize(indices, ends, right=True)
-
-
-def _at_least(values: Tensor, scales: Tensor, counts: list[int]) -> Tensor:
-    """Raise magnitudes (k,) to the scale (S,) of their segment, in place. `counts`: of the segments' entries."""
-    for part, scale in zip(values.split(counts), scales, strict=True):
-        torch.where(part.abs() >= scale, part, scale.copysign(part), out=part)
-    return values
 
 
 def _split(

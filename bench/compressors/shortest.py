@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.compressors.base import Compressor, Segments
 from bench.errors import DamagedError
 from bench.kernels.noise import Noise
+from bench.kernels.passes import nonzero
 from bench.wire import distinct
 from bench.wire.columnar import Columnar
 from bench.wire.distinct import Distinct
@@ -58,14 +59,14 @@ class ShortestMessage(Columnar):
         return forms
 
     def _sparse(self, row: int, most_bits: int) -> SparsePiece | None:
-        values = self.values[row, None]
+        values = self.values[row]
         pattern = values.view(INTEGERS[values.element_size()])  # in which −0 is an entry like any other
         count = int(pattern.count_nonzero())
         if COUNT_BITS + count * (8 * values.element_size() + 1) >= most_bits:
             return None
-        indices = pattern[0].nonzero().T
+        entries = (indices := nonzero(pattern))[None], values.index_select(0, indices)[None]
         intact = torch.ones(1, dtype=torch.bool, device=values.device)
-        piece = SparsePiece(torch.tensor([count]), indices, values.gather(1, indices), intact, values.shape[1])
+        piece = SparsePiece(torch.tensor([count]), *entries, intact, len(values))
         return piece if int(piece.num_bits) < most_bits else None
 
     def encode(self, row: int) -> np.ndarray:

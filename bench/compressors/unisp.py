@@ -108,4 +108,5 @@ class UniSp(Compressor):
 
 
 def _positions(dim: int, density: float, key: draws.Key, device: torch.device, start: int = 0) -> Tensor:
-    return draws.chosen(torch.ones(dim, device=device), 1 / density, key, start)
+    ones = torch.ones(dim, device=device)
+    return draws.drawn(ones, (dim,), ones.new_tensor([1 / density]), key, start)[0]

@@ -7,6 +7,7 @@ hash has the form of MurmurHash3's finaliser; half of the key enters before its 
 Compiled for float32 on the CPU; other tensors use torch operations with the same results.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -63,22 +64,29 @@ def uniforms(key: Key, num_entries: int, device: torch.device, start: int = 0) -
     return ((hashes(key, num_entries, device, start) >> 1).float() + 0.5) * STEP
 
 
-def chosen(x: Tensor, scale: float, key: Key, start: int = 0) -> Tensor:
-    """Draw entries, each with probability min(|x_i| / scale, 1), and return their ascending positions: (n,) -> (k,).
+def drawn(x: Tensor, segments: Sequence[int], scales: Tensor, key: Key, start: int = 0) -> tuple[Tensor, Tensor]:
+    """Draw entries, each with probability p_i = min(|x_i| / scale, 1).
 
     Args:
-        x: a part of a vector. A zero is never drawn; an entry of magnitude at least `scale` always is.
-        scale: at least 0.
+        x: (n,) a part of a vector. A zero is never drawn; an entry of magnitude at least its scale always is.
+        segments: sizes, adding up to n.
+        scales: (S,) of the segments, at least 0. Of a segment whose scale is NaN nothing is drawn.
         key: of the draws.
-        start: where the part begins in the vector; the returned positions count from the beginning of the part.
+        start: where the part begins in the vector.
+
+    Returns:
+        the ascending positions (k,) in the part, and x_i / p_i (k,): x_i itself, or ±scale.
     """
     if not is_compiled(x):
-        magnitudes = x.abs()
-        numbers = uniforms(key, len(x), x.device, start)
-        return ((magnitudes >= numbers * scale) & (magnitudes > 0)).nonzero()[:, 0]
-    positions = np.empty(len(x) + 1, np.int64)  # only written pages are allocated
-    count = _choose(x.numpy(), np.float32(scale), *_as_arguments(key), start, positions)
-    return torch.from_numpy(positions[:count].copy())
+        magnitudes, numbers = x.abs(), uniforms(key, len(x), x.device, start)
+        scale = scales.repeat_interleave(torch.tensor(segments, device=x.device), output_size=len(x))
+        positions = ((magnitudes >= numbers * scale) & (magnitudes > 0)).nonzero()[:, 0]
+        values, raised = x[positions], scale[positions]
+        return positions, torch.where(values.abs() >= raised, values, raised.copysign(values))
+    positions, values = torch.empty(len(x) + 1, dtype=torch.int64), torch.empty(len(x) + 1)  # only written pages count
+    arrays = x.detach().numpy(), np.array(segments), scales.numpy()
+    count = _draw(*arrays, *_as_arguments(key), start, positions.numpy(), values.numpy())
+    return positions[:count].clone(), values[:count].clone()
 
 
 def quantized(
@@ -137,21 +145,36 @@ def _as_arguments(key: Key) -> tuple[np.uint32, np.uint32]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _choose(x: np.ndarray, scale: Any, low: Any, high: Any, start: int, positions: np.ndarray) -> Any:
+def _draw(
+    x: np.ndarray,
+    sizes: np.ndarray,
+    scales: np.ndarray,
+    low: Any,
+    high: Any,
+    start: int,
+    positions: np.ndarray,
+    values: np.ndarray,
+) -> Any:
     flags = np.zeros(BLOCK, np.uint8)
     eights = flags.view(np.uint64)  # eight flags at once; most are zero and skipped
-    count = 0
-    for first in range(0, x.size, BLOCK):
-        part = x[first : min(first + BLOCK, x.size)]
-        for i in range(part.size):
-            magnitude = abs(part[i])
-            flags[i] = (magnitude >= uniform(start + first + i, low, high) * scale) & (magnitude > 0)
-        flags[part.size :] = 0
-        for e in range(eights.size):
-            if eights[e]:
-                for i in range(8 * e, 8 * e + 8):  # always written: no branch to predict
-                    positions[count] = first + i
-                    count += np.int64(flags[i])
+    count, end = 0, 0
+    for s in range(sizes.size):
+        begin, end, scale = end, end + sizes[s], scales[s]
+        for first in range(begin, end, BLOCK):
+            part = x[first : min(first + BLOCK, end)]
+            for i in range(part.size):
+                magnitude = abs(part[i])
+                flags[i] = (magnitude >= uniform(start + first + i, low, high) * scale) & (magnitude > 0)
+            flags[part.size :] = 0
+            drawn = count
+            for e in range(eights.size):
+                if eights[e]:
+                    for i in range(8 * e, 8 * e + 8):  # always written: no branch to predict
+                        positions[count] = first + i
+                        count += np.int64(flags[i])
+            for j in range(drawn, count):
+                value = x[positions[j]]
+                values[j] = np.copysign(max(abs(value), scale), value)
     return count
 
 

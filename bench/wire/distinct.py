@@ -54,7 +54,7 @@ def distinct(row: Tensor, segments: Sequence[int], most_bits: int) -> Distinct |
         order = np.lexsort((~np.signbit(keys), keys))
         places = np.empty(count, np.int16)
         places[order] = np.arange(count) - int((keys < 0).sum())
-        ranks[start:end] = places[ranks[start:end]]
+        _rename(ranks[start:end], places)
         values.append(floats[torch.from_numpy(order)])
     num_bits = sum(COUNT_BITS + len(own) * 8 * row.element_size() for own in values)
     if num_bits >= most_bits or (model := ans.model(ranks, segments)) is None:
@@ -92,20 +92,23 @@ def read(reader: Reader, segments: Sequence[int], like: Tensor) -> Tensor:
 @numba.njit(nogil=True, cache=True)
 def _find(patterns: np.ndarray, found: np.ndarray, ranks: np.ndarray) -> Any:
     """Write the distinct patterns and which one each entry has; return their number, −1 if there is no room."""
-    table = np.full(SLOTS, np.int16(-1))
-    count, last = 0, np.int16(-1)
+    table, keys, count = np.full(SLOTS, np.int16(-1)), np.zeros(SLOTS, patterns.dtype), 0
     for i in range(patterns.size):
         pattern = patterns[i]
-        if last < 0 or found[last] != pattern:
-            slot = np.int64((np.uint64(pattern) * HASH) >> np.uint64(54))
-            while table[slot] >= 0 and found[table[slot]] != pattern:
+        slot = np.int64((np.uint64(pattern) * HASH) >> np.uint64(54))
+        if keys[slot] != pattern or table[slot] < 0:  # rarely true, so that the branch is predicted
+            while table[slot] >= 0 and keys[slot] != pattern:
                 slot = (slot + 1) & (SLOTS - 1)
             if table[slot] < 0:
                 if count == found.size:
                     return -1
-                table[slot] = np.int16(count)
-                found[count] = pattern
+                table[slot], keys[slot], found[count] = np.int16(count), pattern, pattern
                 count += 1
-            last = table[slot]
-        ranks[i] = last
+        ranks[i] = table[slot]
     return count
+
+
+@numba.njit(nogil=True, cache=True)
+def _rename(ranks: np.ndarray, places: np.ndarray) -> None:
+    for i in range(ranks.size):
+        ranks[i] = places[ranks[i]]

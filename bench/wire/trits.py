@@ -7,6 +7,7 @@ long vectors with as many −1 as +1. Without zeros it takes one bit per entry.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numba
 import numpy as np
@@ -19,7 +20,8 @@ from bench.wire.reader import Reader
 
 HEADER_BITS = 40  # which of the codes, and the number of positions in it
 ZEROS, ENTRIES, TRITS = range(3)
-BLOCK = 256  # entries among which the listed ones are found before their gaps are counted
+BLOCK = 256  # entries that are compared before their gaps are counted
+GATHER = np.uint64(0x0102040810204080)  # times eight bytes of 0 or 1: these bits in the leading byte, the first lowest
 POWERS = 3 ** np.arange(5, dtype=np.uint8)  # five entries per byte: 3⁵ = 243
 
 
@@ -121,18 +123,42 @@ def _count(values: np.ndarray) -> int:
 
 
 @numba.njit(nogil=True, cache=True)
-def _quotients(values: np.ndarray, zeros: bool, shift: int) -> int:
+def _quotients(values: np.ndarray, zeros: bool, shift: int) -> Any:
     """Return the sum of the shifted gaps before the zeros, or before the other entries."""
-    found, total, last = np.empty(BLOCK, np.int64), 0, -1
+    before, inside, after = _gaps_of_eight(shift)
+    flags = np.zeros(BLOCK, np.uint8)
+    eights = flags.view(np.uint64)
+    total, gap = 0, 0  # gap: entries since the last listed one
     for start in range(0, values.size, BLOCK):
-        part, count = values[start : start + BLOCK], 0
-        for i in range(part.size):  # always written: no branch to predict
-            found[count] = start + i
-            count += np.int64((part[i] == 0) == zeros)
-        for f in range(count):
-            total += (found[f] - last - 1) >> shift
-            last = found[f]
+        part = values[start : start + BLOCK]
+        for i in range(part.size):
+            flags[i] = (part[i] == 0) == zeros
+        flags[part.size :] = 0
+        for e in range(eights.size):
+            listed = (eights[e] * GATHER) >> np.uint64(56)
+            gap += before[listed]
+            if listed:
+                total += (gap >> shift) + inside[listed]
+                gap = after[listed]
     return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _gaps_of_eight(shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For every choice of listed entries among eight: the gap before the first (8 without one), the sum of the shifted
+    gaps between them, and the gap after the last."""
+    before, (inside, after) = np.full(256, 8), np.zeros((2, 256), np.int64)
+    for listed in range(1, 256):
+        last = -1
+        for i in range(8):
+            if (listed >> i) & 1:
+                if last < 0:
+                    before[listed] = i
+                else:
+                    inside[listed] += (i - last - 1) >> shift
+                last = i
+        after[listed] = 7 - last
+    return before, inside, after
 
 
 @numba.njit(nogil=True, cache=True)
