@@ -26,11 +26,16 @@ from bench.suite.scripts.views import add_view, read_view
 
 
 def into_page(page: Path, experiment: str, table: Table) -> None:
-    """Replace the table between the experiment's markers, if the page has them."""
+    """Replace the table between the experiment's markers, if the page has them. The first marker may name columns, as
+    headings of table_full.csv begin: <!-- table sasg_mnist: recipe final uploads -->."""
     text = page.read_text("utf-8")
-    start, end = f"<!-- table {experiment} -->", "<!-- /table -->"
-    found = f"{start}\n{table.short.markdown()}{end}"
-    shown = re.sub(f"{start}.*?{end}", lambda _: found, text, flags=re.DOTALL)
+
+    def found(old: re.Match[str]) -> str:
+        shown = table.only(old["columns"].split()) if old["columns"] else table.short
+        return f"{old['start']}\n{shown.markdown()}{old['end']}"
+
+    marked = rf"(?P<start><!-- table {experiment}(: (?P<columns>[a-z_ ]+))? -->).*?(?P<end><!-- /table -->)"
+    shown = re.sub(marked, found, text, flags=re.DOTALL)
     if shown != text:
         write_whole(page, shown)
 

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -81,23 +81,47 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
 
     refuse(cfg)
     torch.set_num_threads(cfg.threads)
+    os.environ["OMP_NUM_THREADS"] = str(cfg.threads)  # else Lightning shares all cores out among a machine's processes
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message, module="lightning")
-    folder = RunFolder.of(cfg)
-    folder.check(config := described(cfg))
+    folder, config = RunFolder.of(cfg), described(cfg)
     command = " ".join(["python scripts/train.py", *overrides])
-    with folder.held() if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext() as claim:
-        if folder.is_complete:
+    leads, joined = getattr(rank_zero_only, "rank", 0) == 0, joined_with_others(cfg)
+    claim = None
+    with ExitStack() as held:
+
+        def begun() -> bool:
+            """Take hold of the run. Returns whether it is complete."""
+            nonlocal claim
+            folder.check(config)
+            claim = held.enter_context(folder.held())
+            return folder.is_complete
+
+        is_complete = joined.told(begun) if joined else leads and begun()
+        if is_complete and leads:
             diverged = folder.summary().get("diverged")
             if folder.config().get("link") != config.get("link"):
                 print(f"{folder.path}: recorded on another link; scripts/tables.py link= shows this one")
             print(f"{folder.path}: complete already" + (f", diverged: {diverged}" if diverged else ""))
         elif "asynchronous" in cfg:
             train_asynchronously(cfg, folder, config, command)
-        else:
-            train_in_rounds(cfg, folder, config, command, claim)
+        elif not is_complete:
+            train_in_rounds(cfg, folder, config, command, claim, joined)
+
+
+def joined_with_others(cfg: DictConfig) -> Any:
+    """This process joined with those of its run, if torchrun or SLURM started them; else None."""
+    from lightning.pytorch.strategies import DDPStrategy
+
+    from bench.configured import get_object, instantiate
+    from bench.runs.joining import Joined, launched_by
+
+    if "strategy" not in cfg or not issubclass(get_object(cfg.strategy._target_), DDPStrategy):
+        return None
+    launcher = launched_by()
+    return Joined(launcher, instantiate(cfg.strategy.timeout)) if launcher else None
 
 
 def refuse(cfg: DictConfig) -> None:
@@ -117,8 +141,15 @@ def refuse(cfg: DictConfig) -> None:
         raise InputError(f"trainer.accelerator: {cfg.trainer.accelerator}; there is none here, cpu is allowed")
 
 
-def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str, claim: Any) -> None:
-    """Run synchronous workers, under Lightning. `claim`: on the run; None in all processes but one."""
+def train_in_rounds(
+    cfg: DictConfig, folder: Any, config: dict[str, Any], command: str, claim: Any, joined: Any
+) -> None:
+    """Run synchronous workers, under Lightning.
+
+    Args:
+        claim: on the run; None in all processes but one.
+        joined: the processes of the run, where torchrun or SLURM started them; else None.
+    """
     import lightning
 
     from bench.configured import instantiate
@@ -149,13 +180,13 @@ def train_in_rounds(cfg: DictConfig, folder: Any, config: dict[str, Any], comman
         Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)),  # after those that a checkpoint holds
     ]
     with logging_to(cfg, folder) as logger:
-        trainer = fit(cfg, folder, module, strategy=strategy, logger=logger, callbacks=callbacks)
+        trainer = fit(cfg, folder, joined, module, strategy=strategy, logger=logger, callbacks=callbacks)
     if trainer.is_global_zero:
         metric = cfg.target.metric
         print(f"{folder.path}: complete, {metric} {history.rows[-1][metric]:.4g}")
 
 
-def fit(cfg: DictConfig, folder: Any, module: Any, **parts: Any) -> Any:
+def fit(cfg: DictConfig, folder: Any, joined: Any, module: Any, **parts: Any) -> Any:
     """Train a module in a Trainer made of `parts`, from the run's last checkpoint if there is one. Returns the Trainer.
 
     Raises:
@@ -177,12 +208,14 @@ def fit(cfg: DictConfig, folder: Any, module: Any, **parts: Any) -> Any:
     if (size := trainer.strategy.world.size) != cfg.workers:  # pyright: ignore[reportAttributeAccessIssue]
         key = "trainer.devices" if isinstance(trainer.strategy, bench.CompressedDDPStrategy) else "strategy.workers"
         raise InputError(f"{key}: {size}; as many as workers are needed, {cfg.workers}")
-    resume = folder.checked_checkpoint()
-    if resume and trainer.is_global_zero:
-        print(f"{folder.path}: resuming from its last checkpoint")
+    look = folder.checked_checkpoint
     handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
     try:
-        trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=True if resume else None)
+        with joined.shared(look, folder.checkpoint) if joined else nullcontext(look()) as resume:
+            if resume and trainer.is_global_zero:
+                print(f"{folder.path}: resuming from its last checkpoint")
+            only = True if resume else None
+            trainer.fit(module, datamodule=instantiate(cfg.data), ckpt_path=resume, weights_only=only)
     except Preempted as told:
         if trainer.is_global_zero:
             by = signal.Signals(told.number or signal.SIGTERM).name

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.errors import InputError
 from bench.findings.sample import Ratio, Sample, Theirs
 from bench.runs.results import write_whole
 
@@ -38,10 +39,19 @@ class Table:
     @property
     def short(self) -> "Table":
         """The table with its main columns only."""
-        if not self.main:
-            return self
+        there = {column.key for column in self.columns}
+        return self.only([key for key in self.main if key in there]) if self.main else self
+
+    def only(self, keys: Sequence[str]) -> "Table":
+        """The table with these columns only.
+
+        Raises:
+            InputError: there is no such column.
+        """
         by_key = {column.key: column for column in self.columns}
-        return replace(self, columns=[by_key[key] for key in self.main if key in by_key], main=())
+        if missing := [key for key in keys if key not in by_key]:
+            raise InputError(f"columns: no {missing[0]}; there is {', '.join(by_key)}")
+        return replace(self, columns=[by_key[key] for key in keys], main=())
 
     def text(self, row: Mapping[str, Entry], column: Column) -> str:
         """A cell as plain text."""

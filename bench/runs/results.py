@@ -39,6 +39,9 @@ from bench.runs.targets import target_reached
 VIEWS = ("target", "link")
 """Keys of a config that change how a run is looked at, but not its result."""
 
+MEANS = ("strategy.timeout", "trainer.devices", "trainer.num_nodes")
+"""Where the processes of a run live, and how long they wait for each other, which may change when it goes on."""
+
 PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where available: hundreds of configs are read
@@ -214,7 +217,7 @@ class RunFolder:
         return [file for name in names if (file := self.path / name).exists()]
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Check that a run in this folder, if there is one, has this config, whatever its target and its link.
+        """Check that a run in this folder, if there is one, has this config, but for `VIEWS` and `MEANS`.
 
         Raises:
             InputError: another config; the message names the keys that differ.
@@ -225,7 +228,9 @@ class RunFolder:
                 raise InputError(f"{told}; restore it, or remove the folder")
             return
         differing = differences(self.config(), config).items()
-        if others := {key: values for key, values in differing if key.split(".")[0] not in VIEWS}:
+        if others := {
+            key: values for key, values in differing if key.split(".")[0] not in VIEWS and not key.startswith(MEANS)
+        }:
             told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in others.items())
             raise InputError(
                 f"{self.path}: written under another config: {told}; choose another name= or label=, or remove it"

@@ -2,11 +2,13 @@
 
 import functools
 import os
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,41 @@ from bench.names import house_names
 from bench.tests.findings.browser import CHROMIUM, browser
 
 CONFIG = Path(__file__).parents[2] / "docs" / "mkdocs.yml"
+OUTPUTS = CONFIG.parent / "outputs"
+"""Commands, and what they print. `--rewrite-golden` runs them again, which takes minutes."""
+
+SHORTER = {
+    "pay_step": "pay.py model=resnet20 input=3x32x32 bandwidth=10Gbit step_ms=350 overlap=0.7 recipes=half",
+    "pay_time": "pay.py experiment=sasg_mnist bandwidth=100Mbit step_ms=3 overlap=0.7",
+    "speed": "benchmark.py sgd --rounds 50",
+    "speed_parts": "benchmark.py packing",
+    "speed_resnet18": "benchmark.py sgd --rounds 50",
+    "speed_resnet18_bf16": "benchmark.py sgd --rounds 50 --precision bf16-mixed",
+}
+"""Commands that print lines of the same kinds."""
+
+
+def kinds(text: str) -> set[tuple[str, ...]]:
+    """The first two words of every line but the first, which repeats what was asked, without digits."""
+    return {tuple(re.sub(r"\d+", "0", line).split()[:2]) for line in text.splitlines()[1:] if line}
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in OUTPUTS.glob("*.txt")))
+def test_outputs_are_their_commands(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(CONFIG.parents[1])
+    file = OUTPUTS / f"{name}.txt"
+    command, shown = file.read_text("utf-8").split("\n", 1)
+    again = request.config.getoption("--rewrite-golden")
+    script, *arguments = (command.removeprefix("$ python scripts/") if again else SHORTER[name]).split()
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    import_module(f"bench.suite.scripts.{script.removesuffix('.py')}").main()
+    told = capsys.readouterr().out
+    if again:
+        shown = told
+        file.write_text(f"{command}\n{told}", "utf-8")
+    assert kinds(told) <= kinds(shown)
 
 
 class Silent(SimpleHTTPRequestHandler):

@@ -16,15 +16,15 @@ from omegaconf import DictConfig, OmegaConf
 import bench
 from bench.errors import InputError
 from bench.findings.view import View, ViewedRun
-from bench.laws.toys import QUIET, counted
+from bench.laws.toys import QUIET
 from bench.link import ShardedLink
-from bench.runs.columns import COLUMNS, MEASURED
+from bench.runs.columns import COLUMNS
 from bench.runs.grid import Cell, _axis, cells
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
 from bench.suite.scripts.matrix import matrix
 from bench.suite.scripts.train import described, main, refuse, train
-from bench.tests.configs import composed
+from bench.tests.configs import assert_same_history, composed
 
 RESULTS = Path(__file__).parents[3] / "results"
 TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"
@@ -168,25 +168,6 @@ def test_every_data_set_runs(data: str, tmp_path: Path, data_dir: Path) -> None:
     assert two_rounds(tmp_path, data_dir, f"data={data}", *suits.get(data, ["model=resnet20"])).is_complete
 
 
-def test_torchrun(tmp_path: Path) -> None:
-    """Its workers have the history of simulated ones, except what only real processes measure."""
-    common = ["algorithm=sasg", "workers=2", "logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=10",
-              f"results_dir={tmp_path}"]  # fmt: skip
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*torchrun, str(TRAIN), *common, "world=processes", "name=real"], check=True, timeout=120)
-    train(composed([*common, "name=simulated"]), common)
-    assert_same_history(tmp_path)
-
-
-def assert_same_history(results: Path) -> None:
-    """Assert equal histories in both worlds, except seconds and bytes, which only real processes measure."""
-    histories = [RunFolder(results / name / "sasg" / "seed=1").history() for name in ("real", "simulated")]
-    for rows, measured in zip(histories, (True, False), strict=True):
-        assert all((row[name] is not None) is measured for row in rows for name in MEASURED)
-    real, simulated = (list(map(counted, rows)) for rows in histories)
-    assert real == simulated
-
-
 def test_photographs_in_real_processes(tmp_path: Path, data_dir: Path) -> None:
     """Real processes and simulation agree under augmentation, convolution, normalisation and stale passes."""
     common = ["algorithm=sasg", "data=cifar10", "model=resnet20", "workers=2", "data.batch_size=3", "logger=csv",
@@ -196,19 +177,9 @@ def test_photographs_in_real_processes(tmp_path: Path, data_dir: Path) -> None:
     said = subprocess.run(real, check=True, timeout=120, stderr=subprocess.PIPE, text=True).stderr
     assert not said, "a run that goes well has nothing to say"
     train(composed([*common, "name=simulated"]), common)
-    assert_same_history(tmp_path)
+    assert_same_history(*(tmp_path / name / "sasg" / "seed=1" for name in ("real", "simulated")))
     *_, row = RunFolder(tmp_path / "real" / "sasg" / "seed=1").history()
     assert row["num_backwards"] > 2 * 14, "this test needs stale passes"
-
-
-def test_the_benchmark_prints_ratios() -> None:
-    script = str(Path(__file__).parents[3] / "scripts" / "benchmark.py")
-    run = subprocess.run([sys.executable, script, "sgd", "--rounds", "100"], check=True, capture_output=True, text=True)
-    header, line = run.stdout.splitlines()
-    assert header.split()[-1] == "ratio"
-    recipe, round_ms, step_ms, ratio = line.split()
-    assert recipe == "sgd"
-    assert min(float(round_ms), float(step_ms), float(ratio)) > 0
 
 
 def test_every_recipe_is_a_strategy() -> None:
@@ -307,9 +278,7 @@ def test_a_sweep_over_worlds(
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     main()
     assert capfd.readouterr().out.count(": complete") == 2
-    runs = [RunFolder(Path("results/local") / world / "seed=1") for world in ("processes", "simulated")]
-    real, simulated = (list(map(counted, run.history())) for run in runs)
-    assert real == simulated
+    assert_same_history(*(Path("results/local") / world / "seed=1" for world in ("processes", "simulated")))
 
 
 def test_the_matrix_goes_on_past_a_failed_cell(tmp_path: Path, capsys: Any) -> None:
