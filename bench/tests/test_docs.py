@@ -21,7 +21,7 @@ OUTPUTS = CONFIG.parent / "outputs"
 """Commands, and what they print. `--rewrite-golden` runs them again, which takes minutes."""
 
 SHORTER = {
-    "pay_step": "pay.py model=resnet20 input=3x32x32 bandwidth=10Gbit step_ms=350 overlap=0.7 recipes=half",
+    "pay_step": "pay.py model=resnet20 input=3x32x32 bandwidth=10Gbit step_ms=350 overlap=0.7 recipes=signsgd_mv",
     "pay_time": "pay.py experiment=sasg_mnist bandwidth=100Mbit step_ms=3 overlap=0.7",
     "speed": "benchmark.py sgd --rounds 50",
     "speed_parts": "benchmark.py packing",
