@@ -24,7 +24,7 @@ from bench.suite.scripts.namespaces import Testbed
 from bench.suite.scripts.validation import Host, crowd, host_of
 
 WORKERS, BANDWIDTHS, RECIPES = 4, (1e8, 1e9), ("sgd", "half", "sparse")
-ACCURACY, RATE, ROUNDS, EVERY, CALIBRATED = 0.95, 0.2, 1000, 25, 75
+ACCURACY, RATE, ROUNDS, EVERY, CALIBRATED = 0.95, 0.2, 500, 25, 75
 WALL = ("compute_s", "compression_s", "waited_s", "measured_s")
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
@@ -26,6 +27,7 @@ from tqdm.auto import tqdm
 
 from bench.errors import InputError
 from bench.findings.experiments import Experiment
+from bench.findings.sample import Ratio
 from bench.findings.tables import table
 from bench.findings.view import View
 from bench.runs.grid import Cell, cells
@@ -66,6 +68,7 @@ def matrix(overrides: list[str]) -> None:
         print(f"failed: {told}: {reason}")
     if any(cell.folder.is_complete for cell in pending):
         log_table(cfg)
+    conclude(cfg)
     if failed:
         sys.exit(1)
 
@@ -173,6 +176,18 @@ def log_table(cfg: DictConfig) -> None:
         logger.log_experiment(experiment.folder, experiment.files(), *table(experiment).records(), **place)
     except Exception as error:  # the table can be made again; its failure must not fail the runs
         print(f"logger: the table was not logged: {one_line(error)}", file=sys.stderr)
+
+
+def conclude(cfg: DictConfig) -> None:
+    """Say which recipe saves most, if the experiment has a table that says it, and what shows the rest."""
+    with suppress(InputError):  # no run is complete, or the experiment asks for a table of another kind
+        made = table(Experiment.read(cfg.name, Path(cfg.results_dir), View(target=cfg.target.value)))
+        found = [(row["recipe"], row.get("total_bits_saving")) for row in made.rows]
+        savings = {recipe: saving.value for recipe, saving in found if isinstance(saving, Ratio)}
+        if savings:
+            best = max(savings, key=savings.__getitem__)
+            print(f"{cfg.name}: {best} saves most, {savings[best]:.3g}× the bits of sgd, both ways")
+        print(f"next: tables.py {cfg.name} --print, figures.py {cfg.name}, dashboard.py")
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ NOT_RESULTS = (
     "jobs",
     "launcher",
     "paper",
+    "logs",
     "figure",
     "table",
 )

@@ -7,6 +7,7 @@ reach from the lowest seed to the highest. The rest of the style is in paper.mpl
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
@@ -72,13 +73,13 @@ def curves(
     places = [(value, cost) for value in across for cost in ([""] if columns else x)]
     drawing = Figure(figsize=(2.6 * len(places) + 1.5, 2.3 * len(lines) + 0.6), layout="constrained")
     grid = drawing.subplots(len(lines), len(places), sharey="row", squeeze=False)
-    told = {key for key in arms[0].settings if len(_values(arms, key)) > 1} - {rows, columns, best}
+    looks = _looks(arms, {rows, columns, best})
     for (metric, down_value, line_cost), panels in zip(lines, grid, strict=True):
         for (across_value, place_cost), axes in zip(places, panels, strict=True):
             cost = line_cost or place_cost
             wanted = {rows: down_value, columns: across_value}
             picked = [arm for arm in arms if all(arm.settings[key] == v for key, v in wanted.items() if key)]
-            _draw(axes, picked, cost, metric, told)
+            _draw(axes, picked, cost, metric, looks)
             titles = [f"{TITLES.get(key, key)} {float(value):.3g}" for key, value in wanted.items() if key]
             axes.set(xlabel=TITLES[cost], title=", ".join(titles))
         panels[0].set_ylabel(TITLES[metric])
@@ -139,12 +140,28 @@ def _values(arms: Sequence[Arm], setting: str | None) -> list[str]:
     return list(dict.fromkeys(arm.settings[setting] for arm in arms)) if setting else [""]
 
 
-def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, told: set[str]) -> None:
-    """Draw one panel of `curves`. Labels show the settings in `told`."""
-    num_of_color: dict[str, int] = {}
+def _looks(arms: Sequence[Arm], untold: AbstractSet[str | None]) -> dict[str, tuple[str, str, Any]]:
+    """For each arm's label: the name of its line, a colour and a dash, the same in all panels.
+
+    Names have the settings in which arms differ, but for the `untold`; arms of one name have one look.
+    """
+    keys = {key for arm in arms for key in arm.settings}
+    told = {key for key in keys if len({arm.settings.get(key) for arm in arms}) > 1} - untold
+    looks: dict[str, tuple[str, str, Any]] = {}
+    names_of: dict[str, list[str]] = {}
     for arm in arms:
+        name = ",".join([arm.name, *(f"{key}={value}" for key, value in arm.settings.items() if key in told)])
         shade = color(arm.algorithm)
-        num_of_color[shade] = num_of_color.get(shade, -1) + 1
+        if name not in (names := names_of.setdefault(shade, [])):
+            names.append(name)
+        looks[arm.label] = name, shade, DASHES[names.index(name) % len(DASHES)]
+    return looks
+
+
+def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, looks: Mapping[str, tuple[str, str, Any]]) -> None:
+    """Draw one panel of `curves`. `looks`: by the labels of arms."""
+    for arm in arms:
+        label, shade, dashes = looks[arm.label]
         histories = [run.history() for run in arm.runs if "diverged" not in run.summary()]
         if not histories:
             continue
@@ -152,9 +169,7 @@ def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, told: set[str]) ->
         across = np.mean([[_cost(row, cost, density) for row in history] for history in histories], axis=0)
         values = np.array([[row[y] for row in history] for history in histories])
         lost = len(arm.runs) - len(histories)
-        label = ",".join([arm.name, *(f"{k}={v}" for k, v in arm.settings.items() if k in told)])
         label = f"{label} ({lost} of {len(arm.runs)} diverged)" if lost else label
-        dashes = DASHES[num_of_color[shade] % len(DASHES)]
         axes.plot(across, values.mean(axis=0), linestyle=dashes, color=shade, label=label)
         axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=shade, alpha=0.15, linewidth=0)
     axes.set_yscale("log" if y in LOGARITHMIC else "linear")

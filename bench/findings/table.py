@@ -18,6 +18,10 @@ Entry = Sample | Ratio | Theirs | float | str | None
 """A number over seeds, a paper's number, a ratio, a name, or None for an empty cell."""
 
 
+SHRUNK = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
+"""Fits what follows into the column of a paper, if it is wider."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column. `style`: "name", "count" (1,234), "power" (of ten), "percent", "number", "seconds" or "factor"."""
@@ -29,7 +33,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `main`: the keys of the columns to show first; all if there are none."""
+    """A table.
+
+    Attributes:
+        main: the keys of the columns to show first; all if there are none.
+        rows: entries by the keys of columns; "best" holds the key of the column that is marked in a row.
+    """
 
     caption: str
     columns: Sequence[Column]
@@ -53,6 +62,11 @@ class Table:
             raise InputError(f"columns: no {missing[0]}; there is {', '.join(by_key)}")
         return replace(self, columns=[by_key[key] for key in keys], main=())
 
+    def _cells(self, row: Mapping[str, Entry], marks: "_Marks") -> list[str]:
+        """The cells of a row as text, the best one marked."""
+        texts = {c.key: _text(row.get(c.key), c.style, marks) for c in self.columns}
+        return [marks.best.format(text) if row.get("best") == key else text for key, text in texts.items()]
+
     def text(self, row: Mapping[str, Entry], column: Column) -> str:
         """A cell as plain text."""
         return _text(row.get(column.key), column.style, _PLAIN)
@@ -63,7 +77,7 @@ class Table:
         return cell.mean if isinstance(cell, Sample) else cell.value if isinstance(cell, Theirs | Ratio) else cell
 
     def markdown(self) -> str:
-        body = [[self.text(row, c) for c in self.columns] for row in self.rows]
+        body = [self._cells(row, _PLAIN) for row in self.rows]
         rule = [":--" if c.style == "name" else "--:" for c in self.columns]
         lines = ["| " + " | ".join(cells) + " |" for cells in ([c.title for c in self.columns], rule, *body)]
         return "\n".join([*lines, "", self.caption]) + "\n"
@@ -72,10 +86,11 @@ class Table:
         """A LaTeX table (booktabs) with its caption, to \\input into a paper."""
         align = "".join("l" if c.style == "name" else "r" for c in self.columns)
         head = " & ".join(_escape(c.title) for c in self.columns)
-        body = [" & ".join(_text(row.get(c.key), c.style, _LATEX) for c in self.columns) for row in self.rows]
-        lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering", f"\\begin{{tabular}}{{{align}}}",
-                 "\\toprule", f"{head} \\\\", "\\midrule", *(f"{line} \\\\" for line in body), "\\bottomrule",
-                 "\\end{tabular}", f"\\caption{{{_escape(self.caption)}}}", "\\end{table}"]  # fmt: skip
+        body = [" & ".join(self._cells(row, _LATEX)) for row in self.rows]
+        lines = ["% needs \\usepackage{booktabs,graphicx}", "\\begin{table}", "\\centering", SHRUNK,
+                 f"\\begin{{tabular}}{{{align}}}", "\\toprule", f"{head} \\\\", "\\midrule",
+                 *(f"{line} \\\\" for line in body), "\\bottomrule", "\\end{tabular}}",
+                 f"\\caption{{{_escape(self.caption)}}}", "\\end{table}"]  # fmt: skip
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
@@ -98,6 +113,10 @@ class Table:
                 parts = _parts(column.key, row.get(column.key))
                 names |= dict.fromkeys(parts)
                 record |= parts
+        for row, record in zip(self.rows, records, strict=True):
+            if "best" in row:
+                names |= {"best": None}
+                record["best"] = row["best"]
         return list(names), [[record.get(name) for name in names] for record in records]
 
     def write(self, folder: Path) -> None:
@@ -128,10 +147,11 @@ class _Marks:
     times: str
     thousands: str
     nothing: str
+    best: str
 
 
-_PLAIN = _Marks(" ± ", "e{exponent}", "×", ",", "")
-_LATEX = _Marks(" $\\pm$ ", "$\\cdot 10^{{{exponent}}}$", "$\\times$", "{,}", "--")
+_PLAIN = _Marks(" ± ", "e{exponent}", "×", ",", "", "**{}**")
+_LATEX = _Marks(" $\\pm$ ", "$\\cdot 10^{{{exponent}}}$", "$\\times$", "{,}", "--", "\\textbf{{{}}}")
 
 
 def _text(cell: Entry, style: str, marks: _Marks) -> str:

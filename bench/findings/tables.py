@@ -1,6 +1,6 @@
 """Tables of an experiment: the costs of each recipe next to the paper's, or the effect of a swept setting."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from bench.errors import InputError
@@ -21,7 +21,7 @@ COSTED = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits
 """Costs that a table shows."""
 MAIN = ("recipe", "final", "round", "total_bits", "total_bits_saving", "modelled_s")
 BESIDE_UPLOADS = (
-    "recipe", "final", "uploads", "uploads_theirs", "uplink_bits_paper", "uplink_bits_paper_theirs",
+    "recipe", "final", "uploads", "uploads_theirs", "uploads_logs", "uplink_bits_paper", "uplink_bits_paper_theirs",
     "total_bits_saving",
 )  # fmt: skip
 """Its main columns, and those next to a paper that gives uploads."""
@@ -52,7 +52,7 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     arms, target = experiment.complete, _target(experiment)
     # The paper's numbers hold for the target in the experiment's file only.
     comparable = experiment.view.rounds is None and (at == "end" or experiment.spec.get("target") == target)
-    paper = dict(experiment.spec.get("paper") or {}) if comparable else {}
+    paper, logs = (dict(experiment.spec.get(key) or {}) if comparable else {} for key in ("paper", "logs"))
     if experiment.view.retimes:
         paper.pop("modelled_s", None)
     rounds = experiment.view.rounds
@@ -67,11 +67,12 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
             if base and column in own and column in base:
                 row[f"{column}_saving"] = Ratio.of(base[column], own[column])
-        for column, numbers in paper.items():
-            if column != "source" and arm.label in numbers:
-                ours = row.get(column)
-                assert not isinstance(ours, str | Theirs)
-                row[f"{column}_theirs"] = Theirs(numbers[arm.label], ours)
+        for given, suffix in ((paper, "theirs"), (logs, "logs")):
+            for column, numbers in given.items():
+                if column not in ("source", "seeds") and arm.label in numbers:
+                    ours = row.get(column)
+                    assert not isinstance(ours, str | Theirs)
+                    row[f"{column}_{suffix}"] = Theirs(numbers[arm.label], ours)
         rows.append(row)
     columns = [
         Column("recipe", "recipe", "name"),
@@ -79,6 +80,7 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         Column("round", "rounds", "count"),
         Column("uploads", "uploads", "count"),
         Column("uploads_theirs", "paper's", "count"),
+        Column("uploads_logs", "authors' logs", "count"),
         Column("uplink_bits_paper", "uplink bits, paper's count", "power"),
         Column("uplink_bits_paper_theirs", "paper's", "power"),
         Column("uplink_bits", "uplink bits on the wire", "power"),
@@ -114,17 +116,20 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     if "source" in paper:
         caption += f" Paper: {paper['source']}; in brackets what ours differs by"
         flagged = any(isinstance(cell, Theirs) and cell.is_outside for row in rows for cell in row.values())
-        caption += ", outside: the paper's lies outside our 95 % interval (Student's t)." if flagged else "."
+        caption += ", outside: theirs lies outside our 95 % interval (Student's t)." if flagged else "."
+    if logs:
+        caption += f" Authors' logs: {logs['source']}, mean over seeds {', '.join(map(str, logs['seeds']))}."
     return Table(caption, columns, rows, main)
 
 
-def sweep_table(experiment: Experiment, across: str, metric: str = "test_accuracy") -> Table:
+def sweep_table(experiment: Experiment, across: str, metric: str = "test_accuracy", best: bool = False) -> Table:
     """A metric at the end of the runs: one row per recipe, one column per value of a swept setting.
 
     Args:
         experiment: with at least one complete run.
         across: the setting's name as in labels, the last part of its key: "lr" in "sgd,lr=0.1".
         metric: a column of the history. Accuracies are shown in percent.
+        best: whether to mark each row's best value, among those at which no seed diverged.
     """
     if experiment.view.rounds is not None:
         raise InputError("rounds: this experiment's table shows final values; one of costs takes a stretch")
@@ -136,18 +141,31 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
         where = " ".join([arm.name, *(f"{key}={setting}" for key, setting in arm.settings.items() if key != across)])
         final = [s[metric] for s in (run.summary() for run in arm.runs) if "diverged" not in s]
         figure = Sample(tuple(100 * v if percent else v for v in final), len(arm.runs), "diverged")
-        rows.setdefault(where, {"recipe": where})[value] = figure
+        rows.setdefault(where, {"recipe": where})[f"{across}={value}"] = figure
         num_held_out |= {run.config().get("data", {}).get("num_held_out", 0) for run in arm.runs}
-    values = sorted({key for row in rows.values() for key in row if key != "recipe"}, key=float)
+    keys = {key: float(key.partition("=")[2]) for row in rows.values() for key in row if key != "recipe"}
     style = "percent" if percent else "power" if metric == "suboptimality" else "number"
-    columns = [Column(value, f"{across} {float(value):g}", style) for value in values]
+    columns = [Column(key, f"{across} {keys[key]:g}", style) for key in sorted(keys, key=keys.__getitem__)]
+    if best:
+        choose = min if metric in FALLING else max
+        for row in rows.values():
+            means = {key: cell.mean for key, cell in row.items() if isinstance(cell, Sample) and not cell.missed}
+            if sound := {key: mean for key, mean in means.items() if mean is not None}:
+                row["best"] = choose(sound, key=sound.__getitem__)
     caption = (
         f"{experiment.name}: {metric} after the last round{', %' if percent else ''}; mean ± standard deviation over"
         f" n = {_num_seeds(arms)} seeds."
     )
+    if best:
+        caption += f" Bold: the best of each row{' at which no seed diverged' * _any_missed(rows.values())}."
     if num_held_out - {0}:
         caption += f" Evaluated on {max(num_held_out):,} training images held out, not on the test set."
     return Table(caption, [Column("recipe", "recipe", "name"), *columns], list(rows.values()))
+
+
+def _any_missed(rows: Iterable[Mapping[str, Entry]]) -> bool:
+    """Whether a seed is missing from a sample."""
+    return any(isinstance(cell, Sample) and cell.missed for row in rows for cell in row.values())
 
 
 def _target(experiment: Experiment) -> dict[str, Any]:

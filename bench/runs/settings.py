@@ -57,6 +57,7 @@ class Settings:
     figure: Group | None = None
     table: Group | None = None
     paper: Group | None = None
+    logs: Group | None = None
     schedule: Group | None = None
     objective: Group | None = None
     estimator: Group | None = None

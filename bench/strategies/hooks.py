@@ -25,6 +25,7 @@ from bench.gradients.layout import Layout
 from bench.recipes import changed, load_recipe
 from bench.round.cohort import Cohort
 from bench.round.ledger import Ledger
+from bench.round.memory import refuse_more_than_free
 from bench.round.state import restore, state_of
 from bench.round.written import refuse_other
 from bench.strategies.averages import Averages
@@ -118,6 +119,8 @@ class Compressed(_Base):
         }
         agree(world, {**parts, "engine": self.engine_name, **described(module)})
         self._share_initial_state(module, layout)
+        with refused_together(world):
+            refuse_more_than_free(self.algorithm, world, layout)
         cohort = Cohort(self.algorithm, world, layout, self.seed, self.adversary, self.collective)
         self._fit = Fit(module, layout, cohort, self.engine_name, self.estimator, self.precision_plugin, self.broadcast)
         self._averages = Averages(self._fit.buffers, world)

@@ -69,11 +69,11 @@ class Store:
                 "experiments": experiments, "prices": prices, "problems": problems}  # fmt: skip
 
     def _fingerprint(self, name: str) -> str:
-        """A hash that changes if a file of the experiment's runs changes, or if a run's process starts or ends."""
-        files = sorted(f for kind in ("config.yaml", "history.csv", "summary.json")
+        """A hash that changes if a file of the experiment's runs changes, or what is heard of a run's process."""
+        files = sorted(f for kind in ("config.yaml", "history.csv", "summary.json", "failed.txt")
                        for f in (self.results / name).glob(f"*/*/{kind}"))  # fmt: skip
         stats: list[Any] = [(str(file), (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files]
-        stats += [RunFolder(lock.parent).is_held for lock in sorted((self.results / name).glob("*/*/run.lock"))]
+        stats += [RunFolder(claim.parent).claim_told for claim in sorted((self.results / name).glob("*/*/run.claim"))]
         return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 
@@ -109,10 +109,11 @@ def _run(run: ViewedRun, results: Path) -> dict[str, Any]:
     history = {name: [row[name] for row in rows] for name in columns}
     if rows and rows[-1]["answers"] is not None:
         history["traffic"] = [_traffic(row) for row in rows]
+    status, told = run.state()
     return {
         "seed": run.config()["seed"],
-        "status": _status(run, summary),
-        "told": summary.get("diverged", ""),
+        "status": "diverged" if "diverged" in summary else status,
+        "told": told,
         "path": run.path.relative_to(results).as_posix(),
         "history": history,
         "written": max(file.stat().st_mtime for file in run.files()),
@@ -138,12 +139,6 @@ def _carried(run: ViewedRun) -> dict[str, Any]:
             links.append(name)
     dense = recipe.is_dense and run.num_parts == 1
     return {"links": links, "overlaps": recipe.overlaps, "parts": run.num_parts, "dense": dense}
-
-
-def _status(run: RunFolder, summary: dict[str, Any]) -> str:
-    if summary:
-        return "diverged" if "diverged" in summary else "complete"
-    return "running" if run.is_held else "interrupted"
 
 
 def _table(experiment: Experiment) -> dict[str, Any]:

@@ -18,7 +18,7 @@ const told = (value) => // formatted: integers and large numbers in full, others
   Number.isInteger(value) || Math.abs(value) >= 1e6 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(6)));
 const isLog = (column) => data.logarithmic.includes(column);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-const unfinished = (run) => ["running", "interrupted"].includes(run.status);
+const unfinished = (run) => ["running", "interrupted", "failed", "left"].includes(run.status);
 const pick = (columns, has) => columns.filter((column) => has.has(column));
 
 // ---- colours: a recipe's own, shifted only as far as contrast with the card needs
@@ -327,7 +327,8 @@ function drawRuns() {
     const last = (column) => run.history[column]?.at(-1) ?? "";
     const shown = (value) => (value === "" || value === null ? "" : told(value));
     const when = new Date(1000 * run.written).toLocaleString();
-    const cells = [arm.label, run.seed, unfinished(run) ? `${run.status}, last heard of ${when}` : run.status,
+    const heard = run.status === "interrupted" ? `last heard of ${when}` : run.told;
+    const cells = [arm.label, run.seed, unfinished(run) && heard ? `${run.status}: ${heard}` : run.status,
       shown(last("round")), shown(last(metric))];
     return make("tr", {}, ...cells.map((text, at) => make("td", { textContent: text, className: at ? "" : "name", title: at === 2 ? run.told : "" })),
       make("td", {}, link("config.yaml"), " ", ...(run.history.round ? [link("history.csv")] : [])));
@@ -364,7 +365,7 @@ function drawControls() {
   const runs = state.experiment.arms.flatMap((arm) => arm.runs);
   const count = (status) => runs.filter((run) => run.status === status).length;
   const parts = [`${count("complete")} runs complete`];
-  for (const status of ["running", "interrupted", "diverged"]) if (count(status)) parts.push(`${count(status)} ${status}`);
+  for (const status of ["running", "interrupted", "failed", "left", "diverged"]) if (count(status)) parts.push(`${count(status)} ${status}`);
   byId("status").textContent = parts.join(", ");
 }
 

@@ -10,7 +10,7 @@ from pylatexenc.latexwalker import LatexEnvironmentNode, LatexWalker
 TABLES = sorted((Path(__file__).parents[3] / "results").glob("*/table.tex"))
 PAGE = r"""\documentclass{article}
 \usepackage[paperwidth=150cm, paperheight=30cm]{geometry}
-\usepackage{booktabs}
+\usepackage{booktabs,graphicx}
 \begin{document}
 \input{%s}
 \end{document}

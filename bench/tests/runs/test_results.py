@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bench.errors import InputError
+from bench.findings import figures
 from bench.findings.experiments import Arm, Experiment, read_experiments, specified
 from bench.findings.figures import digest, figure, save
 from bench.findings.look import COLORS
@@ -104,7 +105,8 @@ def test_tables(tmp_path: Path) -> None:
     RunFolder(toy / "sasg" / "seed=1").write_config({})
     target = {"metric": "test_accuracy", "value": 0.98}
     paper = {"source": "a paper", "uploads": {"sgd": 3600, "sparse": 5, "lasg": 7}}
-    made = table(experiment(toy, paper=paper, target=target))
+    logs = {"source": "their repository", "seeds": [1, 2], "uploads": {"sgd": 3000}}
+    made = table(experiment(toy, paper=paper, logs=logs, target=target))
     lasg, sgd, sparse = made.rows
     assert [r["recipe"] for r in made.rows] == ["lasg", "sgd", "sparse"]
     assert sparse["round"] == Sample((100, 200), 3)
@@ -114,10 +116,11 @@ def test_tables(tmp_path: Path) -> None:
     text = made.markdown()
     assert "150 ± 71 (1 of 3 missed)" in text
     assert "| lasg | 90.00 ± 0.00 | missed | missed | 7 |" in text
+    assert "| 3,600 (−16.7 %, outside) | 3,000 (+0.0 %) |" in text
+    assert "Authors' logs: their repository, mean over seeds 1, 2." in text
     assert "2× (2 of 3 seeds)" in text
     shown = [key for key in BESIDE_UPLOADS if key != "uplink_bits_paper_theirs"]  # which this paper does not give
     assert [column.key for column in made.short.columns] == shown
-    assert "3,600 (−16.7 %, outside)" in text
     assert "sasg" not in text
     assert "(4.50 $\\pm$ 2.12)$\\cdot 10^{5}$" in made.latex()
     assert made.latex().count("&") == 4 * (len(made.columns) - 1)
@@ -335,6 +338,30 @@ def test_committed_figures_show_the_results(name: str) -> None:
     with Image.open(folder / "figure.png") as image:
         assert image.info["Source"] == digest(Experiment.read(name, ROOT / "results"))
     assert (folder / "figure.pdf").read_bytes()[:4] == b"%PDF"
+
+
+CURVES = [e for e in COMMITTED if (specified(e)[0].get("figure") or {}).get("kind") == "curves"]
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_lines_of_a_panel_never_look_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lines differ in colour or dash, and in name, as drawn."""
+    monkeypatch.setattr(figures, "_name_lines", lambda drawing, grid: None)  # which takes long
+    for axes in figure(Experiment.read(name, ROOT / "results")).axes:
+        looks = [(line.get_color(), repr(line._unscaled_dash_pattern)) for line in axes.get_lines()]  # pyright: ignore[reportAttributeAccessIssue]
+        names = [line.get_label() for line in axes.get_lines()]
+        assert len({*looks}) == len({*names}) == len(names) > 0
+
+
+def test_arms_of_other_settings_are_told_apart(tmp_path: Path) -> None:
+    """Also where the first arm has no setting."""
+    for label in ("sgd", "sparse,density=0.1", "sparse,density=0.01", "sparse,adversary=invert"):
+        make_run(tmp_path / "runs" / label / "seed=1", 100)
+        RunFolder(tmp_path / "runs" / label / "seed=1").write_config({"algorithm": {"name": label.split(",")[0]}})
+    (axes,) = figure(experiment(tmp_path / "runs", figure={"kind": "curves", "x": ["round"]})).axes
+    names = ["sgd", "sparse,adversary=invert", "sparse,density=0.01", "sparse,density=0.1"]
+    assert sorted(str(line.get_label()) for line in axes.get_lines()) == names
+    assert len({repr(line.get_linestyle()) for line in axes.get_lines()[1:]}) == 3
 
 
 @pytest.mark.parametrize("experiment", COMMITTED)

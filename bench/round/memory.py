@@ -1,0 +1,48 @@
+"""How much memory a cohort takes, foretold from what its parts declare."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from bench.algorithm import Algorithm
+from bench.collectives.world import World
+from bench.errors import InputError
+from bench.gradients.layout import Layout
+from bench.kernels.memory import free_bytes
+from bench.round.codes import Codes
+from bench.round.workers import Workers
+
+
+def foretold_bytes(algorithm: Algorithm, world: World, layout: Layout) -> dict[str, int]:
+    """Bytes that the workers of this process and their server take at least, by what they are for.
+
+    Not counted are the module, its gradients, which are as large as the engine makes them, and parameters of past
+    rounds, of which lazy rules keep as many as there are different rounds of last uploads.
+    """
+    segments, vector, num_local = layout.segments(algorithm.granularity), layout.vector, len(world.local_ranks)
+    one = Workers(algorithm, None, [0], world.size, segments, vector, seed=0)
+    compressor = algorithm.compressor
+    found = {"errors and momenta": num_local * one.kept.nbytes}
+    found["the upload rule"] = num_local * _nbytes(one.past.memory.values())
+    if compressor.keeps_input or compressor.agrees:
+        found["inputs of the compressor"] = num_local * vector.nbytes
+    if not algorithm.sends_gradients:
+        message = _nbytes(Codes(algorithm, segments, vector).uploads.tensors.values())
+        found["messages"] = num_local * message
+        if algorithm.rule.adaptive:
+            found["last uploads"] = world.size * message
+    return {name: num_bytes for name, num_bytes in found.items() if num_bytes}
+
+
+def refuse_more_than_free(algorithm: Algorithm, world: World, layout: Layout) -> None:
+    """Raise InputError if the cohort cannot fit into what is free."""
+    found, free = foretold_bytes(algorithm, world, layout), free_bytes(layout.vector.device)
+    if (needed := sum(found.values())) > free:
+        parts = ", ".join(f"{name} {num_bytes / 1e9:.3g} GB" for name, num_bytes in found.items())
+        raise InputError(
+            f"workers: {world.size}; they take at least {needed / 1e9:.3g} GB ({parts}), {free / 1e9:.3g} GB are free"
+        )
+
+
+def _nbytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.nbytes for t in tensors)
