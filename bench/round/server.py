@@ -43,15 +43,17 @@ class Server:
         self.segments = codes.segments if bounds is None else cut_segments(codes.segments, start, end)[0]
         self.num_workers = num_workers
         self.like = like
-        differ = isinstance(algorithm.feedback, Differences)
-        estimates = differ and not algorithm.answers_news
-        # Old messages are used only where workers may skip; old differences are part of the estimate instead.
-        keeps = algorithm.rule.adaptive and not differ
-        self.last: Message | None = codes.kept(num_workers, bounds) if keeps else None
+        estimates = isinstance(algorithm.feedback, Differences) and not algorithm.answers_news
+        self.last: Message | None = codes.kept(num_workers, bounds) if self.keeps_uploads(algorithm) else None
         self.upload_lr = torch.ones(num_workers, dtype=torch.float64)
         self.estimate = like.new_zeros(like.shape) if estimates else None
         num_vectors = algorithm.downlink_feedback.num_vectors if algorithm.downlink_feedback else 0
         self.kept = like.new_zeros(num_vectors, len(like))
+
+    @staticmethod
+    def keeps_uploads(algorithm: Algorithm) -> bool:
+        """Whether it keeps last uploads: where workers may skip, but for differences, which its estimate contains."""
+        return algorithm.rule.adaptive and not isinstance(algorithm.feedback, Differences)
 
     def serve(
         self,

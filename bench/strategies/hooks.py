@@ -120,7 +120,7 @@ class Compressed(_Base):
         agree(world, {**parts, "engine": self.engine_name, **described(module)})
         self._share_initial_state(module, layout)
         with refused_together(world):
-            refuse_more_than_free(self.algorithm, world, layout)
+            refuse_more_than_free(self.algorithm, world, layout, self.engine_name)
         cohort = Cohort(self.algorithm, world, layout, self.seed, self.adversary, self.collective)
         self._fit = Fit(module, layout, cohort, self.engine_name, self.estimator, self.precision_plugin, self.broadcast)
         self._averages = Averages(self._fit.buffers, world)

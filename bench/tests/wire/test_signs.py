@@ -90,9 +90,10 @@ def test_sparse_signs_of_everything_are_signsgd_with_majority_vote(granularity: 
     assert torch.equal(train(everything).weights, voted.weights)  # all is sent, so all is cleared
 
 
-@pytest.mark.parametrize("name", SIGN_RECIPES)
+@pytest.mark.parametrize("name", [name for name in SIGN_RECIPES if not RECIPES[name].rule.adaptive])
 def test_scale_does_not_matter(name: str) -> None:
-    """Workers whose losses are multiplied by positive numbers send the same signs."""
+    """Workers whose losses are multiplied by positive numbers send the same signs. (Lazy rules compare gradients with
+    steps, which do not grow with them.)"""
 
     class Scaled(Toy):
         def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
