@@ -111,6 +111,7 @@ def _train(overrides: list[str], environment: dict[str, str], output: Connection
     os.dup2(output.fileno(), 1)
     os.dup2(errors.fileno(), 2)
     sys.argv = [str(TRAIN), *overrides]
+    sys.modules["__main__"].__spec__ = None  # else Lightning would start the other processes of a run as matrix.py's
     train.main()
 
 

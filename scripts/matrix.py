@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
@@ -28,6 +27,7 @@ from tqdm.auto import tqdm
 from bench.errors import InputError
 from bench.findings.experiments import Experiment
 from bench.findings.sample import Ratio
+from bench.findings.table import Table
 from bench.findings.tables import table
 from bench.findings.view import View
 from bench.runs.grid import Cell, cells
@@ -66,9 +66,8 @@ def matrix(overrides: list[str]) -> None:
     print(f"{cfg.name}: {len(grid) - len(failed)} of {len(grid)} runs complete")
     for told, reason in failed.items():
         print(f"failed: {told}: {reason}")
-    if any(cell.folder.is_complete for cell in pending):
-        log_table(cfg)
-    conclude(cfg)
+    if any(cell.folder.is_complete for cell in grid):
+        conclude(cfg, logs=any(cell.folder.is_complete for cell in pending))
     if failed:
         sys.exit(1)
 
@@ -165,29 +164,38 @@ def status(overrides: list[str]) -> None:
     print(f"{cfg.name}: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
 
 
-def log_table(cfg: DictConfig) -> None:
+def log_table(cfg: DictConfig, experiment: Experiment, made: Table) -> None:
     """Log the experiment's table with the logger of its runs, if that logger takes tables."""
     logger = get_class(cfg.logger._target_)
     if not hasattr(logger, "log_experiment"):
         return
     place = {"mode": cfg.wandb_mode, "project": cfg.logger.project, "dir": cfg.logger.save_dir}
     try:
-        experiment = Experiment.read(cfg.name, Path(cfg.results_dir), View(target=cfg.target.value))
-        logger.log_experiment(experiment.folder, experiment.files(), *table(experiment).records(), **place)
+        logger.log_experiment(experiment.folder, experiment.files(), *made.records(), **place)
     except Exception as error:  # the table can be made again; its failure must not fail the runs
         print(f"logger: the table was not logged: {one_line(error)}", file=sys.stderr)
 
 
-def conclude(cfg: DictConfig) -> None:
-    """Say which recipe saves most, if the experiment has a table that says it, and what shows the rest."""
-    with suppress(InputError):  # no run is complete, or the experiment asks for a table of another kind
-        made = table(Experiment.read(cfg.name, Path(cfg.results_dir), View(target=cfg.target.value)))
-        found = [(row["recipe"], row.get("total_bits_saving")) for row in made.rows]
-        savings = {recipe: saving.value for recipe, saving in found if isinstance(saving, Ratio)}
-        if savings:
-            best = max(savings, key=savings.__getitem__)
-            print(f"{cfg.name}: {best} saves most, {savings[best]:.3g}× the bits of sgd, both ways")
-        print(f"next: tables.py {cfg.name} --print, figures.py {cfg.name}, dashboard.py")
+def conclude(cfg: DictConfig, logs: bool) -> None:
+    """Say which recipe saves most, if the experiment's table has savings, and what shows the rest.
+
+    Args:
+        cfg: with a complete run.
+        logs: whether to log the table, too.
+    """
+    try:
+        experiment = Experiment.read(cfg.name, Path(cfg.results_dir), View(target=cfg.target.value))
+        made = table(experiment)
+    except Exception as error:  # the table can be made again; its failure must not fail the runs
+        return print(f"table: not made: {one_line(error)}", file=sys.stderr)
+    if logs:
+        log_table(cfg, experiment, made)
+    savings = [(saving.value, row) for row in made.rows if isinstance(saving := row.get("total_bits_saving"), Ratio)]
+    if savings:
+        _, best = max(savings, key=lambda each: each[0])
+        (column,) = (column for column in made.columns if column.key == "total_bits_saving")
+        print(f"{cfg.name}: {best['recipe']} saves most of sgd's bits, both ways: {made.text(best, column)}")
+    print(f"next: tables.py {cfg.name} --print, figures.py {cfg.name}, dashboard.py")
 
 
 def main() -> None:

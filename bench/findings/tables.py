@@ -111,7 +111,7 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         caption += f" Seconds of {', '.join(silent)} are unknown: begun by a version that did not record them whole."
     if "sgd" in figures:
         caption += " Savings are factors to sgd; both ways adds the downlink."
-        if any(figure.missed for own in figures.values() for figure in own.values()):
+        if _any_missed(figures.values()):
             caption += " They compare the seeds that both have."
     if "source" in paper:
         caption += f" Paper: {paper['source']}; in brackets what ours differs by"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+from bench.collectives.processes import ProcessWorld
 from bench.errors import InputError, WorkerLostError
 from bench.runs.results import replacing
 
@@ -42,32 +43,33 @@ class Joined:
     """
 
     def __init__(self, launcher: ClusterEnvironment, timeout: timedelta) -> None:
-        self.rank, self.local_rank = launcher.global_rank(), launcher.local_rank()
+        rank, size, self.local_rank = launcher.global_rank(), launcher.world_size(), launcher.local_rank()
+        self.world = ProcessWorld(rank, size, torch.device("cpu"), timeout)
         os.environ |= {"MASTER_ADDR": launcher.main_address, "MASTER_PORT": str(launcher.main_port)}
-        size = launcher.world_size()
         try:
-            dist.init_process_group(rank=self.rank, world_size=size, timeout=timeout)
-        except (dist.DistError, RuntimeError) as error:
-            told = f"rank {self.rank}: not all {size} workers came within {timeout.total_seconds():g} s ({error})"
+            dist.init_process_group(rank=rank, world_size=size, timeout=timeout)
+        except RuntimeError as error:
+            told = f"rank {rank}: not all {size} workers came within {timeout.total_seconds():g} s ({error})"
             raise WorkerLostError(told) from error
 
     def told(self, look: Callable[[], T]) -> T:
         """What rank 0 sees, in every process.
 
         Raises:
-            InputError: rank 0's. In every process.
+            InputError: rank 0 raised it, or could not read or write its folder. In every process.
+            WorkerLostError: another process ended.
         """
-        seen: list[Any] = [None, None]
-        if self.rank == 0:
+        seen, wrong = None, None
+        if self.world.rank == 0:
             try:
-                seen[0] = look()
-            except InputError as error:
-                seen[1] = str(error)
-        dist.broadcast_object_list(seen)
-        if seen[1] is not None:
+                seen = look()
+            except (ValueError, OSError) as error:
+                wrong = str(error)
+        seen, wrong = self.world.gather((seen, wrong))[0]
+        if wrong is not None:
             dist.destroy_process_group()  # here, as gloo's threads may abort an interpreter that ends before them
-            raise InputError(seen[1])
-        return seen[0]
+            raise InputError(wrong)
+        return seen
 
     @contextmanager
     def shared(self, look: Callable[[], Path | None], path: Path) -> Iterator[Path | None]:
@@ -82,11 +84,11 @@ class Joined:
             yield None
             return
         size, expected = mine
-        lacks = self.rank > 0 and self.local_rank == 0 and (not path.exists() or digest(path) != expected)
-        everyone: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyone, lacks)
-        if any(everyone):
-            self._send(path, size, lacks)
+        may_lack = self.world.rank > 0 and self.local_rank == 0
+        lacks = may_lack and (not path.exists() or digest(path) != expected)
+        if any(self.world.gather(lacks)):
+            with self.world.noticing_loss():
+                self._send(path, size, lacks)
         try:
             yield path
         finally:
@@ -95,7 +97,7 @@ class Joined:
 
     def _send(self, path: Path, size: int, lacks: bool) -> None:
         content = torch.empty(size, dtype=torch.uint8)
-        if self.rank == 0:
+        if self.world.rank == 0:
             content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
         dist.broadcast(content, 0)
         if lacks:

@@ -48,6 +48,10 @@ def test_outputs_are_their_commands(
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     import_module(f"bench.suite.scripts.{script.removesuffix('.py')}").main()
     told = capsys.readouterr().out
+    if SHORTER[name].startswith("benchmark.py sgd"):
+        header, *lines = (line.split() for line in told.splitlines())
+        assert header[-1] == "ratio"
+        assert all(float(number) > 0 for line in lines for number in line[-3:])
     if again:
         shown = told
         file.write_text(f"{command}\n{told}", "utf-8")

@@ -103,21 +103,20 @@ def _experiment(experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
 
 
 def _run(run: ViewedRun, results: Path) -> dict[str, Any]:
-    summary = run.summary() if run.is_complete else {}
     rows = run.history()
     columns = [name for name in (*AXES, *SHOWN, "skips", "num_backwards") if any(row[name] is not None for row in rows)]
     history = {name: [row[name] for row in rows] for name in columns}
     if rows and rows[-1]["answers"] is not None:
         history["traffic"] = [_traffic(row) for row in rows]
-    status, told = run.state()
+    state, told = run.state()
     return {
         "seed": run.config()["seed"],
-        "status": "diverged" if "diverged" in summary else status,
+        "status": "diverged" if state == "complete" and told else state,
         "told": told,
         "path": run.path.relative_to(results).as_posix(),
         "history": history,
         "written": max(file.stat().st_mtime for file in run.files()),
-        "target_round": run.target()["round"] if summary else None,
+        "target_round": run.target()["round"] if state == "complete" else None,
     }
 
 

@@ -44,6 +44,29 @@ def begin(rank: int, machines: Path) -> None:
     assert not dist.is_initialized()
 
 
+def fail(rank: int) -> None:
+    def forbidden() -> None:
+        raise PermissionError(13, "Permission denied", "results")
+
+    with pytest.raises(InputError, match="Permission denied: 'results'"):
+        joined(rank).told(forbidden)
+
+
+def test_a_folder_that_rank_0_cannot_use_is_told_by_all() -> None:
+    forked(2, fail)
+
+
+def leave(rank: int) -> None:
+    run = joined(rank)
+    if rank == 0:
+        with pytest.raises(WorkerLostError, match="worker 0 lost another worker"):
+            run.told(lambda: None)
+
+
+def test_who_is_lost_is_told() -> None:
+    forked(2, leave)
+
+
 def test_rank_0_decides_and_sends_its_checkpoint(tmp_path: Path) -> None:
     forked(2, begin, tmp_path)
 

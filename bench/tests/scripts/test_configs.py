@@ -168,6 +168,16 @@ def test_every_data_set_runs(data: str, tmp_path: Path, data_dir: Path) -> None:
     assert two_rounds(tmp_path, data_dir, f"data={data}", *suits.get(data, ["model=resnet20"])).is_complete
 
 
+def test_torchrun(tmp_path: Path) -> None:
+    """Its workers have the history of simulated ones, except what only real processes measure."""
+    common = ["algorithm=sasg", "workers=2", "logger=csv", "trainer.max_epochs=1", "trainer.val_check_interval=10",
+              f"results_dir={tmp_path}"]  # fmt: skip
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*torchrun, str(TRAIN), *common, "world=processes", "name=real"], check=True, timeout=120)
+    train(composed([*common, "name=simulated"]), common)
+    assert_same_history(*(tmp_path / name / "sasg" / "seed=1" for name in ("real", "simulated")))
+
+
 def test_photographs_in_real_processes(tmp_path: Path, data_dir: Path) -> None:
     """Real processes and simulation agree under augmentation, convolution, normalisation and stale passes."""
     common = ["algorithm=sasg", "data=cifar10", "model=resnet20", "workers=2", "data.batch_size=3", "logger=csv",

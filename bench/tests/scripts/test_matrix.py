@@ -12,6 +12,7 @@ import pytest
 
 from bench.errors import InputError
 from bench.runs.claim import STALE_S, Claim, claimed
+from bench.runs.grid import cells
 from bench.runs.results import RunFolder
 from bench.suite.scripts import matrix as script
 from bench.suite.scripts.launchers import Ended
@@ -89,10 +90,21 @@ def test_a_run_that_another_holds_is_looked_at_again(tmp_path: Path, monkeypatch
     put(theirs)
     monkeypatch.setattr(script, "run_alone", run)
     monkeypatch.setattr("time.sleep", sleep)
-    monkeypatch.setattr(script, "log_table", lambda cfg: None)
+    monkeypatch.setattr(script, "log_table", lambda *given: None)
     monkeypatch.setattr(RunFolder, "check", lambda self, config: None)
     script.matrix([*GRID, "matrix.algorithm=[sgd,sparse]", "jobs=1", f"results_dir={tmp_path}"])
     assert asked == ["sgd", "sparse"]
+
+
+def test_it_ends_with_what_saves_most(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the table's mark where a seed missed the target."""
+    for name, reached in {"sgd": (300, 300), "sparse": (100, None)}.items():
+        for seed, first in zip((1, 19), reached, strict=True):
+            make_run(tmp_path / "quickstart" / name / f"seed={seed}", first)
+    script.conclude(cells([*GRID, f"results_dir={tmp_path}", "target.value=0.98"])[0], logs=False)
+    told, then = capsys.readouterr().out.splitlines()
+    assert told == "quickstart: sparse saves most of sgd's bits, both ways: 3× (1 of 2 seeds)"
+    assert then == "next: tables.py quickstart --print, figures.py quickstart, dashboard.py"
 
 
 def test_launchers_that_there_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
