@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bench.algorithm import Algorithm
     from bench.estimators.local_sgd import LocalSGD
     from bench.estimators.svrg import SVRG
+    from bench.local_steps import LocalSteps
     from bench.loops.hook import CompressionHook
     from bench.loops.plain import CompressedAllReduce
     from bench.recipes import load_recipe, recipe_names
@@ -29,6 +30,7 @@ _HOMES = {
     "CompressedStrategy": "bench.strategies.simulated",
     "CompressionHook": "bench.loops.hook",
     "LocalSGD": "bench.estimators.local_sgd",
+    "LocalSteps": "bench.local_steps",
     "SVRG": "bench.estimators.svrg",
     "load_recipe": "bench.recipes",
     "recipe_names": "bench.recipes",
@@ -42,6 +44,7 @@ __all__ = [
     "CompressedStrategy",
     "CompressionHook",
     "LocalSGD",
+    "LocalSteps",
     "__version__",
     "load_recipe",
     "recipe_names",

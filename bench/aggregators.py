@@ -14,6 +14,7 @@ from bench.compressors import Compressor, Identity, Sign, Ternary
 from bench.compressors.sign import random_zeros
 from bench.errors import InputError
 from bench.kernels.noise import Noise
+from bench.wire.chunked import ChunkedMessage
 from bench.wire.message import Message
 
 Ties = Literal["zero", "plus", "random"]
@@ -63,6 +64,20 @@ class Mean(Aggregator):
 
     def aggregate(self, messages: Message, weights: Tensor | None, noise: Noise) -> Tensor:
         return messages.sum(weights).div_(messages.num_rows)
+
+
+@dataclass(frozen=True)
+class SignOfMean(Aggregator):
+    """sign(mean), where a coefficient's mean is over those workers that sent it (DeMo's code; Peng et al. 2024)."""
+
+    @property
+    def downlink(self) -> Compressor:
+        return Ternary()
+
+    def aggregate(self, messages: Message, weights: Tensor | None, noise: Noise) -> Tensor:
+        assert isinstance(messages, ChunkedMessage), "others are refused"
+        mean = messages.mean_of_senders()
+        return mean.sign_() if mean.sum().isfinite() else mean.fill_(torch.nan)  # sign() would hide an overflow
 
 
 @dataclass(frozen=True)

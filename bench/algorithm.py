@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.aggregators import Aggregator, MajorityVote
-from bench.compressors import Compressor, Half, Identity, PowerSGD, Shortest, Sign
+from bench.aggregators import Aggregator, MajorityVote, Mean, SignOfMean
+from bench.compressors import ChunkTopK, Compressor, Half, Identity, PowerSGD, Shortest, Sign
 from bench.compressors.base import Segments
 from bench.errors import InputError
 from bench.feedback import Differences, ErrorFeedback, Feedback, MomentumCorrection
 from bench.gradients.layout import Granularity
-from bench.rules import UploadRule
+from bench.local_steps import LocalSteps
+from bench.rules import Always, UploadRule
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Algorithm:
         granularity: the compressor treats every tensor separately ("tensor") or the model as one vector ("model").
         units: workers send gradients g ("gradient"), or updates γg ("update"), so that the error includes the learning
             rate γ (SASG).
+        local_steps: those of a round, with the module's own optimizer, and the outer step; None takes the gradient of a
+            batch.
         stale_scale: when a worker skips, its old update keeps the old γ ("faithful") or is rescaled to the current γ
             ("rescaled").
 
@@ -44,6 +47,7 @@ class Algorithm:
     granularity: Granularity = "tensor"
     units: Literal["gradient", "update"] = "gradient"
     stale_scale: Literal["faithful", "rescaled"] = "faithful"
+    local_steps: LocalSteps | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -84,6 +88,11 @@ class Algorithm:
             raise InputError(f"max_norm: {self.feedback.max_norm}; it clips gradients, units: gradient is needed")
         if self.units == "update" and (votes or not contracts):
             raise InputError("units: 'update'; a sign discards the learning rate in it, units: gradient is needed")
+        if isinstance(self.aggregator, SignOfMean) and not isinstance(self.compressor, ChunkTopK):
+            raise InputError(f"aggregator: SignOfMean; {compressor} tells not who sent an entry, ChunkTopK is needed")
+        if isinstance(self.aggregator, SignOfMean) and self.rule.adaptive:
+            rule = type(self.rule).__name__
+            raise InputError(f"rule: {rule}; under SignOfMean old uploads would outweigh new ones, Always is needed")
         if self.compressor.follows and self.rule.adaptive:
             raise InputError(
                 f"rule: {type(self.rule).__name__}; a message of {compressor} is valid for one round only, "
@@ -95,6 +104,8 @@ class Algorithm:
             raise InputError(f"downlink: {type(self.broadcast).__name__}; it cannot carry votes, null is needed")
         if self.downlink_feedback is not None:
             self._refuse_downlink_feedback(votes)
+        if self.local_steps is not None:
+            self._refuse_local_steps(self.local_steps)
         if self.aggregator == MajorityVote("zero") and isinstance(self.downlink, Sign):
             raise InputError(
                 "ties: 'zero'; the downlink Sign has two values, plus or random (or the downlink Ternary) is needed"
@@ -116,6 +127,21 @@ class Algorithm:
             raise InputError(f"{kept}; the downlink {answer} changes every round, another or null here is needed")
         if self.broadcast.contraction((1,)) is None:
             raise InputError(f"{kept}; the downlink {answer} does not contract, so the error would grow")
+
+    def _refuse_local_steps(self, steps: LocalSteps) -> None:
+        if self.rule.second_pass:
+            rule = type(self.rule).__name__
+            raise InputError(f"rule: {rule}; a second pass would step the workers' optimizers again, Always is needed")
+        if not steps.apart:
+            return
+        for field, given, meant in (
+            ("feedback", self.feedback, ErrorFeedback()),
+            ("aggregator", self.aggregator, Mean()),
+            ("rule", self.rule, Always()),
+        ):
+            if given != meant:
+                needed = f"{type(meant).__name__} is needed"
+                raise InputError(f"{field}: {type(given).__name__}; workers apart differ by the error kept, {needed}")
 
     def refuse(self, segments: Segments) -> None:
         """Check that differences of vectors in these segments do not grow (Mishchenko et al. 2019, Theorem 1).

@@ -62,6 +62,27 @@ class ErrorFeedback(Feedback):
 
 
 @dataclass(frozen=True)
+class DecayingError(ErrorFeedback):
+    """e ← βe + g; send C(e); e ← e − C(e).
+
+    Sarfi et al.: SparseLoCo, 2025. With a compressor of few components it is DeMo's decoupled momentum, of which the
+    fast ones are sent: Peng, Quesnelle, Kingma 2024, Algorithm 1.
+
+    Args:
+        beta: β, in [0, 1]. 1 is error feedback.
+    """
+
+    beta: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= 1:
+            raise InputError(f"beta: {self.beta}; a number in [0, 1] is needed")
+
+    def compensate(self, update: Tensor, kept: Tensor) -> Tensor:
+        return kept.mul_(self.beta).add_(update)
+
+
+@dataclass(frozen=True)
 class MomentumCorrection(ErrorFeedback):
     """u ← βu + g; v ← v + u; send C(v); v ← v − C(v); u ← 0 where something was sent.
 

@@ -172,9 +172,11 @@ def plain_arguments(recipes: list[bench.Algorithm], num_rounds: int) -> argparse
     )
 
 
-def _with_settled(recipe: bench.Algorithm | str) -> list[bench.Algorithm]:
-    """The recipe; then, if its compressor has a warm-up, as it is after that."""
+def _timed(recipe: bench.Algorithm | str) -> list[bench.Algorithm]:
+    """The recipe, with one local step if it takes them; then, if its compressor has a warm-up, as it is after that."""
     first = bench.load_recipe(recipe) if isinstance(recipe, str) else recipe
+    if first.local_steps is not None:
+        first = replace(first, local_steps=replace(first.local_steps, num_steps=1))
     settled = first.compressor.settled
     if settled is first.compressor:
         return [first]
@@ -188,7 +190,7 @@ def benchmark(args: argparse.Namespace) -> None:
     case = CASES[args.model]
     options = {"accelerator": args.device, "precision": args.precision}
     num_first = -(-WARM_UP // case.chunk)
-    for recipe in chain.from_iterable(map(_with_settled, recipes)):
+    for recipe in chain.from_iterable(map(_timed, recipes)):
         num_rounds = args.rounds + num_first * case.chunk
         with tqdm(desc=recipe.name, total=num_rounds, unit="round", leave=False, disable=None) as progress:
             watch = measure(recipe, case, args.engine, num_rounds, progress, **options)

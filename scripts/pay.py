@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from bench.algorithm import Algorithm
 from bench.errors import InputError
 from bench.findings.look import engineering
 from bench.findings.pay import Network
@@ -68,9 +69,9 @@ def pay(given: Mapping[str, str], wants_map: bool, out: Path) -> None:
         return
     subject = _subject(given)
     network = _network(given, subject, _integer(given, "workers", 8))
-    names = given["recipes"].split(",") if "recipes" in given else recipe_names()
-    prices = measure_prices({name: load_recipe(name) for name in names}, subject, network.workers, wants_map, _bar)
-    skips = _skips(given, names)
+    recipes = _recipes(given)
+    prices = measure_prices(recipes, subject, network.workers, wants_map, _bar)
+    skips = _skips(given, list(recipes))
     print(
         prices.table(network, skips, f"{given['model']}, {prices.dim:,} parameters, {subject.told}; {_told(network)}")
     )
@@ -79,6 +80,18 @@ def pay(given: Mapping[str, str], wants_map: bool, out: Path) -> None:
         write_whole(out / name / "prices.json", json.dumps(prices.plain(name)) + "\n")
         for file in draw_winners(prices, network, skips, out / name):
             print(file)
+
+
+def _recipes(given: Mapping[str, str]) -> dict[str, Algorithm]:
+    """Those asked for, by default all whose round is a step."""
+    if "recipes" not in given:
+        every = {name: load_recipe(name) for name in recipe_names()}
+        return {name: recipe for name, recipe in every.items() if recipe.local_steps is None}
+    recipes = {name: load_recipe(name) for name in given["recipes"].split(",")}
+    for name, recipe in recipes.items():
+        if recipe.local_steps is not None:
+            raise InputError(f"recipes: {name}; its round is many steps and no price of one, experiment= tells its time")
+    return recipes
 
 
 def _subject(given: Mapping[str, str]) -> Subject:

@@ -1,6 +1,8 @@
 """Compressors, one per file."""
 
 from bench.compressors.base import Agreeing, Compressor
+from bench.compressors.chunk_topk import ChunkTopK
+from bench.compressors.cosine_topk import CosineTopK
 from bench.compressors.grid import Grid
 from bench.compressors.gspar import GSpar, GSparClosed
 from bench.compressors.half import Half
@@ -9,6 +11,7 @@ from bench.compressors.natural import Natural
 from bench.compressors.powersgd import PowerSGD
 from bench.compressors.qsgd import QSGD
 from bench.compressors.random_k import RandomK
+from bench.compressors.random_mask import RandomMask
 from bench.compressors.scaled_sign import ScaledSign
 from bench.compressors.shortest import Shortest
 from bench.compressors.sign import Sign
@@ -23,7 +26,9 @@ from bench.compressors.unisp import UniSp
 __all__ = [
     "QSGD",
     "Agreeing",
+    "ChunkTopK",
     "Compressor",
+    "CosineTopK",
     "GSpar",
     "GSparClosed",
     "Grid",
@@ -32,6 +37,7 @@ __all__ = [
     "Natural",
     "PowerSGD",
     "RandomK",
+    "RandomMask",
     "ScaledSign",
     "Shortest",
     "Sign",

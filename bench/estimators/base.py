@@ -19,6 +19,24 @@ from bench.gradients.engines.base import Step
 from bench.kernels.noise import Noise
 
 
+class Inner(ABC):
+    """How the training loop steps the module's optimizer.
+
+    Attributes:
+        optimizer: the module's, whose state is that of whichever worker steps.
+    """
+
+    optimizer: torch.optim.Optimizer
+
+    @abstractmethod
+    def step(self) -> None:
+        """Step by `p.grad`, after clipping and the callbacks that see gradients."""
+
+    @abstractmethod
+    def between_steps(self) -> None:
+        """Step the schedulers that count steps; the loop itself does so after the last step of a round."""
+
+
 @dataclass(frozen=True)
 class Outlook:
     """What an estimator may use at the start of a round.
@@ -31,6 +49,9 @@ class Outlook:
         step: what a worker does with its batch.
         noise: random numbers of the L workers of this process.
         whole_epoch: gives every batch of the training set, dealt to the workers.
+        inner: how the module's optimizer is stepped.
+        kept: (L, n, d) what the local workers' feedback keeps.
+        gather: a process's value -> every process's, in rank order.
         average: vectors (L, d) of this process and the backward passes for each -> the mean (d,) of all M, sent dense.
     """
 
@@ -41,6 +62,9 @@ class Outlook:
     step: Step
     noise: Sequence[Noise]
     whole_epoch: Callable[[], Iterable[Shards]]
+    inner: Inner
+    kept: Tensor
+    gather: Callable[[Any], list[Any]]
     average: Callable[[Tensor, int], Tensor]
 
 

@@ -5,8 +5,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-Purpose = Literal["step", "compression", "attack", "augmentation"]
-_STREAMS: dict[Purpose, tuple[int, ...]] = {"step": (), "compression": (1,), "attack": (2,), "augmentation": (3,)}
+Purpose = Literal["step", "compression", "attack", "augmentation", "mask"]
+_STREAMS: dict[Purpose, tuple[int, ...]] = {
+    "step": (),
+    "compression": (1,),
+    "attack": (2,),
+    "augmentation": (3,),
+    "mask": (4,),
+}
 
 
 class Noise(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning import Callback, Trainer
 
-from bench.laws.toys import QUIET, Toy, counted, flat, toy_data
+from bench.laws.toys import QUIET, Toy, counted, flat, shortened, toy_data
 from bench.strategies.simulated import CompressedStrategy
 from bench.suite.datamodules.sharding import RoundLoader, RoundSampler
 from bench.suite.datamodules.splits import IID
@@ -50,7 +50,7 @@ def fit(algorithm: Any, data: Any, callbacks: list[Callback], checkpoint: Path |
     """Train four simulated workers; return the weights and the ledger."""
     lightning.seed_everything(3, verbose=False)
     module, estimator = options.pop("module", Toy)(), options.pop("estimator", None)
-    strategy = CompressedStrategy(algorithm, workers=4, estimator=estimator)
+    strategy = CompressedStrategy(shortened(algorithm), workers=4, estimator=estimator)
     trainer = Trainer(strategy=strategy, callbacks=callbacks, **{**QUIET, **options})
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return flat(module), counted(strategy.ledger.state_dict())

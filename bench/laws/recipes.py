@@ -27,6 +27,8 @@ PARITY_ROUNDS = 22  # past round 20, in which a worker that last uploaded in rou
 
 def a_mean_at_m_times_the_rate_is_a_sum(recipe: Algorithm) -> None:
     """Aggregators differ by a factor, and nothing else in a round depends on it."""
+    if recipe.local_steps is not None:
+        return  # the rate is that of steps in between, which no server scales
     recipe = replace(recipe, aggregator=Sum(), downlink=None, downlink_feedback=None)
     total = train(recipe, lambda: Dyadic(lr=0.25), dyadic_data())
     mean = train(replace(recipe, aggregator=Mean()), lambda: Dyadic(lr=1.0), dyadic_data())
@@ -53,7 +55,8 @@ def counts_add_up(recipe: Algorithm) -> None:
     adaptive, looks_back = recipe.rule.adaptive, recipe.rule.second_pass
     assert ledger["control_bits"] == (ledger["rounds"] * 4 if adaptive else 0)
     if not looks_back:
-        assert ledger["num_backwards"] == ledger["rounds"] * 4
+        steps = recipe.local_steps.num_steps if recipe.local_steps else 1
+        assert ledger["num_backwards"] == ledger["rounds"] * 4 * steps
     else:  # workers may skip from round 10 on unless forced to upload; to decide takes a second backward pass
         assert ledger["rounds"] * 4 < ledger["num_backwards"] <= (2 * ledger["rounds"] - 10) * 4
 

@@ -1,7 +1,7 @@
 """Small problems, and a function that trains on them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.estimators.base import Estimator
+from bench.recipes import load_recipe
 from bench.runs.columns import MEASURED
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
@@ -145,6 +146,7 @@ def train(
 ) -> Trained:
     """Simulate training for a number of rounds, from seed 3."""
     data = data or toy_data()
+    algorithm = shortened(algorithm)
     lightning.seed_everything(3, verbose=False)
     model = module()
     strategy = CompressedStrategy(algorithm, workers=workers, engine=engine, adversary=adversary, estimator=estimator)
@@ -153,6 +155,14 @@ def train(
     batches = loader(data, workers, range(workers), batch_size)
     trainer.fit(model, batches, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return Trained(flat(model), counted(strategy.ledger.state_dict()), strategy, model)
+
+
+def shortened(algorithm: Algorithm | str) -> Algorithm:
+    """A recipe, or the one of that name, with two local steps if it has many: small batches can be cut for two."""
+    recipe = load_recipe(algorithm) if isinstance(algorithm, str) else algorithm
+    if (steps := recipe.local_steps) is None or steps.num_steps < 8:
+        return recipe
+    return replace(recipe, local_steps=replace(steps, num_steps=2))
 
 
 def flat(module: nn.Module) -> Tensor:
@@ -176,11 +186,18 @@ class Recorder(Callback):
         self.ledgers: list[dict[str, float]] = []
         self.directions: list[Tensor] = []
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         strategy = trainer.strategy
         assert isinstance(strategy, CompressedStrategy | CompressedDDPStrategy)
         self.uploads.append(strategy.last_report.uploaded.tolist())
         self.ledgers.append(counted(strategy.ledger.state_dict()))
+        if strategy.algorithm.local_steps is not None:
+            self._keep(pl_module)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
-        self.directions.append(torch.cat([p.grad.flatten().clone() for p in pl_module.parameters()]))
+        assert isinstance(trainer.strategy, CompressedStrategy | CompressedDDPStrategy)
+        if trainer.strategy.algorithm.local_steps is None:  # otherwise called at every local step
+            self._keep(pl_module)
+
+    def _keep(self, module: nn.Module) -> None:
+        self.directions.append(torch.cat([p.grad.flatten().clone() for p in module.parameters()]))  # pyright: ignore[reportOptionalMemberAccess]

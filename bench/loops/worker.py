@@ -60,6 +60,8 @@ class Worker:
         self.algorithm, unknown = changed(recipe, options)
         for name, value in unknown.items():
             raise InputError(f"{name}: {value!r}; neither {self.algorithm.name} nor its parts have it")
+        if self.algorithm.local_steps is not None:
+            raise InputError(f"algorithm: {self.algorithm.name}; local steps need a Trainer, which runs them all")
         self.refuse(self.algorithm)
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
         self.world = ProcessWorld(dist.get_rank(), dist.get_world_size(), device, _timeout(device))

@@ -9,6 +9,7 @@ from torch import Tensor
 from bench.collectives.world import World
 from bench.gradients.buffers import WorkerBuffers
 from bench.gradients.marks import mean
+from bench.strategies.apart import Apart
 
 
 class Averages:
@@ -17,11 +18,13 @@ class Averages:
     Args:
         buffers: of the workers in this process.
         world: where the workers run.
+        apart: the workers' parameters, where they never meet.
     """
 
-    def __init__(self, buffers: WorkerBuffers, world: World) -> None:
+    def __init__(self, buffers: WorkerBuffers, world: World, apart: Apart | None) -> None:
         self.buffers = buffers
         self.world = world
+        self.apart = apart
         self._everyone: dict[str, list[Any]] = {}
         self._serving = slice(None)
 
@@ -41,6 +44,14 @@ class Averages:
         """Write the average over all workers to the module."""
         self._everyone, self._serving = self.everyone(), slice(None)
         self.buffers.put_mean(self._everyone)
+        if self.apart is not None:
+            self.apart.put()
+
+    def put_back(self) -> None:
+        """Restore what the workers have of their own."""
+        self.buffers.put_back()
+        if self.apart is not None:
+            self.apart.put_back()
 
     def serve(self, ranks: slice) -> None:
         """Write the average over some workers to the module. Call after `put`."""
@@ -51,6 +62,8 @@ class Averages:
     def in_place_of(self, state: dict[str, Any]) -> dict[str, Any]:
         """A module's state, by name, with averages where workers have their own values."""
         averages = {name: mean(rows) for name, rows in self.everyone().items()}
+        if self.apart is not None:
+            averages |= self.apart.named()
         return {name: averages.get(self.buffers.names.get(name, name), value) for name, value in state.items()}
 
     def state_dict(self) -> dict[str, Any]:

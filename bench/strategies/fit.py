@@ -28,6 +28,7 @@ from bench.round.average import average
 from bench.round.cohort import Cohort
 from bench.round.rates import Rate, rate_of
 from bench.round.spent import Spent
+from bench.strategies.inner import LightningInner
 from bench.strategies.refusals import Trained
 from bench.strategies.scaling import Scaling
 
@@ -48,6 +49,7 @@ class Fit:
         buffers: what steps write, one row per worker.
         engine: computes gradients; None before the first batch.
         engine_name: its name; "auto" until it is chosen.
+        outer: steps by the direction where workers take local steps with the module's optimizer; otherwise None.
         pending: the batch of this step and its gradients, until they are added to a round.
         report: of all M workers on the last round; None before the first.
     """
@@ -75,6 +77,9 @@ class Fit:
         self.engine_name = self._asked = engine
         self.pending: tuple[Batch, WorkerGradients] | None = None
         self.report: Report | None = None
+        steps = cohort.algorithm.local_steps
+        self.outer = None if steps is None else steps.optimizer(layout.parameters)
+        self._inner = LightningInner(module, precision)
         self._estimating: EstimatingEngine | None = None
         self._estimating_state: dict[str, Any] = {}
         self._trained = Trained(module, layout)
@@ -196,6 +201,9 @@ class Fit:
             step=step,
             noise=noise,
             whole_epoch=self._whole_epoch,
+            inner=self._inner,
+            kept=self.cohort.workers.kept,
+            gather=self.cohort.world.gather,
             average=partial(average, self.cohort),
         )
 
@@ -230,7 +238,7 @@ class Fit:
             self.report = Report.of_nothing(gradients.losses)
             layout.set_gradient(torch.full_like(layout.vector, torch.inf))
             return
-        learning_rate = rate_of(optimizer, self.layout)
+        learning_rate = rate_of(self.outer or optimizer, self.layout)
         with self.spent.compressing(), lent_once():
             direction, self.report = self.cohort.round(
                 layout.vector,
@@ -277,11 +285,19 @@ class Fit:
     def state_dict(self) -> dict[str, Any]:
         """The state of the fit besides the cohort's, the same in every process."""
         state = self._estimating_state if self._estimating is None else self._estimating.state_dict()
-        return {"engine": self.engine_name, "estimator": repr(self.estimator), "estimating": state}
+        outer = None if self.outer is None else self.outer.state_dict()
+        return {
+            "engine": self.engine_name,
+            "estimator": repr(self.estimator),
+            "estimating": state,
+            "outer": outer,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state from `state_dict`. Call before the first batch."""
         anchor = {"anchor": state["anchor"]} if "anchor" in state else {}  # the place in older checkpoints
         self._estimating_state = state.get("estimating", anchor)
+        if self.outer is not None:
+            self.outer.load_state_dict(state["outer"])
         if self.engine_name == "auto":  # keep the engine chosen then, whichever is fastest now
             self.engine_name = state.get("engine", "auto")

@@ -18,7 +18,8 @@ from bench.collectives.agreement import agree, described, refused_together
 from bench.collectives.choice import CollectiveName
 from bench.collectives.report import Report
 from bench.collectives.world import World
-from bench.estimators import Estimator
+from bench.errors import InputError
+from bench.estimators import Estimator, InnerSteps
 from bench.gradients.batches import Served
 from bench.gradients.engines import EngineName
 from bench.gradients.layout import Layout
@@ -28,10 +29,11 @@ from bench.round.ledger import Ledger
 from bench.round.memory import refuse_more_than_free
 from bench.round.state import restore, state_of
 from bench.round.written import refuse_other
+from bench.strategies.apart import Apart
 from bench.strategies.averages import Averages
 from bench.strategies.ending import end_on
 from bench.strategies.fit import Fit
-from bench.strategies.refusals import one_optimizer, refuse_fit, refuse_optimizers, refuse_options
+from bench.strategies.refusals import one_optimizer, refuse_fit, refuse_optimizers, refuse_options, refuse_schedulers
 
 CHECKPOINT_KEY = "bitbudget"
 
@@ -67,6 +69,11 @@ class Compressed(_Base):
         self.engine_name = engine
         self.adversary = adversary
         self.estimator = estimator
+        if (steps := self.algorithm.local_steps) is not None:
+            if estimator is not None:
+                name = type(estimator).__name__
+                raise InputError(f"estimator: {name}; {self.algorithm.name} takes local steps itself, None is needed")
+            self.estimator = InnerSteps(steps)
         self.collective: CollectiveName = "auto"
         self.ending_signals: tuple[int, ...] = ()
         self.received: list[int] = []
@@ -114,6 +121,8 @@ class Compressed(_Base):
             refuse_optimizers(self.optimizers)
             if self.estimator is not None:
                 self.estimator.refuse(self.algorithm, self.adversary, self.optimizers[0])
+            if self.algorithm.local_steps is not None:
+                refuse_schedulers(self.lr_scheduler_configs)
         parts = {
             name: str(getattr(self, name)) for name in ("algorithm", "adversary", "estimator", "seed", "collective")
         }
@@ -123,7 +132,9 @@ class Compressed(_Base):
             refuse_more_than_free(self.algorithm, world, layout, self.engine_name)
         cohort = Cohort(self.algorithm, world, layout, self.seed, self.adversary, self.collective)
         self._fit = Fit(module, layout, cohort, self.engine_name, self.estimator, self.precision_plugin, self.broadcast)
-        self._averages = Averages(self._fit.buffers, world)
+        steps = self.algorithm.local_steps
+        apart = Apart(cohort, layout) if steps and steps.apart else None
+        self._averages = Averages(self._fit.buffers, world, apart)
 
     def _share_initial_state(self, module: lightning.LightningModule, layout: Layout) -> None:
         """Start every worker from rank 0's parameters."""
@@ -141,6 +152,8 @@ class Compressed(_Base):
         restore(self.cohort, state["cohort"])
         self.fitting.load_state_dict(state)
         self.fitting.buffers.load_rows(state["buffers"], self.world.local_ranks)
+        if self._averages.apart is not None:
+            self.fitting.layout.vector.copy_(state["shared"])
         if len(generators := state["generators"]) > (rank := self.world.local_ranks[0]):
             torch.set_rng_state(generators[rank])
 
@@ -174,10 +187,18 @@ class Compressed(_Base):
         self.post_backward(closure_loss)
         return closure_loss
 
+    def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Any, *args: Any, **kwargs: Any) -> Any:
+        """Step the optimizer. Where workers have stepped it by themselves, the outer one steps instead."""
+        if (outer := self.fitting.outer) is None:
+            return super().optimizer_step(optimizer, closure, *args, **kwargs)
+        loss = closure()
+        outer.step()
+        return loss
+
     # For every evaluation
 
     def on_validation_start(self) -> None:
-        """While fitting, evaluate with the workers' average buffers."""
+        """While fitting, evaluate with the average of what workers have of their own, such as buffers."""
         if self._is_fitting:
             self._averages.put()
 
@@ -189,9 +210,9 @@ class Compressed(_Base):
         return super().validation_step(tree, *rest, **kwargs)
 
     def on_validation_end(self) -> None:
-        """Restore the workers' own buffers for training."""
+        """Restore what the workers have of their own, for training."""
         if self._is_fitting:
-            self.fitting.buffers.put_back()
+            self._averages.put_back()
 
     # For every checkpoint
 
@@ -214,6 +235,8 @@ class Compressed(_Base):
             **self.fitting.state_dict(),
             "generators": self.world.gather(torch.get_rng_state()),
         }
+        if self._averages.apart is not None:
+            checkpoint[CHECKPOINT_KEY]["shared"] = self._averages.apart.shared.cpu()
 
     # When a fit ends
 

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -155,6 +156,17 @@ def refuse_optimizers(optimizers: list[torch.optim.Optimizer]) -> None:
     """
     if isinstance(optimizers[0], _MockOptimizer):
         raise InputError("configure_optimizers: returned None; one optimizer is needed")
+
+
+def refuse_schedulers(schedulers: list[LRSchedulerConfig]) -> None:
+    """Check that local steps can step the schedulers that count steps.
+
+    Raises:
+        InputError: one is stepped every n steps, n > 1.
+    """
+    for config in schedulers:
+        if config.interval == "step" and config.frequency != 1:
+            raise InputError(f"frequency: {config.frequency}; schedulers follow every local step, 1 is needed")
 
 
 def _has_bfloat16(device: torch.device) -> bool:

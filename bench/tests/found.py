@@ -13,7 +13,8 @@ from bench.aggregators import Aggregator, MajorityVote
 from bench.algorithm import Algorithm
 from bench.compressors import Compressor, Sign
 from bench.errors import InputError
-from bench.recipes import load_recipe, recipe_names
+from bench.laws.toys import shortened
+from bench.recipes import recipe_names
 from bench.rules import UploadRule
 from bench.wire.integers import Code
 
@@ -37,7 +38,9 @@ def variants(part: Any) -> list[Any]:
     ]
 
 
-RECIPES: dict[str, Algorithm] = {name: load_recipe(name) for name in recipe_names()}
+RECIPES: dict[str, Algorithm] = {name: shortened(name) for name in recipe_names()}
+STEPPING = {name: recipe for name, recipe in RECIPES.items() if recipe.local_steps is None}
+"""Those whose optimizer steps once a round."""
 RULES: list[Any] = [cls() for cls in subclasses(UploadRule)]
 AGGREGATORS: list[Any] = [variant for cls in subclasses(Aggregator) for variant in variants(cls())]
 

@@ -69,9 +69,14 @@ class Case:
         return toy_data(self.rounds * self.workers * 4)
 
 
+def carried_by(recipe: Algorithm) -> str:
+    """The collective for a recipe: answers of servers that keep errors, for example, are made of whole segments."""
+    uploads = recipe.compressor.blank(1, (387,), torch.zeros(387))
+    return "gather" if recipe.downlink_feedback or not (uploads.cuttable or recipe.adds_up) else "sharded"
+
+
 CASES = {
-    # answers of servers that keep errors are made of whole segments
-    **{name: Case(recipe, "gather" if recipe.downlink_feedback else "sharded") for name, recipe in RECIPES.items()},
+    **{name: Case(recipe, carried_by(recipe)) for name, recipe in RECIPES.items()},
     "random zeros and ties": Case(RANDOM),
     "random ties": Case(replace(RECIPES["sparse_signsgd"], aggregator=MajorityVote("random"))),
     "half both ways": Case(replace(RECIPES["sparse"], downlink=RECIPES["half"].compressor)),

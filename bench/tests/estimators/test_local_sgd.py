@@ -16,10 +16,10 @@ from bench.gradients.dealing import deal
 from bench.laws.kills import assert_goes_on
 from bench.laws.toys import Normed, Toy, counted, toy_data, train
 from bench.laws.worlds import M, run_processes
-from bench.tests.found import RECIPES
+from bench.tests.found import RECIPES, STEPPING
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", STEPPING)
 def test_one_step_is_no_estimator(name: str) -> None:
     one = train(name, rounds=14, estimator=LocalSGD(1, lr=0.1))
     assert torch.equal(one.weights, train(name, rounds=14).weights)

@@ -20,18 +20,18 @@ from bench.algorithm import Algorithm
 from bench.errors import InputError, NonFiniteError
 from bench.laws.toys import Normed, Toy, counted, flat, loader, toy_data, train
 from bench.laws.worlds import forked_once
-from bench.tests.found import RECIPES
+from bench.tests.found import RECIPES, STEPPING
 
 M = 3
 ROUNDS = 13
 
 Dropping = partial(Toy, dropout=0.2)
 LOOPS: dict[str, tuple[Algorithm, Callable[[], Toy]]] = {
-    **{name: (recipe, Toy) for name, recipe in RECIPES.items()},
+    **{name: (recipe, Toy) for name, recipe in STEPPING.items()},
     "dropout": (RECIPES["sasg"], Dropping),
     "batch norm": (RECIPES["sasg"], Normed),
 }
-HOOKS = {name: recipe for name, recipe in RECIPES.items() if not recipe.rule.second_pass}
+HOOKS = {name: recipe for name, recipe in STEPPING.items() if not recipe.rule.second_pass}
 
 
 def begun(module: Callable[[], Toy]) -> tuple[Toy, torch.optim.Optimizer]:

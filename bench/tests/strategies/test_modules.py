@@ -56,8 +56,9 @@ def test_any_module(name: str) -> None:
     lightning.seed_everything(0, verbose=False)
     module = Convolutional()
     before = flat(module)
-    trainer = Trainer(strategy=name, max_epochs=4, gradient_clip_val=1.0, **QUIET)
     recipe = RECIPES[name]
+    strategy = bench.CompressedStrategy(recipe) if recipe.local_steps else name
+    trainer = Trainer(strategy=strategy, max_epochs=4, gradient_clip_val=1.0, **QUIET)
     with pytest.warns(UserWarning, match="no gradient reached unused") if recipe.moves_zeros else nullcontext():
         trainer.fit(module, DataLoader(Pictures(), batch_size=20))
     assert not torch.equal(flat(module), before)

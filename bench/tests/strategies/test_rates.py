@@ -14,7 +14,7 @@ from bench.feedback import Momentum
 from bench.laws.toys import Recorder, Toy, flat, train
 from bench.rules import LASGWK2
 from bench.strategies.simulated import CompressedStrategy
-from bench.tests.found import RECIPES
+from bench.tests.found import RECIPES, STEPPING
 
 RATES = [0.0, 0.0, *[0.05] * 12, 0.0, 0.02, *[0.05] * 8, 0.0]
 
@@ -54,7 +54,7 @@ class Watch(Callback):
         self.kept.append(trainer.strategy.cohort.workers.kept.clone())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", STEPPING)
 def test_nothing_moves(name: str) -> None:
     watch, recorder = Watch(), Recorder()
     run = train(name, Warmed, rounds=len(RATES), callbacks=[watch, recorder])
