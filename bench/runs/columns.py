@@ -38,6 +38,8 @@ COLUMNS = (
     "test_accuracy",
     "test_top5_accuracy",
     "suboptimality",
+    "val_loss",
+    "val_perplexity",
 )
 """Totals since the first round, except: `message_bits`, the mean size of an upload since the last evaluation; those of
 BY_WORKER, a total per worker; `modelled_s`, the seconds on the config's link, which follow, as those on any other, from
@@ -49,10 +51,10 @@ BY_WORKER = ("skips", "worker_bits", "worker_messages", "sent_bytes", "received_
 MEASURED = ("waited_s", "measured_s", "compute_s", "compression_s", "sent_bytes", "received_bytes")
 """Known between real processes only. The seconds are rank 0's."""
 
-METRICS = COLUMNS[-3:]
+METRICS = COLUMNS[-5:]
 """Metrics that an evaluation may find; None where the problem has no such metric."""
 
-FALLING = ("train_loss", "suboptimality")
+FALLING = ("train_loss", "suboptimality", "val_loss", "val_perplexity")
 """Metrics of which smaller values are better."""
 
 COSTS = ("round", "uploads", "uplink_bits", "total_bits", "modelled_s", "measured_s")

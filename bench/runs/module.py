@@ -1,5 +1,6 @@
 """The LightningModules that the suite trains. Any other works as well."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -35,6 +36,31 @@ class Problem(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
         return optimizer if self.schedule is None else ([optimizer], [self.schedule(optimizer)])
+
+
+class LanguageModel(Problem):
+    """A network that predicts the next token. Logs the mean loss of a token, in nats, and its exponential, perplexity.
+
+    Args:
+        network: (B, T) tokens -> (B, T, V) logits of the next ones.
+        optimizer: parameters -> an optimizer.
+        schedule: an optimizer -> its learning rate's schedule, stepped every epoch; a constant rate if None.
+    """
+
+    def training_step(self, batch: Any) -> Tensor:
+        tokens, following = batch
+        return F.cross_entropy(self.network(tokens).flatten(0, 1), following.flatten())
+
+    def on_validation_epoch_start(self) -> None:
+        self.loss_sum, self.num_passages = 0.0, 0
+
+    def validation_step(self, batch: Any) -> None:
+        self.loss_sum += float(self.training_step(batch)) * len(batch[0])
+        self.num_passages += len(batch[0])
+
+    def on_validation_epoch_end(self) -> None:
+        loss = self.loss_sum / self.num_passages
+        self.log_dict({"val_loss": loss, "val_perplexity": math.exp(min(loss, 700))}, logger=False)
 
 
 class Classifier(Problem):

@@ -1,5 +1,6 @@
 """Shared by all tests: one CPU thread, as in every run, synthetic data, and the flag that rewrites golden traces."""
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from bench.laws.options import pytest_addoption  # noqa: F401
+from bench.suite.datamodules.shakespeare import Shakespeare
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,4 +30,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         y = (np.arange(num_train + 200) % num_classes).astype(np.uint8)
         train, test = slice(num_train), slice(num_train, None)
         np.savez(folder / f"{name}.npz", x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
+    text = rng.integers(33, 98, 200_000, dtype=np.uint8).tobytes()
+    (folder / "shakespeare.txt").write_bytes(text)
+    Shakespeare.digest = hashlib.sha256(text).hexdigest()
     return folder

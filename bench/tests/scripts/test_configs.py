@@ -72,7 +72,9 @@ def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> Non
         assert column == "source" or set(numbers) <= {cell.folder.path.parent.name for cell in grid}
     searched = experiment.removesuffix("_rates")
     elsewhere = [choices(cell) for cell in cells([f"experiment={searched}"])[1]] if searched != experiment else []
-    short = ["data.batch_size=${oc.select:estimator.num_steps,2}"]  # one sample per local step
+    short = [
+        "data.batch_size=${oc.select:algorithm.local_steps.num_steps,${oc.select:estimator.num_steps,2}}"
+    ]  # one sample per local step
     if "asynchronous" in shared:
         short += ["asynchronous.milliseconds=20", "asynchronous.num_evaluations=2"]
     if shared.model.get("_target_", "").endswith("resnet18"):
