@@ -11,6 +11,7 @@ EXTRAS = {
     "plotly": "dashboard",
     "pytest": "check",
     "hypothesis": "check",
+    "optuna": "tune",
     "hydra_plugins.hydra_joblib_launcher": "joblib",
     "hydra_plugins.hydra_submitit_launcher": "slurm",
     "hydra_plugins.hydra_ray_launcher": "ray",

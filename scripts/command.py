@@ -8,7 +8,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
-COMMANDS = ("train", "matrix", "tables", "figures", "dashboard", "sync", "pay", "benchmark", "testbed", "check")
+COMMANDS = ("train", "matrix", "tune", "tables", "figures", "dashboard", "sync", "pay", "benchmark", "testbed", "check")
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ NOT_RESULTS = (
     "wandb_mode",
     "autosave_minutes",
     "matrix",
+    "tune",
     "jobs",
     "launcher",
     "paper",
