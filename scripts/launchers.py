@@ -130,6 +130,8 @@ def run_job(config: DictConfig) -> Ended:
     to end, so is its cell."""
     job = HydraConfig.get().overrides
     places = [override for override in job.hydra if override.startswith("hydra.searchpath=")]
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method("forkserver", force=True)  # a cell is told it, and does not know joblib's own
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: end_cells())
     ended = run_alone([*places, *job.task])
