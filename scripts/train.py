@@ -76,6 +76,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         NonFiniteError: training diverged. That is a result: it is stored with all evaluations before it.
     """
     say_what_takes_long()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a lost worker has one line, and not stacks of C++ besides
     import torch
     from lightning.pytorch.utilities import rank_zero_only
 

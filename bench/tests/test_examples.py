@@ -93,7 +93,7 @@ def test_its_experiment_has_tables_and_figures(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     without = [f"matrix.arms.{arm}=null" for arm in ("sgd", "sparse", "threshold")]
     one = ["+matrix.arms.one={algorithm: threshold}", "matrix.seed=[1]", "trainer.max_steps=20", "logger=csv"]
-    one += ["launcher=joblib", "hydra.launcher.n_jobs=1"]
+    one += ["launcher=joblib", "hydra.launcher.n_jobs=2"]
     matrix(["experiment=threshold_digits", *without, *one])
     for script in (tables, figures):
         monkeypatch.setattr(sys, "argv", [script.__name__, "threshold_digits"])
