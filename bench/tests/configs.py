@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 import sys
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -30,18 +31,23 @@ def started(options: list[str], said: Path, **environment: str) -> BaseProcess:
         said: the file to which its output goes.
         environment: variables that it gets.
     """
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(options, said, environment))
+    return aside(lambda: guarded(lambda: train(composed(options), options)), said, **environment)
+
+
+def aside(work: Callable[[], None], said: Path, **environment: str) -> BaseProcess:
+    """A forked process that does some work. Its output goes to the file `said`."""
+    process = multiprocessing.get_context("fork").Process(target=_aside, args=(work, said, environment))
     process.start()
     return process
 
 
-def _run(options: list[str], said: Path, environment: dict[str, str]) -> None:
+def _aside(work: Callable[[], None], said: Path, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     with said.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
-    guarded(lambda: train(composed(options), options))
+    work()
 
 
 def torchruns(rank: int, size: int, port: int, local_rank: int = 0) -> dict[str, str]:
