@@ -17,6 +17,11 @@ alike; the ratio is the median over chunks. Plain steps are always in single pre
 from data/ if they are there, else scikit-learn's digits or noise, which cost the same.
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from bench.suite.scripts.waiting import say_what_takes_long
+
+    say_what_takes_long()
+
 import argparse
 import statistics
 import time

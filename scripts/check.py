@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.extras import need
 from bench.suite.scripts.cli import guarded
+from bench.suite.scripts.waiting import say_what_takes_long
 
 
 class Tally:
@@ -71,6 +72,7 @@ def check(package: str, rewrite_golden: bool, num_rounds: int) -> None:
         InputError: the package has no recipes, or pytest is not installed.
     """
     need("check", "pytest", "hypothesis")
+    say_what_takes_long()
     import pytest
     from tqdm.auto import tqdm
 
@@ -109,7 +111,6 @@ def check(package: str, rewrite_golden: bool, num_rounds: int) -> None:
     from bench.suite.scripts.benchmark import benchmark, plain_arguments
 
     keep_quiet()
-
     benchmark(plain_arguments(list(found.recipes.values()), num_rounds))
     if status != pytest.ExitCode.OK or tally.failures:
         print(f"{package}: not all laws hold" if tally.failures else f"{package}: the laws ended with {status!r}")

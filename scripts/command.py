@@ -8,6 +8,8 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
+from bench.suite.scripts.waiting import say_what_takes_long
+
 COMMANDS = ("train", "matrix", "tune", "tables", "figures", "dashboard", "sync", "pay", "benchmark", "testbed", "check")
 
 
@@ -24,6 +26,8 @@ def main() -> None:
     else:
         # As if the script itself had been started: processes of a run start it again.
         sys.argv = [str(files("bench.suite.scripts") / f"{name}.py"), *arguments]
+        if name != "testbed":  # which imports neither torch nor Lightning
+            say_what_takes_long()
         script = importlib.import_module(f"bench.suite.scripts.{name}")
         script.__doc__ = as_commands(script.__doc__ or "")
         sys.exit(script.main())

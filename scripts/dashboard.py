@@ -12,6 +12,7 @@ from bench.errors import InputError
 from bench.extras import need
 from bench.runs.results import write_whole
 from bench.suite.scripts.cli import guarded, one_line
+from bench.suite.scripts.waiting import say_what_takes_long
 
 
 def write(results: Path) -> None:
@@ -68,6 +69,7 @@ def main() -> None:
 
     def run() -> None:
         need("dashboard", *(["wandb_workspaces"] if args.wandb else ["plotly"]))
+        say_what_takes_long()
         if args.wandb:
             publish(args.wandb)
         elif args.live:

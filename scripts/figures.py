@@ -7,6 +7,11 @@
 Writes results/<experiment>/figure.{png,pdf}; on another network, views/<experiment>/figure.{png,pdf}.
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from bench.suite.scripts.waiting import say_what_takes_long
+
+    say_what_takes_long()
+
 import argparse
 
 from bench.errors import InputError

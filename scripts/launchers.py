@@ -8,6 +8,7 @@
 Each cell runs in a fresh process. Settings of a launcher begin with `hydra.launcher.`.
 """
 
+import io
 import multiprocessing
 import os
 import signal
@@ -32,6 +33,7 @@ from bench.errors import InputError
 from bench.extras import need
 from bench.runs.grid import Cell
 from bench.runs.overrides import composable
+from bench.runs.results import RunFolder
 from bench.suite.scripts import train
 from bench.suite.scripts.cli import one_line
 
@@ -76,17 +78,18 @@ WARM.set_forkserver_preload(["bench.suite.scripts.train", "bench.runs.autosave",
 _RUNNING: set[Any] = set()
 
 
-def run_alone(overrides: Sequence[str], bar: int = 0) -> Ended:
-    """Run a cell in a process of its own.
+def run_alone(overrides: Sequence[str], bar: int | None = None) -> Ended:
+    """Run a cell in a process of its own, which is silent but for its progress bar.
 
     Args:
         overrides: of the cell.
-        bar: the line of its progress bar.
+        bar: the line of its progress bar; None for no bar.
     """
-    environment = {**os.environ, "TQDM_POSITION": str(bar)}
+    environment = {**os.environ, "TQDM_POSITION": str(bar or 0)}
     environment.pop("WANDB_RUN_ID", None)  # names a single run; each cell needs its own
     reading, writing = os.pipe()
-    streams = [Connection(descriptor, readable=False) for descriptor in (os.dup(1), writing)]
+    shown = os.open(os.devnull, os.O_WRONLY) if bar is None else os.dup(1)
+    streams = [Connection(descriptor, readable=False) for descriptor in (shown, writing)]
     process = WARM.Process(target=_train, args=(list(overrides), environment, *streams))
     process.start()
     for stream in streams:
@@ -110,6 +113,7 @@ def _train(overrides: list[str], environment: dict[str, str], output: Connection
     os.environ.update(environment)
     os.dup2(output.fileno(), 1)
     os.dup2(errors.fileno(), 2)
+    sys.stdout = io.StringIO()  # the bar is drawn on sys.__stdout__
     sys.argv = [str(TRAIN), *overrides]
     sys.modules["__main__"].__spec__ = None  # else Lightning would start the other processes of a run as matrix.py's
     train.main()
@@ -122,12 +126,28 @@ def end_cells() -> None:
 
 
 def run_job(config: DictConfig) -> Ended:
-    """The task of a job, wherever its launcher runs it. If it is told to end, so is its cell."""
+    """The task of a job, wherever its launcher runs it: a cell, and a line that says what came out. If the job is told
+    to end, so is its cell."""
     job = HydraConfig.get().overrides
     places = [override for override in job.hydra if override.startswith("hydra.searchpath=")]
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method("forkserver", force=True)  # a cell is told it, and does not know joblib's own
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: end_cells())
-    return run_alone([*places, *job.task])
+    ended = run_alone([*places, *job.task])
+    print(f"{config.label} seed={config.seed}: {came_out(RunFolder.of(config), ended)}", flush=True)
+    return ended
+
+
+def came_out(folder: RunFolder, ended: Ended) -> str:
+    """What came out of a cell whose process has ended: its last evaluation, where it diverged, or why it failed."""
+    if not folder.is_complete:
+        return ended.reason or "not complete"
+    summary = folder.summary()
+    if "diverged" in summary:
+        return f"diverged: {summary['diverged']}"
+    metric = summary["target"]["metric"]
+    return f"{metric} {summary[metric]:.4g}"
 
 
 def launch(name: str, cells: Sequence[Cell], settings: Sequence[str]) -> list[Ended]:

@@ -10,6 +10,11 @@ the end. Several matrices may share a grid, also from several machines that shar
 is looked at again at the end. Further overrides apply to every run. Exit status 1 if a run failed, 2 on bad input.
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from bench.suite.scripts.waiting import say_what_takes_long
+
+    say_what_takes_long()
+
 import os
 import queue
 import signal
@@ -18,6 +23,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.utils import get_class
@@ -26,7 +32,7 @@ from tqdm.auto import tqdm
 
 from bench.errors import InputError
 from bench.findings.experiments import Experiment
-from bench.findings.sample import Ratio
+from bench.findings.sample import Ratio, Sample
 from bench.findings.table import Table
 from bench.findings.tables import table
 from bench.findings.view import View
@@ -34,7 +40,7 @@ from bench.runs.grid import Cell, cells
 from bench.runs.overrides import composable
 from bench.runs.results import write_whole
 from bench.suite.scripts.cli import guarded, one_line
-from bench.suite.scripts.launchers import INTERRUPTED, Ended, end_cells, launch, run_alone
+from bench.suite.scripts.launchers import INTERRUPTED, Ended, came_out, end_cells, launch, run_alone
 from bench.suite.scripts.train import described, refuse
 
 LOOK_AGAIN_S = 10.0
@@ -128,28 +134,30 @@ def run_cells(
         finally:
             bars.put(bar)
 
-    with (
-        ThreadPoolExecutor(jobs) as pool,
-        tqdm(desc=cfg.name, total=num_cells, initial=num_complete, unit="run", dynamic_ncols=True) as progress,
-    ):
+    began_at = time.monotonic()
+    with ThreadPoolExecutor(jobs) as pool, bar_of_cells(cfg.name, num_complete, num_cells) as progress:
         started = {pool.submit(run, cell): cell for cell in mine}
         try:
-            for future in as_completed(started):
+            for number, future in enumerate(as_completed(started), start=1):
                 cell, ended = started[future], future.result()
                 progress.update()
-                pace_s = progress.format_dict["elapsed"] / (progress.n - progress.initial)
-                to_go = tqdm.format_interval((progress.total - progress.n) * pace_s)
-                is_over = ended.reason is None or cell.folder.is_complete
-                if is_over and ended.said:
+                over = num_complete + number
+                to_go = tqdm.format_interval((num_cells - over) * (time.monotonic() - began_at) / number)
+                if ended.reason is None and ended.said:
                     tqdm.write(f"{cell.told}: {ended.said}")
-                said = "complete" if is_over else ended.reason
-                tqdm.write(f"{cell.told}: {said}; {progress.n} of {progress.total}, about {to_go} to go")
+                tqdm.write(f"{cell.told}: {came_out(cell.folder, ended)}; {over} of {num_cells}, about {to_go} to go")
         except (KeyboardInterrupt, SystemExit):
             pool.shutdown(wait=False, cancel_futures=True)  # the others must not start
             end_cells()
             raise
     how = {id(cell): future.result() for future, cell in started.items()}
     return [how[id(cell)] for cell in mine]
+
+
+def bar_of_cells(name: str, num_complete: int, num_cells: int) -> Any:
+    """A bar of cells, hidden unless on a terminal. The line of each cell that ends has the time to go."""
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
+    return tqdm(desc=name, total=num_cells, initial=num_complete, disable=None, bar_format=form, dynamic_ncols=True)
 
 
 def status(overrides: list[str]) -> None:
@@ -195,6 +203,10 @@ def conclude(cfg: DictConfig, logs: bool) -> None:
         _, best = max(savings, key=lambda each: each[0])
         (column,) = (column for column in made.columns if column.key == "total_bits_saving")
         print(f"{cfg.name}: {best['recipe']} saves most of sgd's bits, both ways: {made.text(best, column)}")
+    elif (reached := [each for row in made.rows if isinstance(each := row.get("round"), Sample)]) and not any(
+        each.values for each in reached
+    ):
+        print(f"{cfg.name}: no run has reached {cfg.target.metric} {cfg.target.value:g}")
     print(f"next: tables.py {cfg.name} --print, figures.py {cfg.name}, dashboard.py")
 
 

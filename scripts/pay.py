@@ -14,6 +14,11 @@ A recipe's own work and the sizes of its messages are measured here and now, on 
 experiment, the answer is the time to its target, from its recorded runs.
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from bench.suite.scripts.waiting import say_what_takes_long
+
+    say_what_takes_long()
+
 import argparse
 import json
 import math

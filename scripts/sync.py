@@ -9,6 +9,11 @@ only the newest, which holds the whole run, is sent. Unfinished runs are left fo
 finished. Exit status 1 if a run could not be sent.
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from bench.suite.scripts.waiting import say_what_takes_long
+
+    say_what_takes_long()
+
 import argparse
 import json
 import subprocess

@@ -12,6 +12,11 @@ and results/README.md. Another target, stretch or network changes none of these:
 written to views/<experiment>/.
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from bench.suite.scripts.waiting import say_what_takes_long
+
+    say_what_takes_long()
+
 import argparse
 import re
 from pathlib import Path

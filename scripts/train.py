@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from bench.searchpath import searched
 from bench.suite.scripts.cli import IN_FULL, guarded
 from bench.suite.scripts.loggers import logging_to
+from bench.suite.scripts.waiting import say_what_takes_long
 
 # Keys that do not change a result: where it is stored, how it is logged, the grid around it, how it is presented.
 NOT_RESULTS = (
@@ -75,6 +76,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
         InputError: the config cannot be run, or the results folder was written under another config.
         NonFiniteError: training diverged. That is a result: it is stored with all evaluations before it.
     """
+    say_what_takes_long()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a lost worker has one line, and not stacks of C++ besides
     import torch
     from lightning.pytorch.utilities import rank_zero_only
 
@@ -178,7 +181,7 @@ def train_in_rounds(
     callbacks = [
         history,
         SplitPicture(folder.path / "split.png"),
-        Progress(claim),
+        Progress(f"{cfg.label} seed={cfg.seed}", claim),
         Autosave(folder.checkpoint, timedelta(minutes=cfg.autosave_minutes)),  # after those that a checkpoint holds
     ]
     with logging_to(cfg, folder) as logger:
@@ -358,6 +361,7 @@ def train_apart(overrides: list[str]) -> None:
 def main() -> None:
     def composed() -> None:
         if any("null" in argument for argument in sys.argv):  # the import is slow, and --help should be quick
+            say_what_takes_long()
             from bench.runs.overrides import composable
 
             sys.argv[1:] = composable(sys.argv[1:])

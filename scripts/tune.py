@@ -9,6 +9,11 @@ is lost when it is killed: the same command goes on. It writes studies to <resul
 tuned.yaml there: an experiment, to be put beside the others, that runs every arm as tuned.
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from bench.suite.scripts.waiting import say_what_takes_long
+
+    say_what_takes_long()
+
 import csv
 import io
 import sys

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.collectives.report import Report
+from bench.collectives.roll import absent
 from bench.collectives.transit import Transit
 from bench.collectives.world import World
 from bench.errors import DamagedError, NonFiniteError, WorkerLostError
@@ -138,10 +139,9 @@ class ProcessWorld(World):
         except RuntimeError as error:
             if isinstance(error, WorkerLostError | NonFiniteError | DamagedError):  # told already, or no loss
                 raise
-            waited = self.timeout.total_seconds()
-            raise WorkerLostError(
-                f"{when}worker {self.rank} lost another worker (timeout {waited:g} s): {error}"
-            ) from error
+            lost = " and ".join(f"worker {rank}" for rank in absent(self.rank, self.size)) or "another worker"
+            told = f"{when}worker {self.rank} lost {lost} (timeout {self.timeout.total_seconds():g} s): {error}"
+            raise WorkerLostError(told) from error
 
     def gather(self, state: Any) -> list[Any]:
         states: list[Any] = [None] * self.size

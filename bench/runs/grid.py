@@ -26,7 +26,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid: the overrides that distinguish it, all its overrides, and its folder."""
+    """One run of the grid: what it is called, its overrides, and its folder."""
 
     told: str
     overrides: list[str]
@@ -60,7 +60,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
             seed = dict(o.split("=", 1) for o in chosen).get("seed", shared.seed)
             folder = RunFolder.of(OmegaConf.merge(shared, {"label": label, "seed": seed}))
-            grid.append(Cell(" ".join(chosen), [*given, f"label='{label}'", *chosen], folder))
+            grid.append(Cell(f"{label} seed={seed}", [*given, f"label='{label}'", *chosen], folder))
     return shared, grid
 
 

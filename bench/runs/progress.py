@@ -1,5 +1,6 @@
 """A progress bar for a whole run."""
 
+import os
 import sys
 from typing import Any
 
@@ -9,27 +10,29 @@ from tqdm.auto import tqdm
 
 from bench.runs.claim import Claim
 from bench.runs.columns import METRICS
-from bench.runs.history import compressed
 
 
 class Progress(Callback):
     """One bar for the run: rounds done, and the last evaluation. Hidden unless on a terminal.
 
     Args:
+        told: what the run is called.
         claim: on the run, which tells others how far it is; None where there is none.
     """
 
     EVERY = 20  # rounds between two updates of the bar
 
-    def __init__(self, claim: Claim | None = None) -> None:
+    def __init__(self, told: str, claim: Claim | None = None) -> None:
+        self.told = told
         self.claim = claim
 
     def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        name = compressed(trainer).algorithm.name
         hidden = None if trainer.is_global_zero else True  # None: hidden unless on a terminal
+        line = int(os.environ.get("TQDM_POSITION", "0"))  # which tqdm looks for once, when it is imported
         self.bar = tqdm(
-            desc=name, total=int(trainer.estimated_stepping_batches), unit="round", initial=trainer.global_step,
-            disable=hidden, leave=False, dynamic_ncols=True, file=sys.stdout,
+            desc=self.told, total=int(trainer.estimated_stepping_batches), unit="round", initial=trainer.global_step,
+            disable=hidden, leave=False, dynamic_ncols=True, position=line,
+            file=sys.__stdout__,  # a matrix silences all else
         )  # fmt: skip
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -43,6 +46,7 @@ class Progress(Callback):
         self.bar.set_postfix(found, refresh=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        self.bar.update(trainer.global_step - self.bar.n)
         self.bar.close()
 
     def on_exception(self, trainer: Trainer, pl_module: lightning.LightningModule, exception: BaseException) -> None:

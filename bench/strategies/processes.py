@@ -11,6 +11,7 @@ import lightning
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor
 
 from bench.adversary import Adversary
@@ -18,10 +19,12 @@ from bench.algorithm import Algorithm
 from bench.collectives.choice import CollectiveName
 from bench.collectives.processes import ProcessWorld
 from bench.collectives.world import World
+from bench.errors import WorkerLostError
 from bench.estimators import Estimator
 from bench.gradients.engines import EngineName
 from bench.gradients.layout import Layout
 from bench.strategies.hooks import Compressed
+from bench.strategies.launcher import ProcessLauncher
 from bench.strategies.refusals import refuse_hooks
 
 
@@ -65,6 +68,19 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
     @property
     def world(self) -> World:
         return ProcessWorld(self.global_rank, self.world_size, self.root_device, self.timeout)
+
+    def _configure_launcher(self) -> None:
+        super()._configure_launcher()
+        if isinstance(self._launcher, _SubprocessScriptLauncher):
+            assert self.cluster_environment is not None
+            self._launcher = ProcessLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def setup_distributed(self) -> None:
+        try:
+            super().setup_distributed()
+        except dist.DistError as error:
+            told = f"worker {self.global_rank}: not all {self.world_size} workers came within"
+            raise WorkerLostError(f"{told} {self.timeout.total_seconds():g} s ({error})") from error
 
     def configure_ddp(self) -> None:
         """Add no DDP wrapper: gradients travel as messages."""

@@ -1,19 +1,20 @@
 """The documentation builds without a warning, needs no other host, and fits a screen and a phone."""
 
 import functools
-import os
 import re
-import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from mkdocs.__main__ import cli
 
 from bench.names import house_names
+from bench.tests.configs import aside
 from bench.tests.findings.browser import CHROMIUM, browser
 
 CONFIG = Path(__file__).parents[2] / "docs" / "mkdocs.yml"
@@ -70,10 +71,15 @@ class Silent(SimpleHTTPRequestHandler):
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     folder = tmp_path / "site"
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", CONFIG, "-d", folder]
-    environment = {**os.environ, "DISABLE_MKDOCS_2_WARNING": "true", "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(build, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+
+    def build() -> None:
+        warnings.simplefilter("default")  # as in a new process
+        cli(["build", "--strict", "--quiet", "-f", str(CONFIG), "-d", str(folder)])
+
+    said = tmp_path / "said.txt"
+    process = aside(build, said, DISABLE_MKDOCS_2_WARNING="true", NO_MKDOCS_2_WARNING="1")
+    process.join()
+    assert process.exitcode == 0, said.read_text("utf-8")
     return folder
 
 

@@ -4,8 +4,8 @@ import contextlib
 import os
 import re
 import runpy
-import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +17,10 @@ import bench
 from bench.errors import InputError
 from bench.laws.theirs import theirs
 from bench.rules import Always
-from bench.suite.scripts import figures, tables
+from bench.suite.scripts import check, figures, tables
 from bench.suite.scripts.bare import forked
 from bench.suite.scripts.matrix import matrix
+from bench.tests.configs import aside
 from bench.tests.found import RECIPES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -39,7 +40,7 @@ def without_numbers(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in EXAMPLES.glob("*.py")))
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("default", "ignore:.*LeafSpec:FutureWarning")  # the latter are Lightning's own
 def test_it_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> None:
     example = EXAMPLES / f"{name}.py"
     if "torchrun" in example.read_text("utf-8"):
@@ -56,22 +57,20 @@ def test_it_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     assert without_numbers(told) == without_numbers(shown.read_text("utf-8"))
 
 
-def outside(*command: str, folder: Path = OWN, **environment: str) -> str:
-    """Run a Python command in the algorithm's own repository. Returns what it prints."""
-    path = os.pathsep.join([str(OWN), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
+def test_an_algorithm_from_outside_keeps_the_laws(tmp_path: Path) -> None:
+    """In a process of its own: pytest runs there."""
 
+    def checked() -> None:
+        os.chdir(OWN)
+        warnings.simplefilter("default")  # as in a new process
+        sys.path.insert(0, str(OWN))
+        sys.argv = ["check.py", "threshold", "--rounds", "50"]
+        check.main()
 
-def test_an_algorithm_from_outside_keeps_the_laws() -> None:
-    told = outside("bench.suite.scripts.check", "threshold", "--rounds", "50")
+    process = aside(checked, tmp_path / "said.txt")
+    process.join()
+    told = (tmp_path / "said.txt").read_text("utf-8")
+    assert process.exitcode == 0, told
     assert "keeps its golden trace" in told
     assert told.count("holds (") == 15
     assert told.splitlines()[-1].startswith("threshold ")
@@ -93,7 +92,7 @@ def test_its_experiment_has_tables_and_figures(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     without = [f"matrix.arms.{arm}=null" for arm in ("sgd", "sparse", "threshold")]
     one = ["+matrix.arms.one={algorithm: threshold}", "matrix.seed=[1]", "trainer.max_steps=20", "logger=csv"]
-    one += ["launcher=joblib", "hydra.launcher.n_jobs=1"]
+    one += ["launcher=joblib", "hydra.launcher.n_jobs=2"]
     matrix(["experiment=threshold_digits", *without, *one])
     for script in (tables, figures):
         monkeypatch.setattr(sys, "argv", [script.__name__, "threshold_digits"])

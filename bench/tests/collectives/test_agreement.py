@@ -117,7 +117,7 @@ class Gathering(Hang):
     ids=["barrier", "broadcast", "reduce", "all_gather", "gather"],
 )
 def test_a_lost_worker_is_told_outside_a_round(what: Callable[[Any], None], tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"lost another worker \(timeout 2 s\)") as raised:
+    with pytest.raises(Exception, match=r"worker [01] lost worker 2 \(timeout 2 s\)") as raised:
         run_processes(tmp_path, RECIPES["sgd"], callbacks=[Gathering(what)], timeout=timedelta(seconds=2))
     assert WorkerLostError.__name__ in str(raised.value)
     assert M == 3

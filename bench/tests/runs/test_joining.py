@@ -59,7 +59,7 @@ def test_a_folder_that_rank_0_cannot_use_is_told_by_all() -> None:
 def leave(rank: int) -> None:
     run = joined(rank)
     if rank == 0:
-        with pytest.raises(WorkerLostError, match="worker 0 lost another worker"):
+        with pytest.raises(WorkerLostError, match="worker 0 lost worker 1 "):
             run.told(lambda: None)
 
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +23,8 @@ from bench.runs.progress import Progress
 from bench.runs.results import RunFolder
 from bench.suite.datamodules.sharding import RoundLoader
 from bench.suite.scripts import train as script
-from bench.tests.configs import composed
+from bench.tests.configs import composed, started
 from bench.tests.found import RANDOM, RECIPES, RULES
-
-TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"
 
 
 class Jittered(RoundData):
@@ -170,22 +166,27 @@ def test_another_number_of_workers_is_refused(tmp_path: Path) -> None:
 def test_a_run_killed_outright_goes_on(tmp_path: Path) -> None:
     """After SIGKILL at some moment, the same command gives the same history to the byte and leaves no checkpoint."""
 
-    options = ["algorithm=sasg", f"results_dir={tmp_path}", "logger=csv", "trainer.max_epochs=5",
+    options = ["algorithm=sasg", f"results_dir={tmp_path}", "logger=csv", "trainer.max_epochs=4",
                "trainer.val_check_interval=20", "autosave_minutes=0"]  # fmt: skip
-    command = [sys.executable, str(TRAIN), *options, "name=killed"]
+    killed, said = [*options, "name=killed"], tmp_path / "said.txt"
     script.train(composed([*options, "name=whole"]), options)
-    process = subprocess.Popen(command)
+    process = started(killed, said)
     folder = tmp_path / "killed" / "sasg" / "seed=1"
     deadline = time.monotonic() + 120
     while not (folder / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert RunFolder(folder).is_held
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not RunFolder(folder).is_held
     assert not (folder / "summary.json").exists()
-    said = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True).stderr
-    assert not said, "a run that goes well has nothing to say"
+    process = started(killed, said)
+    process.join()
+    assert process.exitcode == 0
+    resuming, complete = said.read_text().splitlines()  # and nothing else
+    assert "resuming from its last checkpoint" in resuming
+    assert "complete" in complete
     assert (folder / "history.csv").read_bytes() == (
         tmp_path / "whole" / "sasg" / "seed=1" / "history.csv"
     ).read_bytes()

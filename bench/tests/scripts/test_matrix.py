@@ -66,9 +66,9 @@ def test_status_tells_what_has_become_of_each_run(tmp_path: Path, capsys: pytest
     script.status([*GRID, f"results_dir={tmp_path}"])
     told = capsys.readouterr().out.splitlines()
     assert told == [
-        "running      algorithm=sparse seed=1: elsewhere, process 7, round 50 of 200, about 0:00:30 to go",
-        "failed       algorithm=lasg seed=1: error: no memory",
-        "left         algorithm=sasg seed=1",
+        "running      sparse seed=1: elsewhere, process 7, round 50 of 200, about 0:00:30 to go",
+        "failed       lasg seed=1: error: no memory",
+        "left         sasg seed=1",
         "quickstart: 1 complete, 1 running, 1 failed, 1 left",
     ]
 
@@ -105,6 +105,8 @@ def test_it_ends_with_what_saves_most(tmp_path: Path, capsys: pytest.CaptureFixt
     told, then = capsys.readouterr().out.splitlines()
     assert told == "quickstart: sparse saves most of sgd's bits, both ways: 3× (1 of 2 seeds)"
     assert then == "next: tables.py quickstart --print, figures.py quickstart, dashboard.py"
+    script.conclude(cells([*GRID, f"results_dir={tmp_path}", "target.value=0.999"])[0], logs=False)
+    assert "quickstart: no run has reached test_accuracy 0.999" in capsys.readouterr().out
 
 
 def test_launchers_that_there_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
