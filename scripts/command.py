@@ -8,7 +8,9 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
-COMMANDS = ("train", "matrix", "tables", "figures", "dashboard", "sync", "pay", "benchmark", "testbed", "check")
+COMMANDS = (
+    "train", "matrix", "tables", "figures", "claims", "dashboard", "sync", "pay", "benchmark", "testbed", "check",
+)  # fmt: skip
 
 
 def main() -> None:
