@@ -92,7 +92,7 @@ def experiments() -> list[str]:
         write(f"experiments/{name}.md", f"# {section}")
     write("experiments/claims.md", linked((RESULTS / "CLAIMS.md").read_text("utf-8"), RESULTS, 1))
     nav = [f"    - [{title}](experiments/{name}.md)" for title, name in zip(titles, names, strict=True)]
-    nav.append("    - [Claims](experiments/claims.md)")
+    nav += ["    - [Claims](experiments/claims.md)", "    - [Rates](rates.md)"]
     nav.append("    - All tables")
     for folder in sorted(path.parent for path in RESULTS.glob("*/table.md")):
         full = folder / "table_full.md"
