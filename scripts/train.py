@@ -43,6 +43,7 @@ NOT_RESULTS = (
     "launcher",
     "paper",
     "logs",
+    "hours",
     "figure",
     "table",
 )

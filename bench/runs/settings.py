@@ -58,6 +58,7 @@ class Settings:
     table: Group | None = None
     paper: Group | None = None
     logs: Group | None = None
+    hours: Group | None = None
     schedule: Group | None = None
     objective: Group | None = None
     estimator: Group | None = None
