@@ -1,6 +1,7 @@
 """The page of claims: what papers claim, our figures, and the verdict that a rule computes from committed runs."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -69,11 +70,12 @@ class Page:
 
     def _experiment(self, name: str) -> Experiment:
         """An experiment, without arms if it has not been run."""
-        if name in (there := experiments_in(self.results)):
+        if any((self.results / name).glob("*/*/config.yaml")):
             return Experiment.read(name, self.results)
-        if not (spec := specified(name)[0]):
-            raise InputError(f"experiment: {name!r}; {self.results} has {', '.join(there)}")
-        return Experiment(name, self.results / name, spec, [])
+        spec, labels = specified(name)
+        if not spec:
+            raise InputError(f"experiment: {name!r}; {self.results} has {', '.join(experiments_in(self.results))}")
+        return Experiment(name, self.results / name, spec, [], grid=Counter(labels))
 
     def markdown(self) -> str:
         """The page."""
@@ -109,12 +111,10 @@ class Page:
 
 
 def _refuse_labels(claim: Claim, experiment: Experiment) -> None:
-    known = [arm.label for arm in experiment.arms]
+    known = dict.fromkeys([*experiment.grid, *(arm.label for arm in experiment.arms)])
     for label in (claim.arm, claim.other):
         if isinstance(label, str) and not any(means(label, each) for each in known):
-            known += specified(experiment.name)[1]
-            if not any(means(label, each) for each in known):
-                raise InputError(f"arm: {label!r}; {experiment.name} has {', '.join(dict.fromkeys(known))}")
+            raise InputError(f"arm: {label!r}; {experiment.name} has {', '.join(known)}")
 
 
 def read_claims(file: Path) -> dict[str, Paper]:
