@@ -85,7 +85,7 @@ class Shakespeare(ShardedData):
         """(N,) tokens: the places of the characters in the sorted alphabet."""
         content = self.path.read_bytes()
         if hashlib.sha256(content).hexdigest() != self.digest:
-            raise InputError(f"{self.path}: not tiny Shakespeare, whose SHA-256 is {self.digest}; remove it to fetch it")
+            raise InputError(f"{self.path}: not tiny Shakespeare, of SHA-256 {self.digest}; remove it to fetch it")
         return np.unique(np.frombuffer(content, np.uint8), return_inverse=True)[1].astype(np.int64)
 
     def setup(self, stage: str) -> None:

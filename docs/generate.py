@@ -58,6 +58,8 @@ def linked(text: str, here: Path, depth: int) -> str:
             return f"[{label}]({up}own_algorithm.md)"
         if inside == "results/README.md":
             return f"[{label}]({up}experiments/index.md)"
+        if inside == "results/CLAIMS.md":
+            return f"[{label}]({up}experiments/claims.md)"
         if inside == "README.md":
             return f"[{label}]({up}{'speed.md' if anchor == 'speed' else 'index.md'})"
         if file.name == "table.md" and file.parent.parent == RESULTS:
@@ -79,7 +81,7 @@ def start() -> None:
 
 
 def experiments() -> list[str]:
-    """A page per section of results/README.md, and one per table. Returns lines of the navigation."""
+    """A page per section of results/README.md, one of claims, and one per table. Returns lines of the navigation."""
     text = linked((RESULTS / "README.md").read_text("utf-8"), RESULTS, 1)
     first, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
     titles = [section.partition("\n")[0] for section in sections]
@@ -88,7 +90,9 @@ def experiments() -> list[str]:
     write("experiments/index.md", f"{first}\n{contents}\n")
     for name, section in zip(names, sections, strict=True):
         write(f"experiments/{name}.md", f"# {section}")
+    write("experiments/claims.md", linked((RESULTS / "CLAIMS.md").read_text("utf-8"), RESULTS, 1))
     nav = [f"    - [{title}](experiments/{name}.md)" for title, name in zip(titles, names, strict=True)]
+    nav += ["    - [Claims](experiments/claims.md)", "    - [Rates](rates.md)"]
     nav.append("    - All tables")
     for folder in sorted(path.parent for path in RESULTS.glob("*/table.md")):
         full = folder / "table_full.md"

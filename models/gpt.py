@@ -67,6 +67,6 @@ class GPT(nn.Module):
             InputError: T is larger.
         """
         if (length := tokens.shape[-1]) > self.context:
-            raise InputError(f"model.context: {self.context}; the data have {length} tokens in a row, as many are needed")
+            raise InputError(f"model.context: {self.context}; the data have {length} in a row, as many are needed")
         x = self.tokens(tokens) + self.places(torch.arange(length, device=tokens.device))
         return self.logits(self.norm(self.blocks(x)))

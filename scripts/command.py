@@ -10,7 +10,10 @@ from typing import Any
 
 from bench.suite.scripts.waiting import say_what_takes_long
 
-COMMANDS = ("train", "matrix", "tune", "tables", "figures", "dashboard", "sync", "pay", "benchmark", "testbed", "check")
+COMMANDS = (
+    "train", "matrix", "tune", "tables", "figures", "claims", "dashboard", "sync", "pay", "benchmark", "testbed",
+    "check",
+)  # fmt: skip
 
 
 def main() -> None:

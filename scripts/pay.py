@@ -95,7 +95,7 @@ def _recipes(given: Mapping[str, str]) -> dict[str, Algorithm]:
     recipes = {name: load_recipe(name) for name in given["recipes"].split(",")}
     for name, recipe in recipes.items():
         if recipe.local_steps is not None:
-            raise InputError(f"recipes: {name}; its round is many steps and no price of one, experiment= tells its time")
+            raise InputError(f"recipes: {name}; its round is many steps, so experiment= tells its time")
     return recipes
 
 

@@ -45,6 +45,7 @@ NOT_RESULTS = (
     "launcher",
     "paper",
     "logs",
+    "hours",
     "figure",
     "table",
 )

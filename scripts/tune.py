@@ -87,7 +87,7 @@ class Arm:
             load_if_exists=True,
         )
         if self.study.user_attrs.setdefault("experiment", told) != told:
-            raise InputError(f"{folder / name}.journal: a study of another experiment than {cfg.name} is now; remove it")
+            raise InputError(f"{folder / name}.journal: a study of another experiment than {cfg.name} is; remove it")
         self.study.set_user_attr("experiment", told)
         self.rows: list[dict[str, Any]] = []
 
@@ -224,7 +224,8 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 def _experiment(name: str, command: str, arms: dict[str, dict[str, float]]) -> str:
     """An experiment like that of this name, with the knobs of its arms."""
     body = {"defaults": [name, "_self_"], "name": f"{name}_tuned", "tune": None, "matrix": {"arms": arms}}
-    return f"# @package _global_\n# {name} with the knobs that `{command}` found.\n{yaml.safe_dump(body, sort_keys=False)}"
+    told = f"# {name} with the knobs that `{command}` found."
+    return f"# @package _global_\n{told}\n{yaml.safe_dump(body, sort_keys=False)}"
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -59,6 +60,7 @@ class Experiment:
         spec: the config in that file; empty if there is no file.
         arms: one for each label that has a run, in the order of the file's grid; labels outside it follow, by name.
         view: how its runs are looked at.
+        grid: how many runs of each label there are in the file's grid.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Experiment:
     spec: Mapping[str, Any]
     arms: Sequence[Arm]
     view: View = AS_RECORDED
+    grid: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, name: str, results: Path, view: View = AS_RECORDED) -> Self:
@@ -87,12 +90,19 @@ class Experiment:
         ]
         for arm in arms:
             _refuse_mixture(arm, view)
-        return cls(name, folder, spec, arms, view)
+        return cls(name, folder, spec, arms, view, Counter(order))
 
     @property
     def complete(self) -> list[Arm]:
         """The arms that have complete runs, with those runs only."""
         return [arm for arm in (arm.complete for arm in self.arms) if arm.runs]
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many runs of each label of the grid are not complete, where there are any."""
+        there = {arm.label: len(arm.runs) for arm in self.complete}
+        left = {label: number - there.get(label, 0) for label, number in self.grid.items()}
+        return {label: number for label, number in left.items() if number > 0}
 
     def files(self) -> list[Path]:
         """The files worth keeping: those of complete runs, and the experiment's own (tables, figures)."""

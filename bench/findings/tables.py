@@ -57,22 +57,22 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         paper.pop("modelled_s", None)
     rounds = experiment.view.rounds
     figures = {arm.label: _stretch(arm.runs, *rounds) if rounds else _figures(arm.runs, at) for arm in arms}
+    runs = dict.fromkeys(experiment.grid, ()) | {arm.label: arm.runs for arm in arms}
     rows: list[dict[str, Entry]] = []
-    for arm in arms:
-        own, base = figures[arm.label], figures.get("sgd")
-        codes = [
-            run.summary().get("downlink") for run in arm.runs
-        ]  # empty if a run diverged before its first evaluation
-        row: dict[str, Entry] = {"recipe": arm.label, **own, "downlink": next(filter(None, codes), None)}
+    for label in runs:
+        own, base = figures.get(label, {}), figures.get("sgd")
+        # None of them if a run diverged before its first evaluation.
+        codes = filter(None, (run.summary().get("downlink") for run in runs[label]))
+        row: dict[str, Entry] = {"recipe": label, "final": "not run", **own, "downlink": next(codes, None)}
         for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
             if base and column in own and column in base:
                 row[f"{column}_saving"] = Ratio.of(base[column], own[column])
         for given, suffix in ((paper, "theirs"), (logs, "logs")):
             for column, numbers in given.items():
-                if column not in ("source", "seeds") and arm.label in numbers:
+                if column not in ("source", "seeds") and label in numbers:
                     ours = row.get(column)
                     assert not isinstance(ours, str | Theirs)
-                    row[f"{column}_{suffix}"] = Theirs(numbers[arm.label], ours)
+                    row[f"{column}_{suffix}"] = Theirs(numbers[label], ours)
         rows.append(row)
     columns = [
         Column("recipe", "recipe", "name"),
@@ -119,7 +119,18 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         caption += ", outside: theirs lies outside our 95 % interval (Student's t)." if flagged else "."
     if logs:
         caption += f" Authors' logs: {logs['source']}, mean over seeds {', '.join(map(str, logs['seeds']))}."
-    return Table(caption, columns, rows, main)
+    return Table(caption + _absent(experiment), columns, rows, main)
+
+
+def _absent(experiment: Experiment) -> str:
+    """The runs of the grid that are not there, what makes them, and how long that takes."""
+    if not (missing := experiment.missing):
+        return ""
+    hours = experiment.spec.get("hours") or {}
+    took = sum(hours[label] * number for label, number in missing.items()) if missing.keys() <= hours.keys() else None
+    told = "" if took is None else f", about {took:,.0f} hours of a core"
+    runs = f"{sum(missing.values())} of {sum(experiment.grid.values())} runs"
+    return f" Not run: {runs}; python scripts/matrix.py experiment={experiment.name} makes them{told}."
 
 
 def sweep_table(experiment: Experiment, across: str, metric: str = "test_accuracy", best: bool = False) -> Table:

@@ -51,6 +51,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
                 raise InputError(f"matrix.{key}: {values!r}; a list with one value at least is needed, or null")
         given = [o for o in overrides if not o.lstrip("+").startswith(FOR_THE_GRID)]
         named = [] if {"algorithm", "arms"} & axes.keys() else [shared.algorithm.name]
+        place = {key: shared[key] for key in ("name", "results_dir")}
         grid = []
         given_axes = {str(key): values for key, values in axes.items() if values is not None}  # null leaves an axis out
         for picks in itertools.product(*(_axis(key, values) for key, values in given_axes.items())):
@@ -59,7 +60,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
                 raise InputError("matrix: target; all runs of a grid need the same, at which they are compared")
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
             seed = dict(o.split("=", 1) for o in chosen).get("seed", shared.seed)
-            folder = RunFolder.of(OmegaConf.merge(shared, {"label": label, "seed": seed}))
+            folder = RunFolder.of(OmegaConf.create({**place, "label": label, "seed": seed}))
             grid.append(Cell(f"{label} seed={seed}", [*given, f"label='{label}'", *chosen], folder))
     return shared, grid
 

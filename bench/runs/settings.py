@@ -59,6 +59,7 @@ class Settings:
     tune: Group | None = None
     paper: Group | None = None
     logs: Group | None = None
+    hours: Group | None = None
     schedule: Group | None = None
     objective: Group | None = None
     estimator: Group | None = None

@@ -97,7 +97,7 @@ def test_passages_are_the_text() -> None:
 def test_what_cannot_be_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="width: 10; a multiple of num_heads, 4"):
         GPT(width=10)
-    with pytest.raises(InputError, match=r"model\.context: 4; the data have 8 tokens"):
+    with pytest.raises(InputError, match=r"model\.context: 4; the data have 8 in"):
         GPT(context=4)(torch.zeros(1, 8, dtype=torch.long))
     with pytest.raises(InputError, match="context: 0; at least 1"):
         Shakespeare(context=0)

@@ -142,6 +142,25 @@ def test_tables(tmp_path: Path) -> None:
         table(experiment(toy, paper=paper, target=target))
 
 
+def test_what_was_not_run_is_told(tmp_path: Path) -> None:
+    """A row for each label of the grid, with the paper's number; below, what makes the runs and how long it takes."""
+    for seed in (1, 2):
+        make_run(tmp_path / "toy" / "sgd" / f"seed={seed}", 100)
+    make_run(tmp_path / "toy" / "other" / "seed=1", 100)
+    RunFolder(tmp_path / "toy" / "sasg" / "seed=1").write_config({})
+    grid, hours = {"sgd": 2, "sparse": 2, "sasg": 3}, {"sparse": 1.5, "sasg": 4}
+    paper = {"source": "a paper", "uploads": {"sparse": 7}}
+    target = {"metric": "test_accuracy", "value": 0.98}
+    partly = replace(experiment(tmp_path / "toy", hours=hours, paper=paper, target=target), grid=grid)
+    text = table(partly).markdown()
+    assert "| sparse | not run |  |  | 7 |" in text
+    assert [line.split()[1] for line in text.splitlines()[2:6]] == ["sgd", "sparse", "sasg", "other"]
+    told = "Not run: 5 of 7 runs; python scripts/matrix.py experiment=toy makes them"
+    assert f"{told}, about 15 hours of a core." in text
+    assert f"{told}." in table(replace(partly, spec={})).caption
+    assert "ot run" not in table(replace(partly, grid={"sgd": 2})).markdown()
+
+
 def test_bad_wishes_are_told(tmp_path: Path) -> None:
     """An unknown option, a missing one, and a column that the runs do not have."""
     make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)

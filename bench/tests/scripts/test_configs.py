@@ -119,6 +119,41 @@ def test_committed_results_are_those_of_the_grid(experiment: str) -> None:
         assert folder.is_complete
 
 
+@pytest.mark.parametrize(
+    ("told", "overrides"),
+    [
+        ("sasg_cifar10/sgd", "experiment=sasg_cifar10 algorithm=sgd"),
+        ("sasg_cifar10/sasg", "experiment=sasg_cifar10 algorithm=sasg algorithm.rule.coefficient=1"),
+        (
+            "resnet20_cifar10_full/lasg",
+            "experiment=sasg_cifar10 model=resnet20 name=resnet20_cifar10_full target.value=0.86 algorithm=lasg"
+            " algorithm.rule.coefficient=1 +algorithm.units=update",
+        ),
+        (
+            "resnet20_cifar10_full/sparse",
+            "experiment=sasg_cifar10 model=resnet20 name=resnet20_cifar10_full target.value=0.86 algorithm=sparse",
+        ),
+        (
+            "resnet20_cifar100/sasg",
+            "experiment=sasg_cifar100 model=resnet20 name=resnet20_cifar100 algorithm=sasg"
+            " algorithm.rule.coefficient=1.25",
+        ),
+        ("resnet20_cifar100/sgd", "experiment=sasg_cifar100 model=resnet20 name=resnet20_cifar100 algorithm=sgd"),
+    ],
+)
+def test_long_runs_are_cells_of_their_experiments(told: str, overrides: str, tmp_path: Path) -> None:
+    """Runs of many hours were started by overrides alone: on a thread each, with two evaluations an epoch."""
+    experiment, label = told.split("/")
+    settings = [f"label={label}", "seed=1", "threads=1", "trainer.val_check_interval=250"]
+    started = composed([*overrides.split(), *settings, "logger=csv", "autosave_minutes=5"])
+    (cell,) = (
+        cell for cell in cells([f"experiment={experiment}"])[1] if cell.folder.path == RunFolder.of(started).path
+    )
+    folder = RunFolder(tmp_path)
+    folder.write_config(described(started))
+    folder.check(described(composed(composable(cell.overrides))))
+
+
 def test_the_sasg_papers_rates_are_a_sums() -> None:
     """Also when a recipe is chosen by name, although recipes use the mean."""
     for experiment in (name for name in EXPERIMENTS if name.startswith("sasg_")):

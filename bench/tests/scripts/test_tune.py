@@ -70,7 +70,7 @@ def test_it_is_fair_and_goes_on(tmp_path: Path, data_dir: Path, monkeypatch: pyt
         tuned(cut, data_dir, monkeypatch, ARMS[1:], 6)
     tuned(cut, data_dir, monkeypatch, ARMS[1:])
     assert written(cut)["sparta.csv"] == written(whole)["sparta.csv"]
-    with pytest.raises(InputError, match="a study of another experiment than pretraining_small is now"):
+    with pytest.raises(InputError, match="a study of another experiment than pretraining_small is;"):
         script.tune(["experiment=pretraining_small", "arms=[sparta]", f"results_dir={cut}", "+tune.shares=[0.5,1]"])
 
 
