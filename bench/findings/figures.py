@@ -24,7 +24,8 @@ from bench.errors import InputError
 from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.look import LOGARITHMIC, TITLES, color
-from bench.runs.columns import FALLING, Row
+from bench.findings.tuning import Tuned
+from bench.runs.columns import Row
 from bench.runs.results import write_whole
 from bench.traffic import Traffic
 
@@ -67,7 +68,7 @@ def curves(
         best: a tuned setting; among arms that differ in nothing else, only the one with the best final value of the
             first `y` is drawn.
     """
-    arms = _tuned(arms, best, y[0]) if best else arms
+    arms = Tuned(best, y[0]).best(arms) if best else arms
     down, across = _values(arms, rows), _values(arms, columns)
     lines = [(metric, value, cost) for metric in y for value in down for cost in (x if columns else [""])]
     places = [(value, cost) for value in across for cost in ([""] if columns else x)]
@@ -118,21 +119,6 @@ def sweep(
         axes.minorticks_off()
     _name_lines(drawing, grid)
     return drawing
-
-
-def _tuned(arms: Sequence[Arm], setting: str, y: str) -> list[Arm]:
-    """For each group of arms that differ in `setting` only, the arm with the best final `y`."""
-
-    def end(arm: Arm) -> float:
-        summaries = [run.summary() for run in arm.runs]
-        worst = np.inf if y in FALLING else -np.inf
-        return float(np.mean([worst if "diverged" in summary else summary[y] for summary in summaries]))
-
-    groups: dict[tuple[Any, ...], list[Arm]] = {}
-    for arm in arms:
-        others = tuple((key, value) for key, value in arm.settings.items() if key != setting)
-        groups.setdefault((arm.name, *others), []).append(arm)
-    return [(min if y in FALLING else max)(group, key=end) for group in groups.values()]
 
 
 def _values(arms: Sequence[Arm], setting: str | None) -> list[str]:

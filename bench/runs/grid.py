@@ -51,7 +51,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
                 raise InputError(f"matrix.{key}: {values!r}; a list with one value at least is needed, or null")
         given = [o for o in overrides if not o.lstrip("+").startswith(FOR_THE_GRID)]
         named = [] if {"algorithm", "arms"} & axes.keys() else [shared.algorithm.name]
-        grid = []
+        grid, place = [], {"name": shared.name, "results_dir": shared.results_dir}
         given_axes = {str(key): values for key, values in axes.items() if values is not None}  # null leaves an axis out
         for picks in itertools.product(*(_axis(key, values) for key, values in given_axes.items())):
             chosen = [override for pick in picks for override in pick.overrides]
@@ -59,7 +59,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
                 raise InputError("matrix: target; all runs of a grid need the same, at which they are compared")
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
             seed = dict(o.split("=", 1) for o in chosen).get("seed", shared.seed)
-            folder = RunFolder.of(OmegaConf.merge(shared, {"label": label, "seed": seed}))
+            folder = RunFolder.of(DictConfig({**place, "label": label, "seed": seed}))
             grid.append(Cell(" ".join(chosen), [*given, f"label='{label}'", *chosen], folder))
     return shared, grid
 
