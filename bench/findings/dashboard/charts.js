@@ -9,7 +9,7 @@ function layout(x, y, extra = {}) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     font: { color: style("--text"), family: "system-ui, sans-serif", size: 13 },
     margin: { l: 60, r: 12, t: 10, b: 48 }, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", ...extra,
-    xaxis: { ...axis, nticks: (innerWidth < 600 ? 4 : 8) / (x.type === "log" ? 2 : 1), ...x }, yaxis: { ...axis, ...y },
+    xaxis: { ...axis, nticks: innerWidth < 600 ? 4 : 8, ...x }, yaxis: { ...axis, ...y },
     hoverlabel: { bgcolor: style("--card"), font: { color: style("--text") } },
   };
 }
@@ -17,10 +17,20 @@ function layout(x, y, extra = {}) {
 // Draw a chart, and keep its data for downloads and for readers of tables.
 function draw(id, title, traces, shown, head, rows) {
   charted[id] = { title, head, rows };
-  Plotly.react(id, traces, shown, CONFIG);
+  Plotly.react(id, traces, { ...shown, xaxis: ticked(id, shown.xaxis, traces) }, CONFIG);
   byId(id).setAttribute("aria-label", `${title}; its data are in the table below it`);
   const tools = byId(id).nextElementSibling?.classList.contains("tools") ? byId(id).nextElementSibling : addTools(id);
   if (tools.querySelector("details").open) fillData(id, tools.querySelector("details"));
+}
+
+// A logarithmic axis with as many ticks as have room: of each power of ten, or of 2 and 5 times it, too.
+function ticked(id, axis, traces) {
+  if (axis.type !== "log" || axis.tickvals || axis.dtick) return axis;
+  const values = traces.flatMap(({ x }) => x).filter((value) => value > 0);
+  const decades = axis.range ? axis.range[1] - axis.range[0] : Math.log10(Math.max(...values) / Math.min(...values));
+  const room = byId(id).clientWidth > 700 ? 4 : 1; // decades with three ticks each
+  if (decades < 1) return axis;
+  return { ...axis, dtick: decades > room ? Math.ceil(decades / (2 * room + 2)) : "D2" };
 }
 
 function addTools(id) {

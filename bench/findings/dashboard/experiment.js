@@ -98,7 +98,7 @@ function drawTradeOff() {
   const tools = byId("trade").nextElementSibling;
   if (tools.classList.contains("tools")) tools.hidden = !points.length;
   if (points.length) draw("trade", `final ${data.titles[metric]} against bits both ways to the target`, traces, layout(
-    { ...axisOf("total_bits", true, "bits both ways to the target"), nticks: 2 }, axisOf(metric, isLog(metric), `${data.titles[metric]} at the end`),
+    { ...axisOf("total_bits", true, "bits both ways to the target"), nticks: 4 }, axisOf(metric, isLog(metric), `${data.titles[metric]} at the end`),
     { margin: { l: 60, r: 40, t: 24, b: 48 } },
   ), ["arm", "bits both ways to the target", "sd", `final ${data.titles[metric]}`, "sd", "seeds that reached it", "on the front"],
   points.map((p) => [p.name, p.x, p.sx, p.y, p.sy, p.n, front.includes(p) ? "yes" : ""]));
