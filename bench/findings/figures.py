@@ -1,7 +1,7 @@
 """Figures of an experiment: accuracy against its costs, and the effect of a swept setting.
 
 Each algorithm has one colour in all figures; its variants differ in line style. Lines are means over seeds; bands
-reach from the lowest seed to the highest. The rest of the style is in paper.mplstyle.
+reach from the lowest seed to the highest; a dotted line is the target. The rest of the style is in paper.mplstyle.
 """
 
 import hashlib
@@ -11,20 +11,21 @@ from collections.abc import Set as AbstractSet
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from bench.errors import InputError
 from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
-from bench.findings.look import LOGARITHMIC, TITLES, color
-from bench.runs.columns import FALLING, Row
+from bench.findings.look import LOGARITHMIC, TITLES, color, shortest
+from bench.findings.tuning import Tuned
+from bench.runs.columns import COSTS, Row
 from bench.runs.results import write_whole
 from bench.traffic import Traffic
 
@@ -32,6 +33,8 @@ LOOK = Path(__file__).with_name("paper.mplstyle")
 TRAFFIC = tuple(field.name for field in fields(Traffic))
 UNDRAWN = ("waited_s", "compute_s", "compression_s", "sent_bytes", "received_bytes", *TRAFFIC)
 """Columns that no figure shows."""
+FEW = 16
+"""Up to so many evaluations are marked on a line."""
 DASHES: Any = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
@@ -55,37 +58,53 @@ def curves(
     rows: str | None = None,
     columns: str | None = None,
     best: str | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    log: Sequence[str] = (),
 ) -> Figure:
     """Draw a line for each arm.
 
     Args:
         arms: the arms to draw.
-        x: costs, one panel each: side by side, or below one another if `columns` is given.
+        x: costs, one panel each: side by side, or below one another if `columns` or `groups` are given.
         y: columns of the history, one row of panels each.
-        limits: limits of the y axis, by column of the history.
+        limits: limits of the axes, by column of the history; the other axis fits what they leave visible.
         rows, columns: swept settings, one row or column of panels for each of their values.
         best: a tuned setting; among arms that differ in nothing else, only the one with the best final value of the
             first `y` is drawn.
+        groups: names of arms by the title of a panel; one column of panels each, with a legend of its own.
+        log: columns with logarithmic axes besides those that always have one.
     """
-    arms = _tuned(arms, best, y[0]) if best else arms
-    down, across = _values(arms, rows), _values(arms, columns)
-    lines = [(metric, value, cost) for metric in y for value in down for cost in (x if columns else [""])]
-    places = [(value, cost) for value in across for cost in ([""] if columns else x)]
-    drawing = Figure(figsize=(2.6 * len(places) + 1.5, 2.3 * len(lines) + 0.6), layout="constrained")
+    arms = Tuned(best, y[0]).best(arms) if best else arms
+    down, across = _values(arms, rows), list(groups) if groups else _values(arms, columns)
+    lines = [(metric, value, cost) for metric in y for value in down for cost in (x if columns or groups else [""])]
+    places = [(value, cost) for value in across for cost in ([""] if columns or groups else x)]
+    width = 2.0 if groups else 2.6
+    drawing = Figure(figsize=(width * len(places) + 1.5, 2.3 * len(lines) + 0.6), layout="constrained")
     grid = drawing.subplots(len(lines), len(places), sharey="row", squeeze=False)
-    looks = _looks(arms, {rows, columns, best})
+    looks = _looks(arms, {rows, columns, best}, y[0])
     for (metric, down_value, line_cost), panels in zip(lines, grid, strict=True):
         for (across_value, place_cost), axes in zip(places, panels, strict=True):
             cost = line_cost or place_cost
-            wanted = {rows: down_value, columns: across_value}
+            wanted = {rows: down_value, columns: across_value if columns else ""}
             picked = [arm for arm in arms if all(arm.settings[key] == v for key, v in wanted.items() if key)]
+            picked = [arm for arm in picked if not groups or arm.name in groups[across_value]]
             _draw(axes, picked, cost, metric, looks)
-            titles = [f"{TITLES.get(key, key)} {float(value):.3g}" for key, value in wanted.items() if key]
-            axes.set(xlabel=TITLES[cost], title=", ".join(titles))
+            titles = [f"{TITLES.get(key, key)} {shortest(value)}" for key, value in wanted.items() if key]
+            axes.set(xlabel=TITLES[cost], title=across_value if groups else ", ".join(titles))
+            _scale(axes, "x", cost, log)
+            _scale(axes, "y", metric, log)
+            for shown, limit in ((axes.set_xlim, cost), (axes.set_ylim, metric)):
+                if limits and limit in limits:
+                    shown(*limits[limit])
+        _fit(panels, metric in (limits or {}), any((line_cost or cost) in (limits or {}) for _, cost in places))
+        for axes, (_, place_cost) in zip(panels, places, strict=True):
+            _mark(axes, arms, line_cost or place_cost, metric)
         panels[0].set_ylabel(TITLES[metric])
-        if limits and metric in limits:
-            panels[0].set_ylim(*limits[metric])
-    _name_lines(drawing, grid)
+    if groups:
+        for axes in grid[-1]:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    else:
+        _name_lines(drawing, grid)
     return drawing
 
 
@@ -112,6 +131,7 @@ def sweep(
         for name in dict.fromkeys(arm.name for arm in shown):
             _line(axes, [arm for arm in shown if arm.name == name], x, metric)
         axes.set(xlabel=TITLES.get(x, x), ylabel=TITLES[metric], title=value)
+        _scale(axes, "y", metric, ())
         axes.label_outer()
         ticks = sorted({float(arm.settings[x]) for arm in shown})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -120,42 +140,45 @@ def sweep(
     return drawing
 
 
-def _tuned(arms: Sequence[Arm], setting: str, y: str) -> list[Arm]:
-    """For each group of arms that differ in `setting` only, the arm with the best final `y`."""
-
-    def end(arm: Arm) -> float:
-        summaries = [run.summary() for run in arm.runs]
-        worst = np.inf if y in FALLING else -np.inf
-        return float(np.mean([worst if "diverged" in summary else summary[y] for summary in summaries]))
-
-    groups: dict[tuple[Any, ...], list[Arm]] = {}
-    for arm in arms:
-        others = tuple((key, value) for key, value in arm.settings.items() if key != setting)
-        groups.setdefault((arm.name, *others), []).append(arm)
-    return [(min if y in FALLING else max)(group, key=end) for group in groups.values()]
-
-
 def _values(arms: Sequence[Arm], setting: str | None) -> list[str]:
     """The values of a setting, in order of appearance; [""] if no setting is given."""
     return list(dict.fromkeys(arm.settings[setting] for arm in arms)) if setting else [""]
 
 
-def _looks(arms: Sequence[Arm], untold: AbstractSet[str | None]) -> dict[str, tuple[str, str, Any]]:
+def _looks(arms: Sequence[Arm], untold: AbstractSet[str | None], y: str) -> dict[str, tuple[str, str, Any]]:
     """For each arm's label: the name of its line, a colour and a dash, the same in all panels.
 
-    Names have the settings in which arms differ, but for the `untold`; arms of one name have one look.
+    Names have the settings in which arms differ, but for the `untold`; arms of one name have one look. A line is not
+    solid if another one would lie beneath it all along: both are seen.
     """
     keys = {key for arm in arms for key in arm.settings}
     told = {key for key in keys if len({arm.settings.get(key) for arm in arms}) > 1} - untold
     looks: dict[str, tuple[str, str, Any]] = {}
-    names_of: dict[str, list[str]] = {}
+    dashes_of: dict[str, dict[str, Any]] = {}
+    curves = dict[str, np.ndarray]()
     for arm in arms:
-        name = ",".join([arm.name, *(f"{key}={value}" for key, value in arm.settings.items() if key in told)])
-        shade = color(arm.algorithm)
-        if name not in (names := names_of.setdefault(shade, [])):
-            names.append(name)
-        looks[arm.label] = name, shade, DASHES[names.index(name) % len(DASHES)]
+        settings = [f"{key}={shortest(value)}" for key, value in arm.settings.items() if key in told]
+        name, shade = ",".join([arm.name, *settings]), color(arm.algorithm)
+        curve = _mean(arm, y)
+        beneath = any(_coincide(curve, other) for label, other in curves.items() if looks[label][1] != shade)
+        curves[arm.label] = curve
+        dashes = dashes_of.setdefault(shade, {})
+        if name not in dashes:
+            free = [dash for dash in DASHES if dash not in dashes.values()] or list(DASHES)
+            dashes[name] = free[1] if beneath and free[0] == "-" else free[0]
+        looks[arm.label] = name, shade, dashes[name]
     return looks
+
+
+def _mean(arm: Arm, y: str) -> np.ndarray:
+    """(evaluations,): the mean of a column over seeds that did not diverge; empty if all did."""
+    sound = [[row[y] for row in run.history()] for run in arm.runs if "diverged" not in run.summary()]
+    return np.mean(sound, axis=0) if sound else np.array([])
+
+
+def _coincide(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two lines cannot be told apart on paper: they differ by less than a twentieth of their range."""
+    return one.shape == other.shape and one.size > 0 and bool((abs(one - other) < 0.05 * np.ptp(one)).all())
 
 
 def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, looks: Mapping[str, tuple[str, str, Any]]) -> None:
@@ -172,13 +195,70 @@ def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, looks: Mapping[str
         label = f"{label} ({lost} of {len(arm.runs)} diverged)" if lost else label
         axes.plot(across, values.mean(axis=0), linestyle=dashes, color=shade, label=label)
         axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=shade, alpha=0.15, linewidth=0)
-    axes.set_yscale("log" if y in LOGARITHMIC else "linear")
-    if cost in LOGARITHMIC:
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())  # labels between powers of ten would overlap
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _scale(axes: Axes, side: Literal["x", "y"], column: str, log: Sequence[str]) -> None:
+    """Make an axis logarithmic where its column asks for it, and write its values with their unit."""
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    unit = "bit" if "bits" in column and column != "bits_over_bound" else ""
+    if column in LOGARITHMIC or column in log:
+        (axes.set_xscale if side == "x" else axes.set_yscale)("log", nonpositive="mask")
+        if column in log:  # spans few decades
+            axis.set_major_locator(LogLocator(subs=(1, 2, 3, 6)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        elif unit:
+            axis.set_major_locator(LogLocator(numticks=4))
+            axis.set_major_formatter(EngFormatter(unit, sep=""))
+        axis.set_minor_formatter(NullFormatter())  # labels between powers of ten would overlap
+    elif column.endswith("accuracy"):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+    elif side == "x" or column in COSTS:
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(EngFormatter(unit, sep=""))
+
+
+def _fit(panels: Sequence[Axes], y_is_limited: bool, x_is_limited: bool) -> None:
+    """Fit the axis without limits to what those of the other leave visible in a row of panels, which share y; mark
+    evaluations where few are visible."""
+    heights = list[float]()
+    for axes in panels:
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        lines = [np.asarray(line.get_xydata()) for line in axes.get_lines()]
+        inside = [p[(left <= p[:, 0]) & (p[:, 0] <= right) & (low <= p[:, 1]) & (p[:, 1] <= high)] for p in lines]
+        if all(len(points) <= FEW for points in inside):
+            for line in axes.get_lines():
+                line.set(marker="o", markersize=2)
+        seen = np.concatenate([*inside, np.empty((0, 2))])
+        heights += seen[:, 1].tolist()
+        if y_is_limited and not x_is_limited and len(seen):
+            axes.set_xlim(*_around(seen[:, 0], axes.get_xscale() == "log"))
+    if x_is_limited and not y_is_limited and heights:
+        panels[0].set_ylim(*_around(np.array(heights), panels[0].get_yscale() == "log"))
+
+
+def _around(values: np.ndarray, is_log: bool) -> tuple[float, float]:
+    """The least and the greatest value, with some room."""
+    least, most = float(values.min()), float(values.max())
+    room = (most / least) ** 0.05 if is_log else 0.05 * (most - least)
+    return (least / room, most * room) if is_log else (least - room, most + room)
+
+
+def _mark(axes: Axes, arms: Sequence[Arm], cost: str, y: str) -> None:
+    """Mark the target, and against rounds the last ones before learning rates decay."""
+    config, mark = (
+        arms[0].runs[0].config(),
+        {"color": "#777777", "linewidth": 0.7, "linestyle": (0, (1, 1.5)), "zorder": 1},
+    )
+    target = arms[0].runs[0].aim or config.get("target")
+    if target and target["metric"] == y:
+        low, high = axes.get_ylim()
+        axes.axhline(target["value"], **mark)
+        axes.set_ylim(low, high)
+    milestones = (config.get("schedule") or {}).get("milestones", [])
+    for milestone in milestones if cost == "round" else []:
+        before = [row["round"] for row in arms[0].runs[0].history() if row["epoch"] < milestone]
+        if before:
+            axes.axvline(before[-1], **mark)
 
 
 def _line(axes: Axes, arms: Sequence[Arm], x: str, y: str) -> None:
@@ -225,7 +305,8 @@ def _places(axes: Axes, height: float = 9.0) -> list[float] | None:
     """
     ends = np.array([axes.transData.transform(_end(line)) for line in _named(axes)])
     box = axes.get_window_extent()
-    if not (ends[:, 0] > box.x1 - 0.1 * box.width).all():  # NaN counts as not at the right edge
+    at_edge = abs(ends[:, 0] - box.x1) < 0.1 * box.width  # NaN counts as not at the right edge
+    if not (at_edge & (box.y0 <= ends[:, 1]) & (ends[:, 1] <= box.y1)).all():
         return None
     at = ends[:, 1] * 72 / axes.figure.dpi
     order = np.argsort(at)

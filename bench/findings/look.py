@@ -1,32 +1,65 @@
 """Colours of algorithms and titles of quantities, shared by all figures, panels and the dashboard."""
 
-COLORS = {  # safe for colour-blind readers: those of Okabe and Ito, and the farthest from them that a search found
-    "sgd": "#555555",
-    "sparse": "#0072B2",
-    "lasg": "#56B4E9",
-    "sasg": "#332288",
-    "signsgd": "#800AE6",
-    "signsgd_mv": "#E69F00",
-    "signum": "#E6C4CF",
-    "signum_mv": "#A8D69E",
-    "ef_signsgd": "#CC79A7",
-    "sparse_signsgd": "#D55E00",
-    "gspar": "#009E73",
-    "gspar_closed": "#0AE669",
-    "unisp": "#7E61E6",
-    "random_k": "#0A0A1E",
-    "qsgd": "#4D0A0A",
-    "terngrad": "#8C2C0A",
-    "powersgd": "#888848",
-    "natural": "#884838",
-    "half": "#885888",
-    "dgc": "#78DC3C",
-    "ef21": "#8C8CF0",
-    "diana": "#643CB4",
-    "lag": "#C8C8F0",
-    "laq": "#8C288C",
+import math
+
+COLORS = {  # on white: 3:1 against it, and told apart by the colour-blind, as a search found them
+    "sgd": "#4E4247",
+    "sparse": "#145183",
+    "lasg": "#399AD5",
+    "sasg": "#191068",
+    "signsgd": "#6503C1",
+    "signsgd_mv": "#C47200",
+    "signum": "#998FA0",
+    "signum_mv": "#809B65",
+    "ef_signsgd": "#DB4583",
+    "sparse_signsgd": "#A64100",
+    "gspar": "#118052",
+    "gspar_closed": "#02A944",
+    "unisp": "#5B55D8",
+    "random_k": "#080819",
+    "qsgd": "#400601",
+    "terngrad": "#722306",
+    "powersgd": "#637678",
+    "natural": "#3C1D18",
+    "half": "#704230",
+    "dgc": "#5FA326",
+    "ef21": "#6C5CC5",
+    "diana": "#472991",
+    "lag": "#7994BA",
+    "laq": "#76106C",
 }
-OTHERS = "#56275F"
+OTHERS = "#58194A"
+
+DARK = {  # the same on the dark page
+    "sgd": "#8C8C8C",
+    "sparse": "#62A2DC",
+    "lasg": "#AFDFFF",
+    "sasg": "#895890",
+    "signsgd": "#9359F8",
+    "signsgd_mv": "#EABA4A",
+    "signum": "#FFFEDC",
+    "signum_mv": "#B9E5AC",
+    "ef_signsgd": "#CBC5D4",
+    "sparse_signsgd": "#D58948",
+    "gspar": "#5CD6AE",
+    "gspar_closed": "#90FE9B",
+    "unisp": "#859AFE",
+    "random_k": "#76693B",
+    "qsgd": "#A337BE",
+    "terngrad": "#D45B58",
+    "powersgd": "#C9BC80",
+    "natural": "#509360",
+    "half": "#90A9C2",
+    "dgc": "#E0E376",
+    "ef21": "#E6FDFF",
+    "diana": "#6A74E0",
+    "lag": "#FBD4D2",
+    "laq": "#B26DB9",
+}
+DARK_OTHERS = "#925967"
+
+PALETTES = {"light": {**COLORS, "others": OTHERS}, "dark": {**DARK, "others": DARK_OTHERS}}
+"""Colours of recipes; recipes without one have that of the others."""
 
 TITLES = {
     "round": "rounds",
@@ -68,9 +101,26 @@ LOGARITHMIC = (
 
 def engineering(value: float) -> str:
     """A number with an SI prefix: 1.5 G."""
-    scales = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-    scale, prefix = next(((s, p) for s, p in scales if value >= s), (1.0, ""))
+    scale, prefix = si(value)
     return f"{value / scale:.3g} {prefix}"
+
+
+def si(value: float) -> tuple[float, str]:
+    """The largest SI prefix that leaves a number at least 1, as the factor that it stands for and its letter."""
+    scales = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next(((scale, prefix) for scale, prefix in scales if value >= scale), (1.0, ""))
+
+
+def shortest(value: str) -> str:
+    """A setting's value as a fraction, 1/64, where that is shorter than the decimal; as it is if it is no number."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    decimal = f"{number:g}" if float(f"{number:g}") == number else value
+    parts = round(1 / number) if number and math.isfinite(number) else 0
+    fraction = f"1/{parts}"
+    return fraction if parts > 1 and 1 / parts == number and len(fraction) < len(decimal) else decimal
 
 
 def color(algorithm: str) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from bench.algorithm import Algorithm
 from bench.errors import InputError
-from bench.findings.look import color, engineering
+from bench.findings.look import engineering
 from bench.findings.pay import (
     FORMATS,
     Network,
@@ -74,7 +74,6 @@ class Prices:
         """As values for the page."""
         recipes = {
             recipe: {
-                "color": color(recipe),
                 "lazy": algorithm.rule.adaptive,
                 "second_pass": algorithm.rule.second_pass,
                 "overlaps": algorithm.overlaps,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InputError
+from bench.findings.look import si
 from bench.findings.sample import Ratio, Sample, Theirs
 from bench.runs.results import write_whole
 
@@ -24,7 +25,8 @@ SHRUNK = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}
 
 @dataclass(frozen=True)
 class Column:
-    """A column. `style`: "name", "count" (1,234), "power" (of ten), "percent", "number", "seconds" or "factor"."""
+    """A column. `style`: "name", "count" (1,234), "power" (of ten), "bits" (the same, with SI prefixes on the page),
+    "percent", "number", "seconds" or "factor"."""
 
     key: str
     title: str
@@ -68,8 +70,8 @@ class Table:
         return [marks.best.format(text) if row.get("best") == key else text for key, text in texts.items()]
 
     def text(self, row: Mapping[str, Entry], column: Column) -> str:
-        """A cell as plain text."""
-        return _text(row.get(column.key), column.style, _PLAIN)
+        """A cell as plain text, bits with SI prefixes."""
+        return _text(row.get(column.key), column.style, _PAGE)
 
     def number(self, row: Mapping[str, Entry], column: Column) -> float | str | None:
         """The value that a cell is sorted by."""
@@ -148,9 +150,11 @@ class _Marks:
     thousands: str
     nothing: str
     best: str
+    si: bool = False  # bits with SI prefixes instead of powers of ten
 
 
 _PLAIN = _Marks(" ± ", "e{exponent}", "×", ",", "", "**{}**")
+_PAGE = replace(_PLAIN, si=True)
 _LATEX = _Marks(" $\\pm$ ", "$\\cdot 10^{{{exponent}}}$", "$\\times$", "{,}", "--", "\\textbf{{{}}}")
 
 
@@ -183,7 +187,12 @@ def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
         spread = "" if std is None else marks.plus_minus + format(std / scale, form)
         return (format(value / scale, form) + spread).replace(",", marks.thousands)
 
-    if style == "power":
+    if style == "bits" and marks.si:
+        scale, prefix = si(value)
+        digits = max(0, 2 - int(f"{value / scale:e}".partition("e")[2]))  # three in all
+        inner = joined(f",.{digits}f", scale)
+        return (f"({inner})" if std is not None else inner) + f" {prefix}bit"
+    if style in ("power", "bits"):
         exponent = int(f"{value:.2e}".partition("e")[2])  # of the rounded number
         inner = joined(".2f", 10**exponent)
         return (f"({inner})" if std is not None else inner) + marks.power.format(exponent=exponent)

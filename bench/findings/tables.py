@@ -6,6 +6,7 @@ from typing import Any, Literal
 from bench.errors import InputError
 from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
+from bench.findings.look import shortest
 from bench.findings.sample import Ratio, Sample, Theirs
 from bench.findings.table import Column, Entry, Table
 from bench.findings.view import ViewedRun
@@ -81,12 +82,12 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         Column("uploads", "uploads", "count"),
         Column("uploads_theirs", "paper's", "count"),
         Column("uploads_logs", "authors' logs", "count"),
-        Column("uplink_bits_paper", "uplink bits, paper's count", "power"),
-        Column("uplink_bits_paper_theirs", "paper's", "power"),
-        Column("uplink_bits", "uplink bits on the wire", "power"),
-        Column("downlink_bits", "downlink bits", "power"),
+        Column("uplink_bits_paper", "uplink bits, paper's count", "bits"),
+        Column("uplink_bits_paper_theirs", "paper's", "bits"),
+        Column("uplink_bits", "uplink bits on the wire", "bits"),
+        Column("downlink_bits", "downlink bits", "bits"),
         Column("downlink", "downlink code", "name"),
-        Column("total_bits", "bits both ways", "power"),
+        Column("total_bits", "bits both ways", "bits"),
         Column("uplink_bits_paper_saving", "saving, paper's count", "factor"),
         Column("uplink_bits_paper_saving_theirs", "paper's", "factor"),
         Column("uplink_bits_saving", "saving, wire", "factor"),
@@ -149,7 +150,9 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
     arms = experiment.complete
     for arm in arms:
         value = arm.settings[across]
-        where = " ".join([arm.name, *(f"{key}={setting}" for key, setting in arm.settings.items() if key != across)])
+        where = " ".join(
+            [arm.name, *(f"{key}={shortest(setting)}" for key, setting in arm.settings.items() if key != across)]
+        )
         final = [s[metric] for s in (run.summary() for run in arm.runs) if "diverged" not in s]
         figure = Sample(tuple(100 * v if percent else v for v in final), len(arm.runs), "diverged")
         rows.setdefault(where, {"recipe": where})[f"{across}={value}"] = figure

@@ -104,6 +104,14 @@ class ViewedRun(RunFolder):
         estimator = instantiate(self.config().get("estimator"))
         return estimator.num_parts if estimator else 1
 
+    def config(self) -> dict[str, Any]:
+        """The config of the run. The file is read once."""
+        return self._config
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        return super().config()
+
     def history(self) -> list[Row]:
         """The rows, with the seconds of the view's network as `modelled_s`, if it has one. The file is read once."""
         return self._seen

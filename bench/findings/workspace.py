@@ -15,7 +15,7 @@ from bench.findings.look import LOGARITHMIC, TITLES
 from bench.runs.columns import COSTS
 from bench.runs.targets import TARGET_COLUMNS
 
-METRICS = ("test_accuracy", "train_loss")
+METRICS = ("test_accuracy", "train_loss", "suboptimality")
 GROUP = wr.Metric("Group")
 GAUGES = ("message_bits", "compression_error", "bits_over_bound", "gradient_norm")
 
@@ -69,12 +69,13 @@ def _curves(metric: str) -> list[Any]:
 
 
 def _plots(axis: str, columns: Sequence[str]) -> list[Any]:
-    """One panel for each column against a cost: mean and band over seeds; log scale for bits and seconds."""
+    """One panel for each column against a cost: mean and band over seeds; log scale for bits, seconds
+    and suboptimality."""
     return [
         wr.LinePlot(
             title=f"{TITLES[column]} against {TITLES[axis]}", x=axis, y=[column], title_x=TITLES[axis],
-            title_y=TITLES[column], log_x=axis in LOGARITHMIC, groupby=GROUP, groupby_aggfunc="mean",
-            groupby_rangefunc="minmax", smoothing_factor=0, max_runs_to_show=100,
+            title_y=TITLES[column], log_x=axis in LOGARITHMIC, log_y=column in LOGARITHMIC,
+            groupby=GROUP, groupby_aggfunc="mean", groupby_rangefunc="minmax", smoothing_factor=0, max_runs_to_show=100,
         )
         for column in columns
     ]  # fmt: skip

@@ -60,7 +60,8 @@ class BudgetLogger(WandbLogger):
             self._experiment.define_metric("*", step_metric="round")
             for axis in COSTS:
                 self._experiment.define_metric(axis)
-                self._experiment.define_metric(f"by_{axis}/*", step_metric=axis)
+                for name in CHARTED:  # by name, as what is defined by a pattern stays in the summary
+                    self._experiment.define_metric(f"by_{axis}/{name}", step_metric=axis, summary="none")
         return self._experiment
 
     @rank_zero_only
@@ -90,15 +91,22 @@ class BudgetLogger(WandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Keep a complete run's results: the costs at its target in the summary, its folder as an artifact."""
+        """Keep a complete run's costs at its target and best metrics in the summary, and its folder as an artifact."""
         if self._experiment is None or not self.folder.is_complete:
             return
         target = self.folder.summary()["target"]
         try:
             self.experiment.summary.update({f"target/{name}": value for name, value in target.items()})
+            self.experiment.summary.update(self._best())
             _keep(self.experiment, str(self._name), self.folder.files())
         except Exception as error:  # whatever fails in W&B, the run is complete
             print(f"logger: the results are not kept as an artifact: {error}", file=sys.stderr)
+
+    def _best(self) -> dict[str, float]:
+        """The best value of each metric over the run, as best/<metric>."""
+        rows = self.folder.history()
+        found = {name: [row[name] for row in rows if row[name] is not None] for name in CHARTED}
+        return {f"best/{name}": (min if name in FALLING else max)(values) for name, values in found.items() if values}
 
     @rank_zero_only
     def end(self) -> None:

@@ -107,15 +107,11 @@ function stepsOf(model, workers, net) {
 // ---- what is shown
 
 const SLIDERS = { // the slider's position -> the value, and how it is told
-  bandwidth: { of: (at) => 10 ** at, told: (v) => `${siPrefix(v)}bit/s` },
+  bandwidth: { of: (at) => 10 ** at, told: (v) => prefixed(v, "bit/s", 3) },
   latency: { of: (at) => 10 ** at, told: (v) => (v < 1e-3 ? `${Number((v * 1e6).toPrecision(2))} µs` : `${Number((v * 1e3).toPrecision(2))} ms`) },
   step: { of: (at) => (at <= -4.95 ? 0 : 10 ** at), told: (v) => `${Number((v * 1e3).toPrecision(2))} ms` },
   overlap: { of: (at) => at, told: (v) => `${Math.round(100 * v)} %` },
   workers: { of: (at) => Math.round(2 ** at), told: (v) => String(v) },
-};
-const siPrefix = (v) => {
-  const [scale, name] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([s]) => v >= s) ?? [1, ""];
-  return `${Number((v / scale).toPrecision(3))} ${name}`;
 };
 function network() {
   return Object.fromEntries(Object.entries(SLIDERS).map(([name, { of }]) => [name, of(Number(byId(`net-${name}`).value))]));
@@ -130,9 +126,9 @@ function applyNetwork() {
     const links = choice === "quickest" ? arm.links.filter((name) => COLLECTIVES.includes(name)) : arm.links.filter((name) => name === choice);
     const best = links.length ? finish(arm, links, net) : null;
     for (const run of arm.runs) {
-      run.recorded_s ??= run.history.modelled_s ?? null;
+      run.history.recorded_s ??= run.history.modelled_s ?? null;
       const link = best?.link ?? links[0];
-      const times = choice === "recorded" ? run.recorded_s : link ? elapsed(run, arm, link, net) : null;
+      const times = choice === "recorded" ? run.history.recorded_s : link ? elapsed(run, arm, link, net) : null;
       if (times) run.history.modelled_s = times;
       else delete run.history.modelled_s;
     }
@@ -142,7 +138,8 @@ const COLLECTIVES = ["ring", "sharded", "gather"];
 
 function drawNetwork() {
   const [choice, net] = [byId("net-link").value, network()];
-  const shown = state.experiment.arms.filter((arm) => armsPicked().includes(arm));
+  const shown = armsPicked();
+  const names = namesOf(shown);
   const rows = [];
   for (const arm of shown) {
     const links = choice === "quickest" ? arm.links.filter((name) => COLLECTIVES.includes(name)) : arm.links.filter((name) => name === choice);
@@ -155,23 +152,19 @@ function drawNetwork() {
       continue;
     }
     const found = finish(arm, links, net);
-    if (found) rows.push({ name: arm.label, dense: arm.dense, ...found });
+    if (found) rows.push({ name: names.get(arm.label), dense: arm.dense, ...found });
   }
-  const silent = shown.filter((arm) => arm.runs.some((run) => !run.history.traffic)).map((arm) => arm.label);
+  const silent = shown.filter((arm) => arm.runs.some((run) => !run.history.traffic)).map((arm) => names.get(arm.label));
   const best = Math.min(...rows.filter((row) => row.dense).map((row) => row.mean));
   rows.sort((a, b) => a.mean - b.mean);
   const head = ["", "carried by", "seconds to the target", "times sooner than the best dense"];
-  const number = (v) => (Number.isFinite(v) ? told(Number(v.toPrecision(4))) : "missed");
+  const number = (v) => (Number.isFinite(v) ? told(v, 4) : "missed");
   const body = rows.map((row) => [row.name, row.link, number(row.mean) + (row.missed ? ` (${row.missed} missed)` : ""),
     Number.isFinite(best) && Number.isFinite(row.mean) ? (best / row.mean).toFixed(2) : ""]);
   fillTable("network-table", head, body);
+  byId("network-table").hidden = choice === "recorded";
   byId("network-told").textContent = choice === "recorded" ? "Modelled seconds are those that the runs were recorded with; choose another network to change them everywhere."
     : (silent.length ? `Recorded without what seconds follow from: ${silent.join(", ")}. ` : "") + "Compressors' own time is not in these seconds.";
-}
-
-function fillTable(id, head, body) {
-  const line = (cells, tag) => make("tr", {}, ...cells.map((textContent, at) => make(tag, { textContent, className: at < 2 ? "name" : "" })));
-  byId(id).replaceChildren(make("thead", {}, line(head, "th")), make("tbody", {}, ...body.map((cells) => line(cells, "td"))));
 }
 
 function drawPrices() {
@@ -203,11 +196,13 @@ function drawPrices() {
     z.push(line.map(([name]) => names.indexOf(name)));
     text.push(line.map(([name, factor]) => `${name in FORMATS ? `${name} all-reduce` : name}, ${factor.toFixed(2)}×`));
   }
-  const shade = (name) => (name in FORMATS ? rgba([150, 150, 150], 1) : rgba(parsed(model.recipes[name].color), 1));
-  const scale = names.flatMap((name, at) => [[at / names.length, shade(name)], [(at + 1) / names.length, shade(name)]]);
-  Plotly.react("map", [{
+  const ofName = (name) => (name in FORMATS ? "#969696" : shade(name));
+  const scale = names.flatMap((name, at) => [[at / names.length, ofName(name)], [(at + 1) / names.length, ofName(name)]]);
+  draw("map", `the quickest step of ${model.name} over bandwidth and workers`, [{
     type: "heatmap", x: bandwidths.map((at) => 10 ** at), y: sizes, z, text, colorscale: scale, zmin: -0.5, zmax: names.length - 0.5,
     colorbar: { tickvals: names.map((_, at) => at), ticktext: names, thickness: 12 },
     hovertemplate: "%{y} workers, %{x:.2s}bit/s: %{text}<extra></extra>",
-  }], layout({ title: { text: "bandwidth of a machine, bit/s" }, type: "log" }, { title: { text: "workers" }, type: "log" }), PLOTLY);
+  }], layout({ title: { text: "bandwidth of a machine" }, type: "log", tickformat: "~s", ticksuffix: "bit/s", dtick: 1 },
+    { title: { text: "workers" }, type: "log", tickvals: [2, 4, 8, 16, 32, 64, 128, 256] }),
+  ["workers", ...bandwidths.map((at) => prefixed(10 ** at, "bit/s", 3))], text.map((line, at) => [sizes[at], ...line]));
 }

@@ -41,4 +41,4 @@ def opened(chromium: Any, url: str, width: int = 1280, scheme: str = "light") ->
 
 
 def _is_elsewhere(url: str) -> bool:
-    return not url.startswith(("file:", "data:", "http://127.0.0.1"))
+    return not url.startswith(("file:", "data:", "blob:", "http://127.0.0.1", "http://localhost"))

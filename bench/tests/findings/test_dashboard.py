@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -16,11 +17,12 @@ from bench.errors import InputError
 from bench.findings.dashboard import Store, page
 from bench.findings.dashboard.live import LiveServer
 from bench.findings.experiments import Experiment
-from bench.findings.look import COLORS
 from bench.findings.tables import cost_table
+from bench.findings.tuning import Tuned
 from bench.runs.results import RunFolder
 from bench.suite.scripts.dashboard import write
 from bench.tests.findings.browser import CHROMIUM, browser, opened
+from bench.tests.findings.test_look import VISIONS, near
 
 RESULTS = Path(__file__).parents[3] / "results"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -49,6 +51,14 @@ def chromium() -> Iterator[Any]:
 def url(results: Path) -> str:
     write(results)
     return (results / "dashboard.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of all committed experiments."""
+    file = tmp_path_factory.mktemp("everything") / "dashboard.html"
+    file.write_text(page(Store(RESULTS).data()), "utf-8")
+    return file.as_uri()
 
 
 def drawn(window: Any, name: str) -> dict[str, Any]:
@@ -100,12 +110,17 @@ def test_picks_toggles_and_sorts_by_keyboard(chromium: Any, url: str, results: P
 
         table = cost_table(Experiment.read("sasg_mnist", results))
         (uploads,) = (at for at, column in enumerate(table.columns) if column.key == "uploads")
+        assert window.eval_on_selector_all("#table thead button", "all => all.map(b => b.dataset.column)") == list(
+            table.short.columns[at].key for at in range(len(table.short.columns))
+        )
+        window.check("#wide")  # all columns
         window.focus(f"#table th:nth-child({uploads + 1}) button")
         cells = "cells => cells.map(c => c.textContent)"
         for order, sign in (("ascending", 1), ("descending", -1)):
             window.keyboard.press("Enter")
             assert window.get_attribute(f"#table th:nth-child({uploads + 1})", "aria-sort") == order
-            shown = window.eval_on_selector_all("#table tbody td:first-child", cells)
+            shown = window.eval_on_selector_all("#table tbody th", cells)
+            assert len(shown) == len(table.rows)
             means = {table.text(row, table.columns[0]): table.number(row, table.columns[uploads]) for row in table.rows}
             assert shown == sorted(shown, key=lambda recipe: sign * float(means[recipe]))  # pyright: ignore[reportArgumentType]
         texts = window.eval_on_selector_all(f"#table tbody td:nth-child({uploads + 1})", cells)
@@ -118,6 +133,8 @@ def test_picks_toggles_and_sorts_by_keyboard(chromium: Any, url: str, results: P
         assert window.evaluate("document.getElementById('curves').layout.xaxis.type") == "linear"
         window.focus("#experiment")
         window.keyboard.press("Home")
+        window.wait_for_function("document.title === 'bitbudget: experiments'")
+        window.keyboard.press("ArrowDown")
         window.wait_for_function("document.title === 'bitbudget: byzantine_mnist'")
         window.reload()  # the URL stores what is shown
         window.wait_for_function("document.title === 'bitbudget: byzantine_mnist'")
@@ -133,8 +150,9 @@ def test_exact_values_on_hover(chromium: Any, url: str, results: Path) -> None:
             Plotly.Fx.hover('curves', [{curveNumber: at, pointNumber: 6}]);
         }""")
         said = window.text_content("#curves .hovertext")
-        assert f"uplink bits {rows[0]['uplink_bits']:,}" in said
-        assert f"test accuracy {mean(row['test_accuracy'] for row in rows):.6g}" in said
+        gigabits = rows[0]["uplink_bits"] / 1e9
+        assert f"uplink bits {gigabits:.4g} Gbit ({gigabits / 8:.4g} GB)" in said
+        assert f"test accuracy {100 * mean(row['test_accuracy'] for row in rows):.4g} %" in said
         assert f"n = {len(rows)}" in said
 
 
@@ -147,6 +165,8 @@ def test_trade_off_and_skips(chromium: Any, url: str, results: Path) -> None:
         for name, bits, end in points:
             assert bits == pytest.approx(table[name]["total_bits"].mean)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
             assert 100 * end == pytest.approx(table[name]["final"].mean)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        bars = window.evaluate("document.getElementById('trade').data.find(t => t.name === 'sasg').error_y.array[0]")
+        assert 100 * bars == pytest.approx(table["sasg"]["final"].std)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         window.select_option("#skipper", "sasg")
         shares = window.evaluate("document.getElementById('skips').data[0].z")
         (sasg,) = (arm for arm in Experiment.read("sasg_mnist", results).complete if arm.label == "sasg")
@@ -167,17 +187,173 @@ def test_runs_link_to_their_configs(chromium: Any, url: str, results: Path) -> N
 
 
 @needs_chromium
-def test_settings_are_picked_where_arms_are_many(chromium: Any, url: str) -> None:
+def test_a_tuned_grid_opens_with_its_best(chromium: Any, url: str, results: Path) -> None:
+    """Each method at the best rate of its problem, named by the settings that differ; the grid marks the same."""
+    experiment = Experiment.read("gspar_sgd", results)
+    tuned = Tuned.asked(experiment.spec)
+    assert tuned is not None
+    best = {arm.label for arm in tuned.best(experiment.complete)}
     with opened(chromium, f"{url}#experiment=gspar_sgd") as window:
+        labels = window.eval_on_selector_all("#legend button", "all => all.map(b => b.dataset.label)")
         few = names(window)
-        assert {name.partition(",")[0] for name in few} == {"sgd", "gspar", "unisp"}  # at first no method is left out
-        num_arms = len(list((RESULTS / "gspar_sgd").glob("*/seed=1")))
-        assert window.inner_text("#picked") == f"{len(few)} of {num_arms} arms"
+        assert {name.partition(",")[0] for name in few} == {"sgd", "gspar", "unisp"}  # no method is left out
+        assert len(labels) == len(few) == 3
+        assert set(labels) <= best
+        assert all(name.count("=") == 1 and "lr=" in name for name in few)  # of one problem, at other rates
+        assert window.inner_text("#picked") == f"3 of {len(experiment.arms)} arms"
         window.select_option("select[data-setting=ridge]", "")
-        assert len(names(window)) > len(few)
-        window.select_option("select[data-setting=factor]", "0.0625")
-        assert all("factor=0.0625" in name for name in names(window))
+        window.select_option("select[data-setting=factor]", "")
+        labels = window.eval_on_selector_all("#legend button", "all => all.map(b => b.dataset.label)")
+        assert set(labels) == best
+        stars = window.evaluate(
+            "document.getElementById('grid').data.filter(t => t.name.endsWith(': best')).map(t => t.y[0])"
+        )
+        ends = [arm.runs[0].summary()["suboptimality"] for arm in experiment.complete if arm.label in best]
+        assert sorted(stars) == pytest.approx(sorted(ends))
+        window.select_option("select[data-setting=lr]", "")
+        window.select_option("select[data-setting=factor]", "1/16")
+        assert len(names(window)) == len(experiment.arms) / 3
+        assert not any("factor" in name for name in names(window))
+        assert all("ridge=1/1" in name for name in names(window))
         assert window.evaluate("document.getElementById('curves').layout.yaxis.type") == "log"  # suboptimality
+
+
+LOOKS = """id => document.getElementById(id).data
+    .filter(t => !/ (band|seed .*)$/.test(t.name) && t.name !== 'Pareto front')
+    .map(t => [t.marker.color, t.mode.includes('lines') && t.line.dash, t.mode.includes('markers') && t.marker.symbol])
+"""
+
+
+@needs_chromium
+def test_no_two_arms_look_alike(chromium: Any, everything: str) -> None:
+    """In every experiment, as it opens and with all of its arms shown, as drawn: colour, dash and marker."""
+    with opened(chromium, everything) as window:
+        for experiment in window.evaluate("data.experiments.map(e => e.name)"):
+            arms = window.evaluate(f"data.loaded.{experiment}.arms.length")
+            settings = window.evaluate(f"Object.keys(data.loaded.{experiment}.arms[0].settings)")
+            for given in ("", "".join(f"&set.{key}=" for key in settings)):
+                window.evaluate(f"location.hash = 'experiment={experiment}{given}'")
+                window.wait_for_function(
+                    f"state.experiment?.name === '{experiment}' && location.hash.endsWith('{given}')"
+                )
+                drawn_looks = [tuple(look) for look in window.evaluate(LOOKS, "curves")]
+                assert len({*drawn_looks}) == len(drawn_looks) > 0, experiment
+                assert not given or not settings or len(drawn_looks) <= arms
+                named = names(window)
+                assert len({*named}) == len(named), experiment
+                points = (
+                    [tuple(look) for look in window.evaluate(LOOKS, "trade")] if window.is_visible("#trade") else []
+                )
+                assert len({*points}) == len(points), experiment
+
+
+@needs_chromium
+def test_the_front_is_that_which_no_other_beats(chromium: Any, everything: str) -> None:
+    with opened(chromium, f"{everything}#experiment=laq_logistic") as window:
+        drawn_points = window.evaluate("document.getElementById('trade').data.map(t => [t.name, t.x, t.y])")
+        (front,) = (list(zip(x, y, strict=True)) for name, x, y in drawn_points if name == "Pareto front")
+        points = {(x[0], y[0]) for name, x, y in drawn_points if name != "Pareto front"}
+        beaten = {p for p, q in product(points, points) if p != q and q[0] <= p[0] and q[1] <= p[1]}
+        assert front == sorted(points - beaten)
+        assert 1 < len(front) < len(points)
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_as_drawn_are_told_apart(chromium: Any, everything: str, scheme: str) -> None:
+    """By each of four kinds of sight, those of one experiment; and they stand out from the card."""
+    with opened(chromium, everything, scheme=scheme) as window:
+        for experiment in ("sasg_mnist", "resnet20_cifar10", "signs_mnist_iid", "gspar_qsgd", "between_rounds"):
+            window.evaluate(f"location.hash = 'experiment={experiment}'")
+            window.wait_for_function(f"state.experiment?.name === '{experiment}'")
+            colors = {look[0] for look in window.evaluate(LOOKS, "curves")}
+            assert len(colors) > 2
+            for vision in VISIONS:
+                assert near({color: color for color in colors}, vision) == set(), experiment
+
+
+@needs_chromium
+def test_the_overview_tells_what_there_is(chromium: Any, everything: str) -> None:
+    """A sentence and the best recipe of every experiment, a search, and the sgd of one problem in one chart."""
+    with opened(chromium, everything) as window:
+        rows = window.eval_on_selector_all(
+            "#experiments tbody tr", "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
+        )
+        found = {row[0]: row[1:] for row in rows}
+        assert set(found) == {file.name for file in RESULTS.iterdir() if any(file.glob("*/*/config.yaml"))}
+        table = cost_table(Experiment.read("sasg_mnist", RESULTS))
+        (sasg,) = (row for row in table.rows if row["recipe"] == "sasg")
+        (saving,) = (column for column in table.columns if column.key == "total_bits_saving")
+        assert found["sasg_mnist"][0] == "MNIST, mlp, 10 workers × batch 10, until test accuracy is above 98 %"
+        assert found["sasg_mnist"][3:5] == ["sasg", table.text(sasg, saving)]
+        window.fill("#like", "sasg mnist")
+        assert all(
+            "MNIST" in text
+            for text in window.eval_on_selector_all("#experiments td.sentence", "c => c.map(e => e.textContent)")
+        )
+        window.select_option("#recipe", "sgd")
+        drawn_names = window.evaluate("document.getElementById('leaders').data.map(t => t.name)")
+        assert {"sasg_mnist: sgd", "beyond_mnist: sgd", "between_rounds: sgd"} <= set(drawn_names)
+        board = window.inner_text("#leaders-table")
+        both_ways = sasg["total_bits"].mean  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        assert window.evaluate("bits => amount('total_bits', bits)", both_ways) in board
+        window.click("#experiments a")
+        window.wait_for_function("!document.getElementById('shown').hidden")
+        window.click("h1 a")
+        window.wait_for_function("!document.getElementById('overview').hidden")
+        window.evaluate("location.hash = 'experiment=nonsense'")
+        window.wait_for_function("!document.getElementById('unknown').hidden")
+        assert "nonsense" in window.inner_text("#unknown")
+
+
+@needs_chromium
+def test_choices_and_zoom_are_in_the_link(chromium: Any, url: str) -> None:
+    with opened(chromium, f"{url}#experiment=sasg_mnist&cost=round") as window:
+        window.evaluate("Plotly.relayout('curves', {'xaxis.range': [1000, 5000], 'yaxis.range': [0.95, 0.99]})")
+        window.check("#seeds")
+        assert sum(" seed " in name for name in names(window)) == 21
+        window.click("#legend button[data-label=sasg]", modifiers=["Shift"])
+        assert {name.split()[0] for name in names(window)} == {"sasg"}
+        window.fill("#runs-like", "sasg seed 1")
+        link = window.url
+    with opened(chromium, link) as window:
+        assert window.evaluate("document.getElementById('curves').layout.xaxis.range") == [1000, 5000]
+        assert window.evaluate("document.getElementById('curves').layout.yaxis.range") == [0.95, 0.99]
+        assert {name.split()[0] for name in names(window)} == {"sasg"}
+        assert window.is_checked("#seeds")
+        assert window.inner_text("#runs-told") == "2 of 21 runs"  # of seeds 1 and 19
+        window.click("#unzoom")
+        assert window.evaluate("document.getElementById('curves').layout.xaxis.range[1]") > 11000
+
+
+@needs_chromium
+def test_targets_downloads_and_data(chromium: Any, url: str, results: Path) -> None:
+    """A line at the target; files hold what is shown; the data of a chart are a table, too."""
+    made = cost_table(Experiment.read("sasg_mnist", results))
+    with opened(chromium, f"{url}#experiment=sasg_mnist&cost=uplink_bits") as window:
+        assert window.evaluate("document.getElementById('curves').layout.shapes[0].y0") == 0.98
+        texts = {"Markdown": made.markdown(), "LaTeX": made.latex(), "CSV": made.csv()}
+        for kind, text in texts.items():
+            with window.expect_download() as found:
+                window.click(f"#table-downloads button:text('{kind}')")
+            assert Path(found.value.path()).read_text("utf-8") == text
+        tools = "#curves + .tools"
+        for kind, head in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+            with window.expect_download() as found:
+                window.click(f"{tools} button:text('{kind}')")
+            assert Path(found.value.path()).read_bytes().startswith(head)
+        with window.expect_download() as found:
+            window.click(f"{tools} button:text('CSV')")
+        lines = Path(found.value.path()).read_text("utf-8").splitlines()
+        assert lines[0] == "line,uplink bits,test accuracy,lowest seed,highest seed,n"
+        window.click(f"{tools} summary")
+        window.wait_for_selector(f"{tools} tbody tr")
+        assert window.locator(f"{tools} tbody tr").count() == len(lines) - 1
+        ticks = window.eval_on_selector_all(
+            "#curves .yaxislayer-above .ytick text, #curves .ytick text", "t => t.map(e => e.textContent)"
+        )
+        assert ticks
+        assert all(tick.endswith("%") for tick in ticks)
 
 
 @needs_chromium
@@ -189,14 +365,17 @@ def test_it_fits_and_can_be_read(chromium: Any, url: str, width: int, scheme: st
         assert window.evaluate("document.documentElement.scrollWidth") <= width
         assert window.evaluate("document.getElementById('curves').getBoundingClientRect().width") <= width
         contrast = """([front, back]) => {
-            const numbers = (color) => color.match(/[0-9.]+/g).slice(0, 3).map(Number);
-            const light = (color) => luminance(color.startsWith('#') ? parsed(color) : numbers(color));
+            const light = (color) => {
+                const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+                const [r, g, b] = parsed(color).map((v) => linear(v / 255));
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
             const [a, b] = [light(front), light(back)].sort((p, q) => q - p);
             return (a + 0.05) / (b + 0.05);
         }"""
         card = window.evaluate("style('--card')")
         lines = window.evaluate(
-            "document.getElementById('curves').data.filter(t => t.line.color).map(t => t.line.color)"
+            "document.getElementById('curves').data.filter(t => t.line?.color).map(t => t.line.color)"
         )
         assert lines
         assert all(window.evaluate(contrast, [color, card]) >= 3 for color in lines)
@@ -215,7 +394,7 @@ def test_live(chromium: Any, results: Path, tmp_path: Path) -> None:
     thread.start()
     try:
         window = chromium.new_page()
-        window.goto(f"http://127.0.0.1:{server.server_port}")
+        window.goto(f"http://localhost:{server.server_port}/#experiment=mine")
         window.wait_for_function("document.getElementById('status').textContent === 'No runs yet.'")
         run, rows = RunFolder(folder / "mine" / "sgd" / "seed=1"), RunFolder(source).history()
         run.write_config(RunFolder(source).config() | {"name": "mine"})
@@ -226,6 +405,7 @@ def test_live(chromium: Any, results: Path, tmp_path: Path) -> None:
                 seen = "n => document.getElementById('curves').data?.[0]?.y.length === n"
                 window.wait_for_function(seen, arg=num_rows)
             assert window.inner_text("#status") == "0 runs complete, 1 running"
+            assert "running" in window.inner_text("#runs")
         window.wait_for_function("document.getElementById('status').textContent === '0 runs complete, 1 interrupted'")
         run.write_summary(rows[:5], {"metric": "test_accuracy", "value": 0.9}, "python", downlink="dense")
         window.wait_for_function("document.getElementById('status').textContent === '1 runs complete'")
@@ -250,9 +430,68 @@ def test_live(chromium: Any, results: Path, tmp_path: Path) -> None:
 
 def test_the_page_loads_nothing(results: Path) -> None:
     """One file holds markup, style, script and data; `</script>` within the data does not end the script."""
-    text = page({"experiments": [{"name": "</script><b>"}]})
+    text = page({"experiments": [{"name": "</script><b>"}, {"name": "<!--<script>"}]})
     assert "</script><b>" not in text
+    assert "<!--<script>" not in text
     assert 'src="' not in text.partition("<script>")[0]
+
+
+@needs_chromium
+def test_names_are_shown_as_text(chromium: Any, results: Path, tmp_path: Path) -> None:
+    for name in ("<!--<script>", "<img src=x onerror=alert(1)>"):
+        run = RunFolder(tmp_path / "odd" / name / "seed=1")
+        shutil.copytree(results / "sasg_mnist" / "sgd" / "seed=1", run.path)
+        run.write_config(run.config() | {"name": "odd"})
+    write(tmp_path)
+    with opened(chromium, (tmp_path / "dashboard.html").as_uri() + "#experiment=odd") as window:
+        assert all("<!--<script>" in window.inner_text(where) for where in ("#legend", "#table", "#runs"))
+        assert window.locator("img").count() == 0
+
+
+def test_the_server_answers_to_this_machine_only(tmp_path: Path) -> None:
+    """No other host's name, no file outside the results, no listing; only runs that changed come with their history."""
+    for seed in (1, 19):
+        shutil.copytree(
+            RESULTS / "sasg_mnist" / "sgd" / f"seed={seed}", tmp_path / "results" / "mine" / "sgd" / f"seed={seed}"
+        )
+        run = RunFolder(tmp_path / "results" / "mine" / "sgd" / f"seed={seed}")
+        run.write_config(run.config() | {"name": "mine"})
+        (run.path / "summary.json").unlink()
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "results" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (tmp_path / "results" / "folder").symlink_to(tmp_path)
+    server = LiveServer(tmp_path / "results", port=0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    def get(path: str, host: str = "localhost") -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", server.server_port)
+        connection.request("GET", path, headers={"Host": f"{host}:{server.server_port}"})
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
+        connection.close()
+        return found
+
+    try:
+        assert get("/mine/sgd/seed%3D1/config.yaml")[0] == 200
+        assert [get("/index.json", host)[0] for host in ("localhost", "127.0.0.1", "elsewhere.example")] == [
+            200,
+            200,
+            421,
+        ]
+        outside = ("/link.txt", "/folder/secret.txt", "/../secret.txt", "/mine/", "/mine", "/experiment.json?name=none")
+        assert [get(path)[0] for path in outside] == [404] * len(outside)
+        whole = json.loads(get("/experiment.json?name=mine")[1])
+        run = RunFolder(tmp_path / "results" / "mine" / "sgd" / "seed=19")
+        run.write_history(run.history()[:-1])
+        then = json.loads(get(f"/experiment.json?name=mine&since={whole['change']}&server={server.name}")[1])
+        assert [run["history"] is None for run in then["arms"][0]["runs"]] == [True, False]
+        shutil.rmtree(tmp_path / "results")  # a folder that goes away
+        assert json.loads(get("/index.json")[1])["experiments"] == []
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_bad_input(tmp_path: Path) -> None:
@@ -271,9 +510,9 @@ def test_bad_input(tmp_path: Path) -> None:
     (other.path / "summary.json").write_text("[1]")
     data = Store(tmp_path).data()
     assert [experiment["name"] for experiment in data["experiments"]] == ["good"]
-    assert [run["seed"] for run in data["experiments"][0]["arms"][0]["runs"]] == [1], "a damaged run hides no other"
+    (arm,) = data["loaded"]["good"]["arms"]
+    assert [run["seed"] for run in arm["runs"]] == [1], "a damaged run hides no other"
     assert f"{other.path / 'summary.json'}: damaged" in data["problems"][0]
     assert "unknown column joules" in data["problems"][1]
-    assert data["experiments"][0]["arms"][0]["runs"][0]["status"] == "interrupted"
-    assert data["experiments"][0]["arms"][0]["color"] == COLORS["sgd"]
+    assert arm["runs"][0]["status"] == "interrupted"
     json.dumps(data, allow_nan=False)

@@ -1,12 +1,13 @@
 """Colours can be told apart, also by the colour-blind."""
 
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
 import pytest
 
 from bench.findings.figures import UNDRAWN
-from bench.findings.look import COLORS, OTHERS, TITLES, color
+from bench.findings.look import COLORS, DARK, OTHERS, PALETTES, TITLES, color, shortest
 from bench.recipes import recipe_names
 from bench.runs.columns import BY_WORKER, COLUMNS
 
@@ -29,20 +30,32 @@ def lab(code: str, vision: str) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
+def near(colors: Mapping[str, str], vision: str) -> set[tuple[str, str]]:
+    """The pairs that differ by less than 12 units of CIELAB; about two units are just noticeable."""
+    seen = {name: lab(code, vision) for name, code in colors.items()}
+    return {pair for pair in combinations(seen, 2) if np.linalg.norm(seen[pair[0]] - seen[pair[1]]) < 12}
+
+
 @pytest.mark.parametrize("vision", VISIONS)
-def test_colours_are_told_apart(vision: str) -> None:
-    """Any two differ by at least 12 units of CIELAB; about two units are just noticeable."""
-    seen = {name: lab(code, vision) for name, code in {**COLORS, "others": OTHERS}.items()}
-    near = {pair for pair in combinations(seen, 2) if np.linalg.norm(seen[pair[0]] - seen[pair[1]]) < 12}
-    assert near == set()
+@pytest.mark.parametrize("palette", PALETTES)
+def test_colours_are_told_apart(palette: str, vision: str) -> None:
+    assert near(PALETTES[palette], vision) == set()
 
 
 def test_colours_are_of_recipes() -> None:
     """A new recipe needs no colour of its own: recipes without one share `OTHERS`."""
     assert set(COLORS) <= set(recipe_names())
+    assert set(DARK) == set(COLORS)
     assert color("newcomer") == OTHERS
 
 
 def test_every_column_has_a_title() -> None:
     untitled = {"epoch", "downlink_bits", "control_bits", "num_backwards", *UNDRAWN, *BY_WORKER}
     assert set(COLUMNS) - untitled <= set(TITLES)
+
+
+def test_settings_are_written_shortly() -> None:
+    """As a fraction where that is shorter, and never as another number."""
+    values = ("0.015625", "9.765625e-05", "0.25", "0.1", "0.003", "1e-3", "3e-05", "1.0", "0", "-0.5", "invert", "inf")
+    short = [shortest(value) for value in values]
+    assert short == ["1/64", "1/10240", "1/4", "0.1", "0.003", "0.001", "3e-05", "1", "0", "-0.5", "invert", "inf"]

@@ -233,14 +233,14 @@ def test_the_page_agrees(toy: Path, subject: Subject, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page(shown))
     network = replace(NETWORK, workers=16)
     net = {"bandwidth": 1e8, "latency": 5e-5, "step": 3e-3, "overlap": 0.7}
-    with browser() as chromium, opened(chromium, (tmp_path / "page.html").as_uri()) as window:
+    with browser() as chromium, opened(chromium, (tmp_path / "page.html").as_uri() + "#experiment=toy") as window:
         for arm in race("toy", toy).experiment.complete:
             for name, kind in LINKS.items():
                 view = View(kind(1e8, 5e-5), step_ms=3, overlap=0.7)
                 ours = [row["modelled_s"] for row in replace(arm.runs[0], view=view).history()]
                 theirs = window.evaluate(
                     """([label, link, net]) => {
-                        const arm = data.experiments[0].arms.find((arm) => arm.label === label);
+                        const arm = data.loaded.toy.arms.find((arm) => arm.label === label);
                         return arm.links.includes(link) ? elapsed(arm.runs[0], arm, link, net) : null;
                     }""",
                     [arm.label, name, net],

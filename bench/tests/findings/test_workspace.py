@@ -32,6 +32,7 @@ def test_every_metric_stands_against_every_cost(make: Any) -> None:
     for panel in (panel for panel in lines if not panel["metricRegex"]):  # skips have a line per worker
         assert (panel["groupBy"], panel["groupAgg"], panel["groupArea"]) == ("group", "mean", "minmax")
         assert panel["xLogScale"] == (panel["xAxis"] in LOGARITHMIC)
+        assert panel["yLogScale"] == (panel["metrics"][0] in LOGARITHMIC)
     assert [panel["type"] for panel in found].count("Weave") == 1  # the tables that scripts/matrix.py logs
     bars = [panel for panel in found if panel["type"] == "Bar Chart"]
     assert [panel["metrics"] for panel in bars] == [[f"summary_metrics.target/{column}"] for column in TARGET_COLUMNS]

@@ -16,7 +16,7 @@ from bench.errors import InputError
 from bench.findings import figures
 from bench.findings.experiments import Arm, Experiment, read_experiments, specified
 from bench.findings.figures import digest, figure, save
-from bench.findings.look import COLORS
+from bench.findings.look import COLORS, TITLES
 from bench.findings.sample import Ratio, Sample, Theirs
 from bench.findings.table import Column, Table
 from bench.findings.tables import BESIDE_UPLOADS, table
@@ -364,12 +364,20 @@ CURVES = [e for e in COMMITTED if (specified(e)[0].get("figure") or {}).get("kin
 
 @pytest.mark.parametrize("name", CURVES)
 def test_lines_of_a_panel_never_look_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two lines differ in colour or dash, and in name, as drawn."""
+    """Two lines differ in colour or dash, and in name, as drawn; some of each is visible, and so is the target."""
     monkeypatch.setattr(figures, "_name_lines", lambda drawing, grid: None)  # which takes long
-    for axes in figure(Experiment.read(name, ROOT / "results")).axes:
-        looks = [(line.get_color(), repr(line._unscaled_dash_pattern)) for line in axes.get_lines()]  # pyright: ignore[reportAttributeAccessIssue]
-        names = [line.get_label() for line in axes.get_lines()]
-        assert len({*looks}) == len({*names}) == len(names) > 0
+    experiment = Experiment.read(name, ROOT / "results")
+    target = experiment.arms[0].runs[0].target()
+    for axes in figure(experiment).axes:
+        lines = figures._named(axes)
+        looks = [(line.get_color(), repr(line._unscaled_dash_pattern)) for line in lines]  # pyright: ignore[reportAttributeAccessIssue]
+        assert len({*looks}) == len({line.get_label() for line in lines}) == len(lines) > 0
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        points = np.concatenate([np.asarray(line.get_xydata()) for line in lines])
+        assert any(left <= x <= right and low <= y <= high for x, y in points)
+        if axes.get_ylabel() == TITLES[target["metric"]]:
+            marks = [np.asarray(line.get_ydata())[0] for line in axes.get_lines() if line not in lines]
+            assert target["value"] in marks
 
 
 def test_arms_of_other_settings_are_told_apart(tmp_path: Path) -> None:

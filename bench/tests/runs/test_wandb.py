@@ -112,9 +112,15 @@ def test_an_offline_run_holds_the_history(tmp_path: Path) -> None:
     found = records(offline)
     assert_same([record["history"]["item"] for record in found if record["type"] == "history"], folder)
     metrics = [record["metric"] for record in found if record["type"] == "metric"]
-    step_metrics = {metric.get("glob_name"): metric.get("step_metric") for metric in metrics}
-    assert {"*": "round", **{f"by_{axis}/*": axis for axis in COSTS}}.items() <= step_metrics.items()
+    step_metrics = {metric.get("glob_name") or metric.get("name"): metric.get("step_metric") for metric in metrics}
+    charts = {f"by_{axis}/{name}": axis for axis in COSTS for name in CHARTED}
+    assert {"*": "round", **charts}.items() <= step_metrics.items()
     assert set(COSTS) <= {metric.get("name") for metric in metrics}
+    summaries = [record["summary"].get("update", {}) for record in found if record["type"] == "summary"]
+    summary = {key: value for update in summaries for key, value in update.items()}
+    assert not any(key.startswith("by_") for key in summary)  # charts only
+    assert summary["best/test_accuracy"] == max(row["test_accuracy"] for row in folder.history())
+    assert summary["best/train_loss"] == min(row["train_loss"] for row in folder.history())
     (config,) = (record["config"]["update"] for record in found if record["type"] == "config")
     assert config["algorithm"]["name"] == "sasg"
     assert config["versions"] == versions()
