@@ -76,6 +76,8 @@ TITLES = {
     "test_top5_accuracy": "top-5 test accuracy",
     "train_loss": "training loss",
     "suboptimality": "suboptimality",
+    "val_loss": "validation loss",
+    "val_perplexity": "perplexity",
     "gradient_norm": "gradient norm",
     "compression_error": "compression error",
     "bits_over_bound": "wire bits over information bound",

@@ -17,6 +17,8 @@ FINAL = {
     "test_top5_accuracy": "final top-5 accuracy %",
     "train_loss": "final training loss",
     "suboptimality": "final suboptimality",
+    "val_loss": "final validation loss",
+    "val_perplexity": "final perplexity",
 }
 COSTED = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s")
 """Costs that a table shows."""

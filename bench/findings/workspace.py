@@ -15,7 +15,7 @@ from bench.findings.look import LOGARITHMIC, TITLES
 from bench.runs.columns import COSTS
 from bench.runs.targets import TARGET_COLUMNS
 
-METRICS = ("test_accuracy", "train_loss", "suboptimality")
+METRICS = ("test_accuracy", "train_loss", "suboptimality", "val_loss")
 GROUP = wr.Metric("Group")
 GAUGES = ("message_bits", "compression_error", "bits_over_bound", "gradient_norm")
 
