@@ -37,7 +37,7 @@ class Reports(Gauged):
 @pytest.mark.parametrize("name", RECIPES)
 def test_measuring_changes_nothing(name: str) -> None:
     reports = Reports()
-    gauged, plain = train(name, callbacks=[reports]), train(name)
+    gauged, plain = train(name, rounds=14, callbacks=[reports]), train(name, rounds=14)
     assert torch.equal(gauged.weights, plain.weights)
     assert gauged.ledger == plain.ledger
     assert np.isnan(plain.strategy.last_report.gradient_norm)
