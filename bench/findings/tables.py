@@ -28,6 +28,8 @@ BESIDE_UPLOADS = (
     "total_bits_saving",
 )  # fmt: skip
 """Its main columns, and those next to a paper that gives uploads."""
+NOT_RUN = Sample((), 0, "not run")
+"""The final metric of an arm of the grid without a complete run."""
 
 
 def table(experiment: Experiment) -> Table:
@@ -63,10 +65,10 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     runs = dict.fromkeys(experiment.grid, ()) | {arm.label: arm.runs for arm in arms}
     rows: list[dict[str, Entry]] = []
     for label in runs:
-        own, base = figures.get(label, {}), figures.get("sgd")
+        own, base = figures.get(label, {"final": NOT_RUN}), figures.get("sgd")
         # None of them if a run diverged before its first evaluation.
         codes = filter(None, (run.summary().get("downlink") for run in runs[label]))
-        row: dict[str, Entry] = {"recipe": label, "final": "not run", **own, "downlink": next(codes, None)}
+        row: dict[str, Entry] = {"recipe": label, **own, "downlink": next(codes, None)}
         for column in ("uplink_bits_paper", "uplink_bits", "total_bits"):
             if base and column in own and column in base:
                 row[f"{column}_saving"] = Ratio.of(base[column], own[column])
