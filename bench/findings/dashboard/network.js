@@ -119,6 +119,10 @@ function network() {
 
 // With a link chosen, the "modelled seconds" of all charts are those on it.
 function applyNetwork() {
+  for (const [key, value] of Object.entries(state.network)) {
+    const control = byId(`net-${key}`);
+    control.value = value || (control.defaultValue ?? control.options[0].value);
+  }
   const [choice, net] = [byId("net-link").value, network()];
   for (const [name, { of, told: words }] of Object.entries(SLIDERS))
     byId(`net-${name}-told`).textContent = words(of(Number(byId(`net-${name}`).value)));
@@ -171,8 +175,8 @@ function drawPrices() {
   const section = byId("prices-title").closest("section");
   section.hidden = !data.prices?.length;
   if (section.hidden) return;
-  fill(byId("priced"), data.prices.map((model) => model.name), byId("priced").value || data.prices[0].name);
-  const model = data.prices.find(({ name }) => name === byId("priced").value);
+  const model = data.prices.find(({ name }) => name === state.priced) ?? data.prices[0];
+  fill(byId("priced"), data.prices.map(({ name }) => name), model.name);
   const net = network();
   const { dense, others } = stepsOf(model, net.workers, net);
   const ms = (s) => told(Number((1e3 * s).toPrecision(4)));

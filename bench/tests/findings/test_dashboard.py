@@ -315,12 +315,17 @@ def test_choices_and_zoom_are_in_the_link(chromium: Any, url: str) -> None:
         window.click("#legend button[data-label=sasg]", modifiers=["Shift"])
         assert {name.split()[0] for name in names(window)} == {"sasg"}
         window.fill("#runs-like", "sasg seed 1")
+        window.select_option("#net-link", "ring")
+        window.fill("#net-bandwidth", "10")
         link = window.url
     with opened(chromium, link) as window:
         assert window.evaluate("document.getElementById('curves').layout.xaxis.range") == [1000, 5000]
         assert window.evaluate("document.getElementById('curves').layout.yaxis.range") == [0.95, 0.99]
         assert {name.split()[0] for name in names(window)} == {"sasg"}
         assert window.is_checked("#seeds")
+        assert window.input_value("#net-link") == "ring"
+        assert window.inner_text("#net-bandwidth-told") == "10 Gbit/s"
+        assert "ring" in window.inner_text("#network-table")
         assert window.inner_text("#runs-told") == "2 of 21 runs"  # of seeds 1 and 19
         window.click("#unzoom")
         assert window.evaluate("document.getElementById('curves').layout.xaxis.range[1]") > 11000
