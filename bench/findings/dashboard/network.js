@@ -161,7 +161,7 @@ function drawNetwork() {
   const silent = shown.filter((arm) => arm.runs.some((run) => !run.history.traffic)).map((arm) => names.get(arm.label));
   const best = Math.min(...rows.filter((row) => row.dense).map((row) => row.mean));
   rows.sort((a, b) => a.mean - b.mean);
-  const head = ["", "carried by", "seconds to the target", "times sooner than the best dense"];
+  const head = ["recipe", "carried by", "seconds to the target", "times sooner than the best dense"];
   const number = (v) => (Number.isFinite(v) ? told(v, 4) : "missed");
   const body = rows.map((row) => [row.name, row.link, number(row.mean) + (row.missed ? ` (${row.missed} missed)` : ""),
     Number.isFinite(best) && Number.isFinite(row.mean) ? (best / row.mean).toFixed(2) : ""]);
@@ -181,7 +181,7 @@ function drawPrices() {
   const { dense, others } = stepsOf(model, net.workers, net);
   const ms = (s) => told(Number((1e3 * s).toPrecision(4)));
   const rows = [...dense.map((step) => ({ ...step, name: `${step.name} all-reduce` })), ...others].sort((a, b) => a.total - b.total);
-  fillTable("prices-table", ["", "carried by", "ms a step", "own work", "waited for", "times quicker than the best dense"],
+  fillTable("prices-table", ["recipe", "carried by", "ms a step", "own work", "waited for", "times quicker than the best dense"],
     rows.map((step) => [step.name, step.collective, ms(step.total), ms(step.own), ms(step.exposed), (dense[0].total / step.total).toFixed(2)]));
   const hides = dense[0].exposed <= 1e-3 * dense[0].total;
   byId("prices-told").textContent = `${model.dim.toLocaleString("en")} parameters. ` + (hides ? "Nothing pays: all-reduce hides all of its communication."

@@ -54,8 +54,8 @@ function drawExperiment() {
   if (some) drawCurves();
   drawGrid();
   drawTable();
+  drawSkips(); // which leaves more or less room for the trade-off
   drawTradeOff();
-  drawSkips();
   drawNetwork();
   drawPrices();
   drawRuns();

@@ -433,6 +433,19 @@ def test_live(chromium: Any, results: Path, tmp_path: Path) -> None:
         thread.join()
 
 
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(chromium: Any, everything: str, scheme: str) -> None:
+    """Neither in the overview nor in an experiment: roles, names, landmarks, contrast of text."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    for place in ("", "#experiment=sasg_mnist", "#experiment=gspar_sgd"):
+        with opened(chromium, everything + place, scheme=scheme) as window:
+            for summary in window.locator("summary:visible").all():
+                summary.click()
+            found = axe.run(window).response["violations"]
+            assert [(each["id"], [node["target"] for node in each["nodes"]]) for each in found] == []
+
+
 def test_the_page_loads_nothing(results: Path) -> None:
     """One file holds markup, style, script and data; `</script>` within the data does not end the script."""
     text = page({"experiments": [{"name": "</script><b>"}, {"name": "<!--<script>"}]})
