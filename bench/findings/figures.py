@@ -74,8 +74,17 @@ def curves(
             first `y` is drawn.
         groups: names of arms by the title of a panel; one column of panels each, with a legend of its own.
         log: columns with logarithmic axes besides those that always have one.
+
+    Raises:
+        InputError: none of a group's arms has a complete run.
     """
     arms = Tuned(best, y[0]).best(arms) if best else arms
+    there = list(dict.fromkeys(arm.name for arm in arms))
+    for title, names in (groups or {}).items():
+        if not set(names) & set(there):
+            raise InputError(
+                f"figure.groups.{title}: {', '.join(names)}; one that ran is needed, of {', '.join(there)}"
+            )
     down, across = _values(arms, rows), list(groups) if groups else _values(arms, columns)
     lines = [(metric, value, cost) for metric in y for value in down for cost in (x if columns or groups else [""])]
     places = [(value, cost) for value in across for cost in ([""] if columns or groups else x)]
