@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields
 from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,15 +74,24 @@ def curves(
             first `y` is drawn.
         groups: names of arms by the title of a panel; one column of panels each, with a legend of its own.
         log: columns with logarithmic axes besides those that always have one.
+
+    Raises:
+        InputError: none of a group's arms has a complete run.
     """
     arms = Tuned(best, y[0]).best(arms) if best else arms
+    there = list(dict.fromkeys(arm.name for arm in arms))
+    for title, names in (groups or {}).items():
+        if not set(names) & set(there):
+            raise InputError(
+                f"figure.groups.{title}: {', '.join(names)}; one that ran is needed, of {', '.join(there)}"
+            )
     down, across = _values(arms, rows), list(groups) if groups else _values(arms, columns)
     lines = [(metric, value, cost) for metric in y for value in down for cost in (x if columns or groups else [""])]
     places = [(value, cost) for value in across for cost in ([""] if columns or groups else x)]
     width = 2.0 if groups else 2.6
     drawing = Figure(figsize=(width * len(places) + 1.5, 2.3 * len(lines) + 0.6), layout="constrained")
     grid = drawing.subplots(len(lines), len(places), sharey="row", squeeze=False)
-    looks = _looks(arms, {rows, columns, best}, y[0])
+    looks = _looks(arms, {rows, columns, best}, best, y[0])
     for (metric, down_value, line_cost), panels in zip(lines, grid, strict=True):
         for (across_value, place_cost), axes in zip(places, panels, strict=True):
             cost = line_cost or place_cost
@@ -145,7 +155,9 @@ def _values(arms: Sequence[Arm], setting: str | None) -> list[str]:
     return list(dict.fromkeys(arm.settings[setting] for arm in arms)) if setting else [""]
 
 
-def _looks(arms: Sequence[Arm], untold: AbstractSet[str | None], y: str) -> dict[str, tuple[str, str, Any]]:
+def _looks(
+    arms: Sequence[Arm], untold: AbstractSet[str | None], tuned: str | None, y: str
+) -> dict[str, tuple[str, str, Any]]:
     """For each arm's label: the name of its line, a colour and a dash, the same in all panels.
 
     Names have the settings in which arms differ, but for the `untold`; arms of one name have one look. A line is not
@@ -153,21 +165,22 @@ def _looks(arms: Sequence[Arm], untold: AbstractSet[str | None], y: str) -> dict
     """
     keys = {key for arm in arms for key in arm.settings}
     told = {key for key in keys if len({arm.settings.get(key) for arm in arms}) > 1} - untold
-    looks: dict[str, tuple[str, str, Any]] = {}
-    dashes_of: dict[str, dict[str, Any]] = {}
-    curves = dict[str, np.ndarray]()
-    for arm in arms:
-        settings = [f"{key}={shortest(value)}" for key, value in arm.settings.items() if key in told]
-        name, shade = ",".join([arm.name, *settings]), color(arm.algorithm)
-        curve = _mean(arm, y)
-        beneath = any(_coincide(curve, other) for label, other in curves.items() if looks[label][1] != shade)
-        curves[arm.label] = curve
-        dashes = dashes_of.setdefault(shade, {})
-        if name not in dashes:
+    names = [
+        ",".join([arm.name, *(f"{k}={shortest(v)}" for k, v in arm.settings.items() if k in told)]) for arm in arms
+    ]
+    shades, curves = [color(arm.algorithm) for arm in arms], [_mean(arm, y) for arm in arms]
+    panels = [tuple(arm.settings.get(key) for key in untold if key and key != tuned) for arm in arms]
+    beneath = {
+        names[at] for at, before in combinations(reversed(range(len(arms))), 2)
+        if panels[at] == panels[before] and shades[at] != shades[before] and _coincide(curves[at], curves[before])
+    }  # fmt: skip
+    dashes_of: dict[str, dict[str, Any]] = {shade: {} for shade in shades}
+    for name, shade in zip(names, shades, strict=True):
+        if name not in (dashes := dashes_of[shade]):
             free = [dash for dash in DASHES if dash not in dashes.values()] or list(DASHES)
-            dashes[name] = free[1] if beneath and free[0] == "-" else free[0]
-        looks[arm.label] = name, shade, dashes[name]
-    return looks
+            dashes[name] = free[1] if name in beneath and free[0] == "-" else free[0]
+    found = zip(arms, names, shades, strict=True)
+    return {arm.label: (name, shade, dashes_of[shade][name]) for arm, name, shade in found}
 
 
 def _mean(arm: Arm, y: str) -> np.ndarray:

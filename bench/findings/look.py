@@ -125,6 +125,11 @@ def shortest(value: str) -> str:
     return fraction if parts > 1 and 1 / parts == number and len(fraction) < len(decimal) else decimal
 
 
+def amount(metric: str, value: float) -> str:
+    """A value of a metric, accuracies in per cent."""
+    return f"{100 * value:.4g} %" if metric.endswith("accuracy") else f"{value:.4g}"
+
+
 def color(algorithm: str) -> str:
     """The colour of a recipe, by its name; recipes not in `COLORS` share one."""
     return COLORS.get(algorithm, OTHERS)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from bench.errors import InputError
 from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
-from bench.findings.look import shortest
+from bench.findings.look import TITLES, amount, shortest
 from bench.findings.sample import Ratio, Sample, Theirs
 from bench.findings.table import Column, Entry, Table
 from bench.findings.view import ViewedRun
@@ -102,8 +102,8 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
     given = {f"{column}_theirs" for column in paper}
     main = BESIDE_UPLOADS if "uploads" in paper else [*MAIN, *(c.key for c in columns if c.key in given)]
-    reached = f"first {'falling below' if target['metric'] in FALLING else 'exceeding'} {target['metric']}"
-    when = f"at {reached} {target['value']:g}" if at == "target" else "after the last round"
+    reached = f"first {'falling below' if target['metric'] in FALLING else 'exceeding'} a {TITLES[target['metric']]} of"
+    when = f"at {reached} {amount(*target.values())}" if at == "target" else "after the last round"
     if rounds:
         when = f"of rounds {rounds[0]:,} to {rounds[1]:,}"
     caption = f"{experiment.name}: cost {when}; mean ± standard deviation over n = {_num_seeds(arms)} seeds."

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from bench.findings.experiments import Arm, Experiment
-from bench.findings.look import TITLES, shortest
+from bench.findings.look import TITLES, amount, shortest
 from bench.findings.sample import Ratio
 from bench.findings.table import Table
 from bench.runs.columns import FALLING
@@ -44,11 +44,6 @@ def problem(arm: Arm) -> str:
     liars = (config.get("adversary") or {}).get("num_byzantine", 0)
     told = [*_problem(config), f"{config.get('workers', '?')} workers", f"{liars} of them Byzantine" if liars else ""]
     return ", ".join(filter(None, told))
-
-
-def amount(column: str, value: float) -> str:
-    """A value of a metric, accuracies in per cent."""
-    return f"{100 * value:.4g} %" if column.endswith("accuracy") else f"{value:.4g}"
 
 
 def _problem(config: Mapping[str, Any], untold: AbstractSet[str] = frozenset()) -> list[str]:

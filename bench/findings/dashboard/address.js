@@ -4,6 +4,7 @@ const MANY = 8; // with more arms than this, each setting is preset to a value t
 const BEST = "best"; // the choice of a tuned setting: for each problem and recipe, the value that ended best
 
 let state = {};
+const NETWORK = ["link", "bandwidth", "latency", "step", "overlap", "workers"]; // the controls of the network
 const flag = (text, otherwise) => (text === undefined ? otherwise : text === "1");
 const listed = (text) => new Set(text ? text.split("|") : []);
 
@@ -25,6 +26,7 @@ function readState() {
     logX: flag(asked.logX, startsLog(experiment, cost)), logY: flag(asked.logY, startsLog(experiment, metric)),
     seeds: flag(asked.seeds, false), zoom: numbers(asked.zoom), hidden: listed(asked.hidden),
     settings: settingsOf(experiment, asked), skipper: asked.skipper,
+    network: Object.fromEntries(NETWORK.map((key) => [key, asked[`net.${key}`] ?? ""])), priced: asked.priced ?? "",
     sort: asked.sort ?? null, descending: asked.descending === "1", wide: asked.wide === "1",
     runsSort: asked.runsSort ?? null, runsDescending: asked.runsDescending === "1", runsLike: asked.runsLike ?? "",
   };
@@ -79,6 +81,8 @@ function writeState(changes) {
     put("runsLike", state.runsLike, "");
     put("zoom", state.zoom?.map((value) => rounded(value, 6)).join(","));
     put("hidden", [...state.hidden].join("|"), "");
+    put("priced", state.priced, "");
+    for (const key of NETWORK) put(`net.${key}`, state.network[key], "");
     for (const [key, { value }] of Object.entries(state.settings)) parts.set(`set.${key}`, value);
   } else {
     for (const key of OVERVIEW) put(key, state[key], "");

@@ -18,6 +18,7 @@ function layout(x, y, extra = {}) {
 function draw(id, title, traces, shown, head, rows) {
   charted[id] = { title, head, rows };
   Plotly.react(id, traces, { ...shown, xaxis: ticked(id, shown.xaxis, traces) }, CONFIG);
+  if (byId(id)._fullLayout.width !== byId(id).clientWidth) Plotly.Plots.resize(id);
   byId(id).setAttribute("aria-label", `${title}; its data are in the table below it`);
   const tools = byId(id).nextElementSibling?.classList.contains("tools") ? byId(id).nextElementSibling : addTools(id);
   if (tools.querySelector("details").open) fillData(id, tools.querySelector("details"));

@@ -119,6 +119,10 @@ function network() {
 
 // With a link chosen, the "modelled seconds" of all charts are those on it.
 function applyNetwork() {
+  for (const [key, value] of Object.entries(state.network)) {
+    const control = byId(`net-${key}`);
+    control.value = value || (control.defaultValue ?? control.options[0].value);
+  }
   const [choice, net] = [byId("net-link").value, network()];
   for (const [name, { of, told: words }] of Object.entries(SLIDERS))
     byId(`net-${name}-told`).textContent = words(of(Number(byId(`net-${name}`).value)));
@@ -157,7 +161,7 @@ function drawNetwork() {
   const silent = shown.filter((arm) => arm.runs.some((run) => !run.history.traffic)).map((arm) => names.get(arm.label));
   const best = Math.min(...rows.filter((row) => row.dense).map((row) => row.mean));
   rows.sort((a, b) => a.mean - b.mean);
-  const head = ["", "carried by", "seconds to the target", "times sooner than the best dense"];
+  const head = ["recipe", "carried by", "seconds to the target", "times sooner than the best dense"];
   const number = (v) => (Number.isFinite(v) ? told(v, 4) : "missed");
   const body = rows.map((row) => [row.name, row.link, number(row.mean) + (row.missed ? ` (${row.missed} missed)` : ""),
     Number.isFinite(best) && Number.isFinite(row.mean) ? (best / row.mean).toFixed(2) : ""]);
@@ -171,13 +175,13 @@ function drawPrices() {
   const section = byId("prices-title").closest("section");
   section.hidden = !data.prices?.length;
   if (section.hidden) return;
-  fill(byId("priced"), data.prices.map((model) => model.name), byId("priced").value || data.prices[0].name);
-  const model = data.prices.find(({ name }) => name === byId("priced").value);
+  const model = data.prices.find(({ name }) => name === state.priced) ?? data.prices[0];
+  fill(byId("priced"), data.prices.map(({ name }) => name), model.name);
   const net = network();
   const { dense, others } = stepsOf(model, net.workers, net);
   const ms = (s) => told(Number((1e3 * s).toPrecision(4)));
   const rows = [...dense.map((step) => ({ ...step, name: `${step.name} all-reduce` })), ...others].sort((a, b) => a.total - b.total);
-  fillTable("prices-table", ["", "carried by", "ms a step", "own work", "waited for", "times quicker than the best dense"],
+  fillTable("prices-table", ["recipe", "carried by", "ms a step", "own work", "waited for", "times quicker than the best dense"],
     rows.map((step) => [step.name, step.collective, ms(step.total), ms(step.own), ms(step.exposed), (dense[0].total / step.total).toFixed(2)]));
   const hides = dense[0].exposed <= 1e-3 * dense[0].total;
   byId("prices-told").textContent = `${model.dim.toLocaleString("en")} parameters. ` + (hides ? "Nothing pays: all-reduce hides all of its communication."

@@ -54,8 +54,8 @@ function drawExperiment() {
   if (some) drawCurves();
   drawGrid();
   drawTable();
+  drawSkips(); // which leaves more or less room for the trade-off
   drawTradeOff();
-  drawSkips();
   drawNetwork();
   drawPrices();
   drawRuns();
@@ -78,8 +78,8 @@ byId("runs-like").oninput = (event) => writeState({ runsLike: event.target.value
 byId("like").oninput = (event) => writeState({ like: event.target.value });
 byId("problem").onchange = (event) => writeState({ problem: event.target.value, recipe: "", aim: "" });
 for (const key of ["recipe", "aim", "against"]) byId(key).onchange = (event) => writeState({ [key]: event.target.value });
-for (const name of [...Object.keys(SLIDERS), "link"]) byId(`net-${name}`).oninput = () => render();
-byId("priced").onchange = () => drawPrices();
+for (const key of NETWORK) byId(`net-${key}`).oninput = (event) => writeState({ network: { ...state.network, [key]: event.target.value } });
+byId("priced").onchange = (event) => writeState({ priced: event.target.value });
 addEventListener("hashchange", () => { state = readState(); render(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
 

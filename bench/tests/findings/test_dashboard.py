@@ -315,12 +315,17 @@ def test_choices_and_zoom_are_in_the_link(chromium: Any, url: str) -> None:
         window.click("#legend button[data-label=sasg]", modifiers=["Shift"])
         assert {name.split()[0] for name in names(window)} == {"sasg"}
         window.fill("#runs-like", "sasg seed 1")
+        window.select_option("#net-link", "ring")
+        window.fill("#net-bandwidth", "10")
         link = window.url
     with opened(chromium, link) as window:
         assert window.evaluate("document.getElementById('curves').layout.xaxis.range") == [1000, 5000]
         assert window.evaluate("document.getElementById('curves').layout.yaxis.range") == [0.95, 0.99]
         assert {name.split()[0] for name in names(window)} == {"sasg"}
         assert window.is_checked("#seeds")
+        assert window.input_value("#net-link") == "ring"
+        assert window.inner_text("#net-bandwidth-told") == "10 Gbit/s"
+        assert "ring" in window.inner_text("#network-table")
         assert window.inner_text("#runs-told") == "2 of 21 runs"  # of seeds 1 and 19
         window.click("#unzoom")
         assert window.evaluate("document.getElementById('curves').layout.xaxis.range[1]") > 11000
@@ -426,6 +431,19 @@ def test_live(chromium: Any, results: Path, tmp_path: Path) -> None:
         again.shutdown()
         again.server_close()
         thread.join()
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(chromium: Any, everything: str, scheme: str) -> None:
+    """Neither in the overview nor in an experiment: roles, names, landmarks, contrast of text."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    for place in ("", "#experiment=sasg_mnist", "#experiment=gspar_sgd"):
+        with opened(chromium, everything + place, scheme=scheme) as window:
+            for summary in window.locator("summary:visible").all():
+                summary.click()
+            found = axe.run(window).response["violations"]
+            assert [(each["id"], [node["target"] for node in each["nodes"]]) for each in found] == []
 
 
 def test_the_page_loads_nothing(results: Path) -> None:

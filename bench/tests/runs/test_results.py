@@ -278,6 +278,13 @@ def test_figures(tmp_path: Path) -> None:
         save(figure(shown), tmp_path / name, "data")
         saved.append([(tmp_path / name / f"figure.{suffix}").read_bytes() for suffix in ("png", "pdf")])
     assert saved[0] == saved[1]
+    grouped = figure(
+        experiment(tmp_path / "runs", figure=spec | {"groups": {"dense": ["sgd"], "both": ["sgd", "sparse"]}})
+    )
+    assert [axes.get_title() for axes in grouped.axes] == ["dense", "both"] * 2
+    assert [len(figures._named(axes)) for axes in grouped.axes] == [1, 2] * 2
+    with pytest.raises(InputError, match=r"figure\.groups\.dense: adam; one that ran is needed, of sgd, sparse"):
+        figure(experiment(tmp_path / "runs", figure=spec | {"groups": {"dense": ["adam"]}}))
     with pytest.raises(InputError, match=r"figure\.kind: 'pie'; one of curves, sweep"):
         figure(experiment(tmp_path / "runs", figure={"kind": "pie"}))
 
