@@ -6,6 +6,11 @@ Reads results/claims.yaml, where a claim is a rule over runs, and writes results
 interval, and whether the claim holds, does not hold or is undecided.
 """
 
+if __name__ == "__main__":  # before the imports that take long
+    from bench.suite.scripts.waiting import say_what_takes_long
+
+    say_what_takes_long()
+
 import argparse
 from pathlib import Path
 

@@ -354,10 +354,12 @@ def save(drawing: Figure, folder: Path, source: str) -> None:
 
 
 def digest(experiment: Experiment) -> str:
-    """A hash of everything that a figure depends on: its description, and the data of the runs that figures draw."""
+    """A hash of everything that a figure depends on: its description, and the data of the runs that figures draw.
+    Columns without a value are left out, so that a new one changes nothing."""
 
     def drawn(rows: Sequence[Row]) -> list[Row]:
-        return [{name: value for name, value in row.items() if name not in UNDRAWN} for row in rows]
+        there = [{name: value for name, value in row.items() if value is not None} for row in rows]
+        return [{name: value for name, value in row.items() if name not in UNDRAWN} for row in there]
 
     shown = [
         [arm.label, [[drawn(run.history()), run.summary().get("diverged")] for run in arm.runs]]

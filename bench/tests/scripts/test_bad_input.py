@@ -48,7 +48,7 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
     [
         (["algorithm=sagd"], ["algorithm", "'sagd'", "sasg, sgd, signsgd, signsgd_mv"]),
         (["data=imagenet"], ["data", "'imagenet'", "cifar10, cifar100, digits", "mixed, mnist"]),
-        (["model=vgg"], ["model", "'vgg'", "cnn, gspar_cnn, linear, mlp, resnet18, resnet20"]),
+        (["model=vgg"], ["model", "'vgg'", "cnn, gpt, gspar_cnn, linear, mlp, resnet18, resnet20"]),
         (["experiment=none"], ["experiment", "quickstart", "sasg_mnist"]),
         (["algorithm.compressor.density=0"], ["density: 0", "(0, 1]"]),
         (["algorithm.compressor.density=1.5"], ["density: 1.5", "(0, 1]"]),
