@@ -42,19 +42,23 @@ def table(experiment: Experiment) -> Table:
     return made("table", asked, {"costs": cost_table, "sweep": sweep_table}, experiment)
 
 
-def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") -> Table:
+def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target", to: str = "sgd") -> Table:
     """The costs of each recipe, one row each, next to the paper's numbers.
 
     Args:
         experiment: with at least one complete run.
         at: whether costs are those at the first evaluation that reached the target, or those at the end of the run.
+        to: the arm to which savings are factors, where it is there.
 
     Raises:
-        InputError: `at` has another value; the runs have different targets.
+        InputError: `at` or `to` has another value; the runs have different targets.
     """
     if at not in ("target", "end"):
         raise InputError(f"table.at: {at!r}; target or end is needed")
     arms, target = experiment.complete, _target(experiment)
+    known = dict.fromkeys([*experiment.grid, *(arm.label for arm in arms)])
+    if to != "sgd" and to not in known:
+        raise InputError(f"table.to: {to!r}; one of {', '.join(known)} is needed")
     # The paper's numbers hold for the target in the experiment's file only.
     comparable = experiment.view.rounds is None and (at == "end" or experiment.spec.get("target") == target)
     paper, logs = (dict(experiment.spec.get(key) or {}) if comparable else {} for key in ("paper", "logs"))
@@ -65,7 +69,7 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
     runs = dict.fromkeys(experiment.grid, ()) | {arm.label: arm.runs for arm in arms}
     rows: list[dict[str, Entry]] = []
     for label in runs:
-        own, base = figures.get(label, {"final": NOT_RUN}), figures.get("sgd")
+        own, base = figures.get(label, {"final": NOT_RUN}), figures.get(to)
         # None of them if a run diverged before its first evaluation.
         codes = filter(None, (run.summary().get("downlink") for run in runs[label]))
         row: dict[str, Entry] = {"recipe": label, **own, "downlink": next(codes, None)}
@@ -114,8 +118,8 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target") 
         caption += f" Unknown for {', '.join(silent)}: not recorded, or this network does not carry their messages."
     elif 0 < len(silent) < len(arms):
         caption += f" Seconds of {', '.join(silent)} are unknown: begun by a version that did not record them whole."
-    if "sgd" in figures:
-        caption += " Savings are factors to sgd; both ways adds the downlink."
+    if to in figures:
+        caption += f" Savings are factors to {to}; both ways adds the downlink."
         if _any_missed(figures.values()):
             caption += " They compare the seeds that both have."
     if "source" in paper:

@@ -131,6 +131,8 @@ def test_tables(tmp_path: Path) -> None:
     assert (lines[1]["uploads_theirs"], lines[1]["uploads_theirs_outside"]) == ("3600", "True")
     at_end = table(experiment(toy, table={"kind": "costs", "at": "end"}))
     assert at_end.rows[0]["uploads"] == Sample((3000, 3000, 3000), 3, "diverged")
+    to_sparse = table(experiment(toy, table={"kind": "costs", "to": "sparse"}))
+    assert {row["recipe"]: row.get("total_bits_saving") for row in to_sparse.rows}["sgd"] == Ratio(0.5, 2, 3)
     with pytest.raises(InputError, match=r"table\.kind: 'pivot'; one of costs, sweep is needed"):
         table(experiment(toy, table={"kind": "pivot"}))
     other = table(experiment(toy, paper=paper, target=target | {"value": 0.97}))
@@ -171,6 +173,7 @@ def test_bad_wishes_are_told(tmp_path: Path) -> None:
         (table, {"table": {"kind": "sweep"}}, r"table\.across: not given; sweep needs it"),
         (table, {"table": {"kind": "costs", "when": 1}}, r"table\.when: 1; costs takes at"),
         (table, {"table": {"kind": "costs", "at": "ende"}}, r"table\.at: 'ende'; target or end is needed"),
+        (table, {"table": {"kind": "costs", "to": "dense"}}, r"table\.to: 'dense'; one of .* is needed"),
         (table, {"table": {"kind": "sweep", "across": "lr"}}, r"table: 'lr'; a column or a setting"),
         (figure, {"figure": {"kind": "curves", "x": ["round"], "rows": "lr"}}, r"figure: 'lr'; a column or a setting"),
         (figure, {"figure": {"kind": "curves", "x": ["joules"]}}, r"figure: 'joules'; a column or a setting"),
