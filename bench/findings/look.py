@@ -27,6 +27,11 @@ COLORS = {  # on white: 3:1 against it, and told apart by the colour-blind, as a
     "diana": "#472991",
     "lag": "#7994BA",
     "laq": "#76106C",
+    "diloco": "#970AFD",
+    "sparseloco": "#9B80FE",
+    "demo": "#924E2B",
+    "sparta": "#080101",
+    "lazy_signs": "#270142",
 }
 OTHERS = "#58194A"
 
@@ -55,6 +60,11 @@ DARK = {  # the same on the dark page
     "diana": "#6A74E0",
     "lag": "#FBD4D2",
     "laq": "#B26DB9",
+    "diloco": "#2BFF00",
+    "sparseloco": "#B79002",
+    "demo": "#C83900",
+    "sparta": "#587811",
+    "lazy_signs": "#9815FE",
 }
 DARK_OTHERS = "#925967"
 
