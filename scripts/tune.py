@@ -49,7 +49,7 @@ class Arm:
         num_rounds: of a whole run.
         tuning: of the experiment.
         budget: trials.
-        told: what the experiment is, to recognise a study of it.
+        told: what the arm is, to recognise a study of it.
         cfg: of the experiment.
         folder: where studies are kept.
 
@@ -184,7 +184,7 @@ def tune(overrides: list[str]) -> None:
         num_rounds = one.trainer.get("max_steps", -1)
         if num_rounds < 1:
             raise InputError(f"trainer.max_steps: {num_rounds}; trials are shortened by it, a number is needed")
-        arms.append(Arm(name, cell.overrides, num_rounds, tuning, budget, tuning.told(cfg), cfg, folder))
+        arms.append(Arm(name, cell.overrides, num_rounds, tuning, budget, tuning.told(cfg, name), cfg, folder))
     total = sum(sum(arm.numbers) for arm in arms)
     with (
         ThreadPoolExecutor(jobs) as pool,

@@ -225,7 +225,7 @@ def _scale(axes: Axes, side: Literal["x", "y"], column: str, log: Sequence[str])
         axis.set_minor_formatter(NullFormatter())  # labels between powers of ten would overlap
     elif column.endswith("accuracy"):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
-    elif side == "x" or column in COSTS:
+    elif column in COSTS or (side == "x" and not column.endswith("passes")):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(EngFormatter(unit, sep=""))
 

@@ -20,6 +20,9 @@ FINAL = {
     "val_loss": "final validation loss",
     "val_perplexity": "final perplexity",
 }
+STYLES = dict.fromkeys(("test_accuracy", "test_top5_accuracy"), "percent")
+STYLES |= dict.fromkeys(("val_loss", "val_perplexity"), "number")
+"""How final metrics are written, but for powers of ten."""
 COSTED = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s")
 """Costs that a table shows."""
 MAIN = ("recipe", "final", "round", "total_bits", "total_bits_saving", "modelled_s")
@@ -85,7 +88,7 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target", 
         rows.append(row)
     columns = [
         Column("recipe", "recipe", "name"),
-        Column("final", FINAL[target["metric"]], "percent" if target["metric"].endswith("accuracy") else "power"),
+        Column("final", FINAL[target["metric"]], STYLES.get(target["metric"], "power")),
         Column("round", "rounds", "count"),
         Column("uploads", "uploads", "count"),
         Column("uploads_theirs", "paper's", "count"),

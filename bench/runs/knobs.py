@@ -99,11 +99,10 @@ class Tuning:
         }
         return cls(held_out, knobs, shares)
 
-    def told(self, cfg: DictConfig) -> str:
-        """What a study of this experiment is about, to recognise it."""
-        arms = OmegaConf.to_container(cfg.matrix.arms)
-        knobs = {arm: [vars(knob) for knob in knobs] for arm, knobs in self.knobs.items()}
-        return json.dumps({"arms": arms, "knobs": knobs, "shares": self.shares, "held_out": self.held_out})
+    def told(self, cfg: DictConfig, arm: str) -> str:
+        """What a study of an arm is about, to recognise it."""
+        settings, knobs = OmegaConf.to_container(cfg.matrix.arms)[arm], [vars(knob) for knob in self.knobs[arm]]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return json.dumps({"arm": settings, "knobs": knobs, "shares": self.shares, "held_out": self.held_out})
 
 
 def survivors(num_trials: int, num_steps: int) -> list[int]:
