@@ -196,8 +196,10 @@ def tune(overrides: list[str]) -> None:
         print(f"{arm.name}: " + ", ".join(f"{key}={value:.4g}" for key, value in knobs.items()))
     command = f"python scripts/tune.py {' '.join(overrides)}"
     tuned = {arm.name: {key: float(f"{value:.4g}") for key, value in knobs.items()} for arm, knobs in best.items()}
-    write_whole(folder / "tuned.yaml", _experiment(cfg.name, command, tuned))
-    print(folder / "tuned.yaml")
+    path = folder / "tuned.yaml"
+    others = yaml.safe_load(path.read_text("utf-8"))["matrix"]["arms"] if path.exists() else {}
+    write_whole(path, _experiment(cfg.name, command, {**others, **tuned}))
+    print(path)
 
 
 def _whole(given: dict[str, str], name: str, default: int) -> int:

@@ -101,8 +101,9 @@ class Tuning:
 
     def told(self, cfg: DictConfig, arm: str) -> str:
         """What a study of an arm is about, to recognise it."""
-        settings, knobs = OmegaConf.to_container(cfg.matrix.arms)[arm], [vars(knob) for knob in self.knobs[arm]]  # pyright: ignore[reportArgumentType, reportCallIssue]
-        return json.dumps({"arm": settings, "knobs": knobs, "shares": self.shares, "held_out": self.held_out})
+        settings: Any = OmegaConf.to_container(cfg.matrix.arms)
+        knobs = [vars(knob) for knob in self.knobs[arm]]
+        return json.dumps({"arm": settings[arm], "knobs": knobs, "shares": self.shares, "held_out": self.held_out})
 
 
 def survivors(num_trials: int, num_steps: int) -> list[int]:
