@@ -17,6 +17,7 @@ if __name__ == "__main__":  # before the imports that take long
 import csv
 import io
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,7 @@ from bench.suite.scripts.cli import guarded
 from bench.suite.scripts.launchers import run_alone
 
 OWN = ("budget", "jobs", "arms")
+ONE_AT_A_TIME = threading.Lock()  # Hydra composes for one thread
 
 
 class Arm:
@@ -128,7 +130,7 @@ class Arm:
         knobs = [f"{key}={value!r}" for key, value in params.items()]
         ends = [f"++trainer.max_steps={length}", "trainer.max_epochs=-1", f"trainer.val_check_interval={length}"]
         overrides = composable([*self.overrides, *knobs, self.held_out, *ends, *place, "logger=csv"])
-        with initialize_config_module("bench.suite.configs", version_base="1.3"):
+        with ONE_AT_A_TIME, initialize_config_module("bench.suite.configs", version_base="1.3"):
             folder = RunFolder.of(compose("train", overrides))
         if not folder.is_complete:
             ended = run_alone(overrides)
