@@ -17,7 +17,6 @@ if __name__ == "__main__":  # before the imports that take long
 import csv
 import io
 import sys
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
@@ -37,9 +36,9 @@ from bench.runs.overrides import composable
 from bench.runs.results import RunFolder, write_whole
 from bench.suite.scripts.cli import guarded
 from bench.suite.scripts.launchers import run_alone
+from bench.suite.scripts.train import described
 
 OWN = ("budget", "jobs", "arms")
-ONE_AT_A_TIME = threading.Lock()  # Hydra composes for one thread
 
 
 class Arm:
@@ -122,16 +121,13 @@ class Arm:
     def _run(self, params: dict[str, float], length: int, progress: tqdm) -> float:
         """The metric after so many rounds with these knobs: the worst possible if they diverge."""
         told = ",".join(f"{key.rpartition('.')[2]}={value:.6g}" for key, value in params.items())
-        place = [
-            f"name={self.cfg.name}_tuning",
-            f"label='{self.name},rounds={length},{told}'",
-            f"results_dir={self.folder / 'runs'}",
-        ]
+        label = f"{self.name},rounds={length},{told}"
+        place = {"name": f"{self.cfg.name}_tuning", "label": label, "results_dir": str(self.folder / "runs")}
         knobs = [f"{key}={value!r}" for key, value in params.items()]
         ends = [f"++trainer.max_steps={length}", "trainer.max_epochs=-1", f"trainer.val_check_interval={length}"]
-        overrides = composable([*self.overrides, *knobs, self.held_out, *ends, *place, "logger=csv"])
-        with ONE_AT_A_TIME, initialize_config_module("bench.suite.configs", version_base="1.3"):
-            folder = RunFolder.of(compose("train", overrides))
+        where = [f"{key}='{value}'" for key, value in place.items()]
+        overrides = composable([*self.overrides, *knobs, self.held_out, *ends, *where, "logger=csv"])
+        folder = RunFolder.of(OmegaConf.create({**place, "seed": self.cfg.seed}))
         if not folder.is_complete:
             ended = run_alone(overrides)
             if not folder.is_complete:
@@ -186,7 +182,9 @@ def tune(overrides: list[str]) -> None:
         num_rounds = one.trainer.get("max_steps", -1)
         if num_rounds < 1:
             raise InputError(f"trainer.max_steps: {num_rounds}; trials are shortened by it, a number is needed")
-        arms.append(Arm(name, cell.overrides, num_rounds, tuning, budget, tuning.told(cfg, name), cfg, folder))
+        arms.append(
+            Arm(name, cell.overrides, num_rounds, tuning, budget, tuning.told(name, described(one)), cfg, folder)
+        )
     total = sum(sum(arm.numbers) for arm in arms)
     with (
         ThreadPoolExecutor(jobs) as pool,

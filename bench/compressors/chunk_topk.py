@@ -56,8 +56,8 @@ class ChunkTopK(Compressor):
 
     def counts(self, chunks: Chunks) -> tuple[int, ...]:
         """k of every chunk."""
-        if isinstance(self.kept, int):
-            return tuple(min(self.kept, n) for n in chunks.sizes)
+        if isinstance(self.kept, int) or self.kept > 1:
+            return tuple(min(int(self.kept), n) for n in chunks.sizes)
         return kept_counts(self.kept, chunks.sizes)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ChunkedMessage:

@@ -17,13 +17,11 @@ from bench.kernels.noise import Noise
 from bench.wire.floats import as_bytes, finite_rows
 from bench.wire.message import Message
 from bench.wire.positions import PositionCode, position_code
-from bench.wire.ragged import RaggedMessage, ragged, within
+from bench.wire.ragged import within
 from bench.wire.reader import Reader
+from bench.wire.seeded import MOST_SEED, SEED_BITS, SeededEntries
 from bench.wire.slices import all_intact
 from bench.wire.sparse import SparseMessage
-
-SEED_BITS = 32
-MOST_SEED = 2**SEED_BITS - 1
 
 
 @dataclass(frozen=True)
@@ -85,33 +83,16 @@ class SeededMessage(SparseMessage):
 
 
 @dataclass(frozen=True)
-class SeededPiece(RaggedMessage):
+class SeededPiece(SeededEntries):
     """A slice of a `SeededMessage`. `code`: of the whole. `start`: where the slice begins."""
 
-    seeds: Tensor
     code: PositionCode
     start: int
     kind = "seeded"
 
-    @property
-    def num_bits(self) -> Tensor:
-        return SEED_BITS + self.counts.cpu() * 8 * self.values.element_size()
-
-    def encode(self, row: int) -> np.ndarray:
-        seed = np.array([int(self.seeds[row])], ">u4").view(np.uint8)
-        return np.concatenate([seed, as_bytes(self.entries(row)[1])])
-
-    def decode(self, payloads: Sequence[np.ndarray]) -> "SeededPiece":
-        readers, like = list(map(Reader, payloads)), self.values.new_empty(0, device="cpu")
-        seeds = [reader.number(MOST_SEED, "seed") for reader in readers]
-        rows, end = [], self.start + self.dim
-        for reader, drawn in zip(readers, _draw(seeds, self.code.segments, self.code.counts), strict=True):
-            indices = drawn[(drawn >= self.start) & (drawn < end)] - self.start
-            rows.append((indices, reader.floats(len(indices), like, "values")))
-            reader.end()
-        device = self.values.device
-        intact = torch.ones(len(rows), dtype=torch.bool, device=device)
-        return replace(self, **ragged(rows, device), intact=intact, seeds=torch.tensor(seeds, device=device))
+    def drawn(self, seed: int) -> Tensor:
+        (positions,) = _draw([seed], self.code.segments, self.code.counts)
+        return positions[(positions >= self.start) & (positions < self.start + self.dim)] - self.start
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Baioumy, Cheema: SPARTA: Sparse Parameter Averaging for Low-Communication Traini
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,41 +13,22 @@ from torch import Tensor
 from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
 from bench.kernels.noise import Noise
-from bench.wire.floats import as_bytes, finite_rows
+from bench.wire.floats import finite_rows
 from bench.wire.message import Message
-from bench.wire.ragged import RaggedMessage, ragged
-from bench.wire.reader import Reader
-
-SEED_BITS = 32
-MOST_SEED = 2**SEED_BITS - 1
+from bench.wire.ragged import ragged
+from bench.wire.seeded import SeededEntries
 
 
 @dataclass(frozen=True)
-class MaskedMessage(RaggedMessage):
-    """Entries at positions that follow from a seed. `seeds`: (R,) int64. `share`: of the entries, on average."""
+class MaskedMessage(SeededEntries):
+    """The entries that a seed draws. `share`: of all, on average."""
 
-    seeds: Tensor
     share: float
     kind = "masked"
     cuttable = False
 
-    @property
-    def num_bits(self) -> Tensor:
-        return SEED_BITS + self.counts.cpu() * 8 * self.values.element_size()
-
-    def encode(self, row: int) -> np.ndarray:
-        seed = np.array([int(self.seeds[row])], ">u4").view(np.uint8)
-        return np.concatenate([seed, as_bytes(self.entries(row)[1])])
-
-    def decode(self, payloads: Sequence[np.ndarray]) -> "MaskedMessage":
-        rows, seeds, like, device = [], [], self.values.new_empty(0, device="cpu"), self.values.device
-        for reader in map(Reader, payloads):
-            seeds.append(reader.number(MOST_SEED, "seed"))
-            indices = _masked(seeds[-1], self.dim, self.share)
-            rows.append((indices, reader.floats(len(indices), like, "values")))
-            reader.end()
-        intact = torch.ones(len(rows), dtype=torch.bool, device=device)
-        return replace(self, **ragged(rows, device), intact=intact, seeds=torch.tensor(seeds, device=device))
+    def drawn(self, seed: int) -> Tensor:
+        return _masked(seed, self.dim, self.share)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from bench.findings.experiments import Arm, Experiment
 from bench.findings.look import TITLES, amount, shortest
 from bench.findings.sample import Ratio, Sample, Theirs
 from bench.findings.table import Column, Entry, Table
+from bench.findings.tuning import Tuned
 from bench.findings.view import ViewedRun
 from bench.runs.columns import FALLING, Row
 
@@ -159,11 +160,13 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
     rows: dict[str, dict[str, Entry]] = {}
     percent, num_held_out = metric.endswith("accuracy"), set[int]()
     arms = experiment.complete
+
+    def told(arm: Arm) -> str:
+        others = (f"{key}={shortest(setting)}" for key, setting in arm.settings.items() if key != across)
+        return " ".join([arm.name, *others])
+
     for arm in arms:
-        value = arm.settings[across]
-        where = " ".join(
-            [arm.name, *(f"{key}={shortest(setting)}" for key, setting in arm.settings.items() if key != across)]
-        )
+        value, where = arm.settings[across], told(arm)
         final = [s[metric] for s in (run.summary() for run in arm.runs) if "diverged" not in s]
         figure = Sample(tuple(100 * v if percent else v for v in final), len(arm.runs), "diverged")
         rows.setdefault(where, {"recipe": where})[f"{across}={value}"] = figure
@@ -171,12 +174,10 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
     keys = {key: float(key.partition("=")[2]) for row in rows.values() for key in row if key != "recipe"}
     style = "percent" if percent else "power" if metric == "suboptimality" else "number"
     columns = [Column(key, f"{across} {keys[key]:g}", style) for key in sorted(keys, key=keys.__getitem__)]
-    if best:
-        choose = min if metric in FALLING else max
-        for row in rows.values():
-            means = {key: cell.mean for key, cell in row.items() if isinstance(cell, Sample) and not cell.missed}
-            if sound := {key: mean for key, mean in means.items() if mean is not None}:
-                row["best"] = choose(sound, key=sound.__getitem__)
+    for arm in Tuned(across, metric).best(arms) if best else ():
+        row, key = rows[told(arm)], f"{across}={arm.settings[across]}"
+        if isinstance(cell := row[key], Sample) and not cell.missed:
+            row["best"] = key
     caption = (
         f"{experiment.name}: {metric} after the last round{', %' if percent else ''}; mean ± standard deviation over"
         f" n = {_num_seeds(arms)} seeds."

@@ -98,9 +98,8 @@ class ViewedRun(RunFolder):
     @cached_property
     def num_parts(self) -> int:
         """Into how many parts a batch is cut, with a backward pass each."""
-        steps = self.config()["algorithm"].get("local_steps")
-        if steps:
-            return steps["num_steps"]
+        if (steps := self.algorithm.local_steps) is not None:
+            return steps.num_steps
         estimator = instantiate(self.config().get("estimator"))
         return estimator.num_parts if estimator else 1
 

@@ -77,11 +77,12 @@ class Tuning:
         if unknown := set(given) - set(KEYS):
             raise InputError(f"tune: {', '.join(sorted(unknown))}; nothing reads it, there is {', '.join(KEYS)}")
         arms = list(cfg.matrix.get("arms") or {})
-        for arm, own in (given.get("arms") or {}).items():
+        shared, own = given.get("knobs") or {}, given.get("arms") or {}
+        for arm, knobs in own.items():
             if arm not in arms:
                 raise InputError(f"tune.arms: {arm!r}; one of {', '.join(arms)} is needed")
-            if len(own) > MOST_OWN:
-                raise InputError(f"tune.arms.{arm}: {len(own)} knobs; at most {MOST_OWN} besides those of all")
+            if len(knobs or {}) > MOST_OWN:
+                raise InputError(f"tune.arms.{arm}: {len(knobs)} knobs; at most {MOST_OWN} besides those of all")
         if not arms:
             raise InputError(f"matrix.arms: none; tune.py tunes the arms of {cfg.name}")
         if "num_held_out=" not in (held_out := str(given.get("held_out"))) or held_out.endswith("=0"):
@@ -91,19 +92,22 @@ class Tuning:
         shares = tuple(given.get("shares") or (0.25, 0.5, 1))
         if shares[-1] != 1 or any(not 0 < a < b for a, b in pairwise(shares)):
             raise InputError(f"tune.shares: {list(shares)}; fractions that grow to 1 are needed")
-        knobs = {
-            arm: [
-                Knob.of(key, one) for key, one in {**given["knobs"], **(given.get("arms") or {}).get(arm, {})}.items()
-            ]
-            for arm in arms
-        }
+        by_arm = {arm: {**shared, **(own.get(arm) or {})} for arm in arms}
+        for arm, ranges in by_arm.items():
+            if not ranges:
+                raise InputError(f"tune.knobs: none for {arm}; one at least is needed, such as optimizer.lr")
+        knobs = {arm: [Knob.of(key, one) for key, one in ranges.items()] for arm, ranges in by_arm.items()}
         return cls(held_out, knobs, shares)
 
-    def told(self, cfg: DictConfig, arm: str) -> str:
-        """What a study of an arm is about, to recognise it."""
-        settings: Any = OmegaConf.to_container(cfg.matrix.arms)
+    def told(self, arm: str, config: Mapping[str, Any]) -> str:
+        """What a study is about, to recognise it.
+
+        Args:
+            arm: whose study it is.
+            config: everything else that the results of its runs depend on.
+        """
         knobs = [vars(knob) for knob in self.knobs[arm]]
-        return json.dumps({"arm": settings[arm], "knobs": knobs, "shares": self.shares, "held_out": self.held_out})
+        return json.dumps({"config": config, "knobs": knobs, "shares": self.shares, "held_out": self.held_out})
 
 
 def survivors(num_trials: int, num_steps: int) -> list[int]:

@@ -174,6 +174,14 @@ def test_demo() -> None:
     assert moved.float().mean() < 0.01, "signs of means near zero may differ by rounding"
 
 
+def test_a_number_of_entries_is_no_fraction() -> None:
+    """However it is written: 2.0, as a yaml may have it, is two entries."""
+    x = torch.randn(1, 40, generator=torch.Generator().manual_seed(0))
+    for kept in (2, 2.0):
+        message = ChunkTopK(kept, length=10).compress(x, (40,), [Noise(0, 0, 0)])
+        assert int((message.dense() != 0).sum()) == 2 * 4
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

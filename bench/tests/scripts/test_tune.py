@@ -25,7 +25,12 @@ class Killed(Exception):
 
 
 def tuned(
-    folder: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, arms: Sequence[str] = ARMS, most_runs: int = 100
+    folder: Path,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arms: Sequence[str] = ARMS,
+    most_runs: int = 100,
+    width: int = 8,
 ) -> int:
     """Tune arms, whose runs happen in this process, until so many runs. Returns how many there were."""
     ran = 0
@@ -39,7 +44,7 @@ def tuned(
         return Ended(None)
 
     monkeypatch.setattr(script, "run_alone", run)
-    script.tune(["experiment=pretraining_small", f"budget={BUDGET}", f"arms=[{','.join(arms)}]", "model.width=8",
+    script.tune(["experiment=pretraining_small", f"budget={BUDGET}", f"arms=[{','.join(arms)}]", f"model.width={width}",
                  "model.num_layers=1", "workers=2", "trainer.max_steps=8", "data.context=16",
                  "tune.held_out='++data.num_held_out=40'",
                  f"data_dir={data_dir}", f"results_dir={folder}"])  # fmt: skip
@@ -70,6 +75,8 @@ def test_it_is_fair_and_goes_on(tmp_path: Path, data_dir: Path, monkeypatch: pyt
         tuned(cut, data_dir, monkeypatch, ARMS[1:], 6)
     tuned(cut, data_dir, monkeypatch, ARMS[1:])
     assert written(cut)["sparta.csv"] == written(whole)["sparta.csv"]
+    with pytest.raises(InputError, match="a study of another experiment than pretraining_small is;"):
+        tuned(cut, data_dir, monkeypatch, ARMS[1:], width=12)
     with pytest.raises(InputError, match="a study of another experiment than pretraining_small is;"):
         script.tune(["experiment=pretraining_small", "arms=[sparta]", f"results_dir={cut}", "+tune.shares=[0.5,1]"])
 
@@ -104,6 +111,7 @@ LR = {"low": 0.1, "high": 1.0, "scale": "log"}
         ({"held_out": "data.num_held_out=0"}, "nothing is tuned on test data"),
         ({"held_out": None}, "nothing is tuned on test data"),
         ({"arms": {"b": {}}}, "tune.arms: 'b'; one of a is needed"),
+        ({"knobs": None}, "tune.knobs: none for a; one at least"),
         ({"arms": {"a": {"x": LR, "y": LR, "z": LR}}}, "tune.arms.a: 3 knobs; at most 2"),
         ({"shares": [0.5, 0.2, 1]}, "fractions that grow to 1"),
     ],
