@@ -114,8 +114,7 @@ class MomentumCorrection(ErrorFeedback):
 
     def settle(self, kept: Tensor, sent: Message) -> None:
         v, u = kept.split(1)
-        sent.subtract_from(v)
-        sent.clear_in(u)
+        sent.subtract_and_clear(v, u)
 
 
 @dataclass(frozen=True)

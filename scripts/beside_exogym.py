@@ -5,7 +5,8 @@
     python scripts/beside_exogym.py gym
 
 A step is the difference of two fits of many and of few steps, so that neither start nor end counts. EXO Gym runs a
-process a worker, bitbudget all in one; each process has one thread. DiLoCo takes 10 steps between rounds.
+process a worker, of one thread each; bitbudget runs all workers in one process, with a thread a core. DiLoCo takes 10
+steps between rounds.
 """
 
 import os
@@ -125,7 +126,7 @@ def beside(folder: Path) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that it starts
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder.resolve()), *sys.path])
     sys.path.insert(0, str(folder.resolve()))
-    torch.set_num_threads(1)
+    torch.set_num_threads(os.cpu_count() or 1)
     print(f"{'':<10}{'':<8}{'EXO Gym, ms a step':>20}{'bitbudget':>12}{'ratio':>8}")
     for name, case in cases().items():
         for method in ("DDP", "DiLoCo"):

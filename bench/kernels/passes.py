@@ -1,8 +1,8 @@
 """Compiled passes over long CPU vectors, single-threaded and without the interpreter lock.
 
 Top-k dominates the cost of every sparse method: `torch.topk` takes 2.8 ms for a row of 400,000 entries. Here a sample
-of each segment gives a threshold slightly too low, one pass collects the survivors, and an exact selection among those
-few gives the same index set. If the threshold is too high, or far too low, the selection runs on the whole segment.
+of each segment gives two thresholds, one slightly too low, one slightly too high. What lies above both is chosen, and
+an exact selection among the few between them gives the rest. If the sample misled, all entries are between.
 
 Magnitudes are compared as integers: for floats of one sign the bit patterns have the order of the values. NaN and
 infinity are the largest, so a broken gradient always reaches the message and is never lost.
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.kernels import masks
+
 MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but the sign
-BLOCK = 8  # entries whose maximum is compared at once; most blocks have no survivor
 SAMPLE = 8192
-BINS, TRAILING = 2**14, np.int32(17)  # leading and other bits of a magnitude
+BINS = 2**12  # of equal width, in which the candidates for the k-th are counted
 HASH = np.uint64(2654435761)  # Knuth's multiplicative hash: sampling is robust to periodic data
 
 
@@ -29,25 +30,15 @@ def nonzero(x: Tensor) -> Tensor:
     """Return the ascending positions of the integers (n,) that are not 0: a quarter of torch's time on the CPU."""
     if x.device.type != "cpu":
         return x.nonzero()[:, 0]
-    positions = torch.empty(len(x) + 1, dtype=torch.int64)  # only written pages are allocated
-    return positions[: _nonzero(x.numpy(), positions.numpy())].clone()
+    return torch.from_numpy(_nonzero(x.numpy()))
 
 
 @numba.njit(nogil=True, cache=True)
-def _nonzero(x: np.ndarray, positions: np.ndarray) -> np.int64:
-    count, whole = np.int64(0), x.size - x.size % BLOCK
-    for start in range(0, whole, BLOCK):
-        some = x[start]
-        for j in range(1, BLOCK):
-            some |= x[start + j]
-        if some:
-            for j in range(BLOCK):  # always written: no branch to predict
-                positions[count] = start + j
-                count += np.int64(x[start + j] != 0)
-    for i in range(whole, x.size):
-        positions[count] = i
-        count += np.int64(x[i] != 0)
-    return count
+def _nonzero(x: np.ndarray) -> np.ndarray:
+    found = masks.nonzero(x)
+    positions = np.empty(masks.size(found), np.int64)
+    masks.positions(found, 0, positions)
+    return positions
 
 
 @numba.njit(nogil=True, cache=True)
@@ -64,9 +55,7 @@ def top_k(x: np.ndarray, segments: np.ndarray, counts: np.ndarray, out: np.ndarr
         start = 0
         filled = 0
         for s in range(segments.size):
-            part = x[row, start : start + segments[s]]
-            survivors = _survivors(part, counts[s])
-            _select(part, survivors, counts[s], start, out[row, filled : filled + counts[s]])
+            _select(x[row, start : start + segments[s]], counts[s], start, out[row, filled : filled + counts[s]])
             start += segments[s]
             filled += counts[s]
 
@@ -83,57 +72,33 @@ def sample_rank(n: int, k: int) -> int:
 
 
 @numba.njit(nogil=True, cache=True)
-def _survivors(part: np.ndarray, k: int) -> np.ndarray:
-    """Return ascending positions that include the k largest of `part`: few of them if sampling succeeds, else all."""
+def _bracket(part: np.ndarray, k: int) -> tuple[np.int32, np.int32]:
+    """Return two magnitudes between which the k-th largest of `part` very likely lies."""
     rank = sample_rank(part.size, k)
-    if rank > 0:
-        sample = np.empty(SAMPLE, np.int32)
-        for i in range(SAMPLE):
-            hashed = (np.uint64(i) * HASH) & np.uint64(0xFFFFFFFF)
-            sample[i] = part[(hashed * np.uint64(part.size)) >> np.uint64(32)] & MAGNITUDE
-        threshold = np.partition(sample, SAMPLE - rank)[SAMPLE - rank]
-        room = min(part.size, 4 * k + SAMPLE)
-        found = np.empty(room + BLOCK, np.int64)
-        num_found = _compact(part, threshold, found, room)
-        if k <= num_found <= room:
-            return found[:num_found]
-    return np.arange(part.size)
+    if rank == 0:
+        return np.int32(0), MAGNITUDE
+    sample = np.empty(SAMPLE, np.int32)
+    for i in range(SAMPLE):
+        hashed = (np.uint64(i) * HASH) & np.uint64(0xFFFFFFFF)
+        sample[i] = part[(hashed * np.uint64(part.size)) >> np.uint64(32)] & MAGNITUDE
+    sample = np.partition(sample, SAMPLE - rank)[SAMPLE - rank :]
+    low = sample[0]
+    expected = SAMPLE * k / part.size
+    above = int(expected - 4 * np.sqrt(expected) - 4)
+    return low, np.partition(sample, rank - above)[rank - above] if above > 0 else MAGNITUDE
 
 
 @numba.njit(nogil=True, cache=True)
-def _compact(part: np.ndarray, threshold: int, found: np.ndarray, room: int) -> np.int64:
-    """Write the positions of entries at or above `threshold` to `found`, and return their number.
-
-    Return room + 1 if there are more than `room`.
-    """
-    num_found = np.int64(0)
-    whole = part.size - part.size % BLOCK
-    for start in range(0, whole, BLOCK):
-        largest = np.int32(0)
-        for j in range(BLOCK):
-            largest = max(largest, part[start + j] & MAGNITUDE)
-        if largest >= threshold:
-            if num_found > room:
-                return np.int64(room + 1)
-            for j in range(BLOCK):
-                found[num_found] = start + j
-                num_found += np.int64((part[start + j] & MAGNITUDE) >= threshold)
-    for i in range(whole, part.size):
-        if num_found > room:
-            return np.int64(room + 1)
-        found[num_found] = i
-        num_found += np.int64((part[i] & MAGNITUDE) >= threshold)
-    return num_found
-
-
-@numba.njit(nogil=True, cache=True)
-def _kth(magnitudes: np.ndarray, k: int) -> np.int32:
-    """Return the k-th largest of magnitudes (n,). Many are first counted by their leading bits."""
+def _kth(magnitudes: np.ndarray, k: int | np.int64, low: np.int32, high: np.int32) -> np.int32:
+    """Return the k-th largest of magnitudes (n,) from `low` to `high`. Many are first counted in bins."""
     if magnitudes.size < 2 * BINS:
         return np.partition(magnitudes, magnitudes.size - k)[magnitudes.size - k]
+    shift = np.int32(0)
+    while (high - low) >> shift >= BINS:
+        shift += np.int32(1)
     counts = np.zeros(BINS, np.int64)
     for i in range(magnitudes.size):
-        counts[magnitudes[i] >> TRAILING] += 1
+        counts[(magnitudes[i] - low) >> shift] += 1
     left, leading = k, BINS - 1
     while counts[leading] < left:
         left -= counts[leading]
@@ -141,24 +106,32 @@ def _kth(magnitudes: np.ndarray, k: int) -> np.int32:
     ties, filled = np.empty(counts[leading] + 1, np.int32), 0
     for i in range(magnitudes.size):
         ties[filled] = magnitudes[i]  # always written: no branch to predict
-        filled += np.int64(magnitudes[i] >> TRAILING == leading)
+        filled += np.int64((magnitudes[i] - low) >> shift == leading)
     return np.partition(ties[:filled], filled - left)[filled - left]
 
 
 @numba.njit(nogil=True, cache=True)
-def _select(part: np.ndarray, survivors: np.ndarray, k: int, start: int, out: np.ndarray) -> None:
-    """Write the k largest among `survivors` to `out`, in ascending position; of those equal to the k-th, the first."""
-    magnitudes = np.empty(survivors.size, np.int32)
-    for i in range(survivors.size):
-        magnitudes[i] = part[survivors[i]] & MAGNITUDE
-    kth = _kth(magnitudes, k)
-    num_equal = k
-    for i in range(survivors.size):
-        num_equal -= np.int64(magnitudes[i] > kth)
-    filled, i = 0, 0
-    while filled < k:  # always written: no branch to predict
-        out[filled] = start + survivors[i]
-        equal = np.int64(magnitudes[i] == kth) & np.int64(num_equal > 0)
-        num_equal -= equal
-        filled += np.int64(magnitudes[i] > kth) | equal
-        i += 1
+def _select(part: np.ndarray, k: int, start: int, out: np.ndarray) -> None:
+    """Write the positions of the k largest of `part`, plus `start`, to `out`, ascending; of equal ones, the first."""
+    low, high = _bracket(part, k)
+    chosen, doubtful = masks.above_and_between(part, MAGNITUDE, low, high)
+    left, num_doubtful = k - masks.size(chosen), masks.size(doubtful)
+    if not 0 <= left <= num_doubtful:  # the sample misled
+        low, high = np.int32(0), MAGNITUDE
+        chosen, doubtful = masks.above_and_between(part, MAGNITUDE, low, high)
+        left, num_doubtful = k, part.size
+    if left > 0:
+        candidates = np.empty(num_doubtful, np.int64)
+        masks.positions(doubtful, 0, candidates)
+        magnitudes = np.empty(num_doubtful, np.int32)
+        for i in range(num_doubtful):
+            magnitudes[i] = part[candidates[i]] & MAGNITUDE
+        kth = _kth(magnitudes, left, low, high)
+        num_equal = left
+        for i in range(num_doubtful):
+            num_equal -= np.int64(magnitudes[i] > kth)
+        for i in range(num_doubtful):
+            equal = np.int64(magnitudes[i] == kth) & np.int64(num_equal > 0)
+            num_equal -= equal
+            masks.insert(chosen, candidates[i], np.int64(magnitudes[i] > kth) | equal)
+    masks.positions(chosen, start, out)

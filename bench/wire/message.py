@@ -86,6 +86,11 @@ class Message(ABC):
         """Set `x` (R, d) to zero where the rows have an entry, in place."""
         return x.masked_fill_(self.dense() != 0, 0)
 
+    def subtract_and_clear(self, x: Tensor, y: Tensor) -> None:
+        """`subtract_from(x)` and `clear_in(y)`."""
+        self.subtract_from(x)
+        self.clear_in(y)
+
     def finite(self) -> Tensor:
         """Return (R,) bool: whether the vector from which a row was made is free of NaN and infinity.
 

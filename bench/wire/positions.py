@@ -162,10 +162,11 @@ def _quotients(positions: np.ndarray, starts: np.ndarray, counts: np.ndarray, sh
     """Return the sum of the gaps between sorted positions (k,), each shifted."""
     total, first = 0, 0
     for s in range(counts.size):
-        last = starts[s] - 1
-        for i in range(first, first + counts[s]):
-            total += (positions[i] - last - 1) >> shifts[s]
-            last = positions[i]
+        part, shift = positions[first : first + counts[s]], shifts[s]
+        if part.size:
+            total += (part[0] - starts[s]) >> shift
+        for i in range(1, part.size):  # no step needs the one before: vector instructions
+            total += (part[i] - part[i - 1] - 1) >> shift
         first += counts[s]
     return total
 

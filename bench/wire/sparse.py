@@ -16,7 +16,7 @@ from bench.wire.message import Message
 from bench.wire.positions import PositionCode, make_position_code
 from bench.wire.ragged import RaggedMessage, joined_rows, ragged, within
 from bench.wire.reader import Reader
-from bench.wire.sums import clear_entries, subtract_entries, sum_of_entries
+from bench.wire.sums import clear_entries, subtract_and_clear_entries, subtract_entries, sum_of_entries
 
 COUNT_BITS = 32  # how many entries there are
 
@@ -166,3 +166,6 @@ class SparseMessage(Message):
 
     def clear_in(self, x: Tensor) -> Tensor:
         return clear_entries(self.indices, x)
+
+    def subtract_and_clear(self, x: Tensor, y: Tensor) -> None:
+        subtract_and_clear_entries(self.indices, self.values, x, y)

@@ -32,11 +32,29 @@ def clear_entries(indices: Tensor, x: Tensor) -> Tensor:
     return x
 
 
+def subtract_and_clear_entries(indices: Tensor, values: Tensor, x: Tensor, y: Tensor) -> None:
+    """`subtract_entries` from `x` and `clear_entries` in `y`, in one pass over the positions."""
+    if is_compiled(x) and is_compiled(y) and x.is_contiguous() and y.is_contiguous():
+        _subtract_and_clear(indices.numpy(), values.numpy(), x.numpy(), y.numpy())
+    else:
+        subtract_entries(indices, values, x)
+        clear_entries(indices, y)
+
+
 @numba.njit(nogil=True, cache=True)
 def _subtract(indices: np.ndarray, values: np.ndarray, x: np.ndarray) -> None:
     for row in range(x.shape[0]):
         for i in range(indices.shape[1]):
             x[row, indices[row, i]] -= values[row, i]
+
+
+@numba.njit(nogil=True, cache=True)
+def _subtract_and_clear(indices: np.ndarray, values: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    for row in range(x.shape[0]):
+        for i in range(indices.shape[1]):
+            position = indices[row, i]
+            x[row, position] -= values[row, i]
+            y[row, position] = 0
 
 
 @numba.njit(nogil=True, cache=True)
