@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.local_steps import LocalSteps
     from bench.loops.hook import CompressionHook
     from bench.loops.plain import CompressedAllReduce
+    from bench.moments import Moments
     from bench.recipes import load_recipe, recipe_names
     from bench.strategies.processes import CompressedDDPStrategy
     from bench.strategies.simulated import CompressedStrategy
@@ -31,6 +32,7 @@ _HOMES = {
     "CompressionHook": "bench.loops.hook",
     "LocalSGD": "bench.estimators.local_sgd",
     "LocalSteps": "bench.local_steps",
+    "Moments": "bench.moments",
     "SVRG": "bench.estimators.svrg",
     "load_recipe": "bench.recipes",
     "recipe_names": "bench.recipes",
@@ -45,6 +47,7 @@ __all__ = [
     "CompressionHook",
     "LocalSGD",
     "LocalSteps",
+    "Moments",
     "__version__",
     "load_recipe",
     "recipe_names",

@@ -1,6 +1,6 @@
 """An algorithm is defined by a recipe: compressor × feedback × upload rule × aggregator × downlink."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.aggregators import Aggregator, MajorityVote, Mean, SignOfMean
@@ -10,6 +10,7 @@ from bench.errors import InputError
 from bench.feedback import Differences, ErrorFeedback, Feedback, MomentumCorrection
 from bench.gradients.layout import Granularity
 from bench.local_steps import LocalSteps
+from bench.moments import Moments
 from bench.rules import Always, UploadRule
 
 
@@ -30,6 +31,7 @@ class Algorithm:
             rate γ (SASG).
         local_steps: those of a round, with the module's own optimizer, and the outer step; None takes the gradient of a
             batch.
+        moments: Adam's, which workers send in place of gradients and step by; None steps by the answer.
         stale_scale: when a worker skips, its old update keeps the old γ ("faithful") or is rescaled to the current γ
             ("rescaled").
 
@@ -48,6 +50,7 @@ class Algorithm:
     units: Literal["gradient", "update"] = "gradient"
     stale_scale: Literal["faithful", "rescaled"] = "faithful"
     local_steps: LocalSteps | None = None
+    moments: Moments | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -106,6 +109,8 @@ class Algorithm:
             self._refuse_downlink_feedback(votes)
         if self.local_steps is not None:
             self._refuse_local_steps(self.local_steps)
+        if self.moments is not None:
+            self._refuse_moments(votes)
         if self.aggregator == MajorityVote("zero") and isinstance(self.downlink, Sign):
             raise InputError(
                 "ties: 'zero'; the downlink Sign has two values, plus or random (or the downlink Ternary) is needed"
@@ -123,7 +128,7 @@ class Algorithm:
             raise InputError(f"{kept}; {type(self.rule).__name__} reuses uploads, errors too: Always is needed")
         if self.broadcast.lossless:
             raise InputError(f"{kept}; the downlink {answer} leaves no error, a lossy one or null here is needed")
-        if self.broadcast.follows:
+        if self.broadcast.settled.follows:
             raise InputError(f"{kept}; the downlink {answer} changes every round, another or null here is needed")
         if self.broadcast.contraction((1,)) is None:
             raise InputError(f"{kept}; the downlink {answer} does not contract, so the error would grow")
@@ -143,6 +148,21 @@ class Algorithm:
                 needed = f"{type(meant).__name__} is needed"
                 raise InputError(f"{field}: {type(given).__name__}; workers apart differ by the error kept, {needed}")
 
+    def _refuse_moments(self, votes: bool) -> None:
+        signs = votes or isinstance(self.aggregator, SignOfMean)
+        for field, given, why in (
+            ("aggregator", self.aggregator, signs and "signs have no size"),
+            ("feedback", self.feedback, isinstance(self.feedback, Differences) and "answers are news"),
+            ("rule", self.rule, self.rule.adaptive and "old uploads contain old moments"),
+            ("local_steps", self.local_steps, self.local_steps is not None and "the outer step has its own momentum"),
+        ):
+            if why:
+                raise InputError(f"{field}: {type(given).__name__}; with moments {why}, another or null is needed")
+        if self.units == "update":
+            raise InputError("units: 'update'; moments are of gradients, gradient is needed")
+        if not (self.compressor.exact and self.broadcast.exact):
+            raise InputError("moments: they are learned in rounds that are dense both ways, WarmUp is needed both ways")
+
     def refuse(self, segments: Segments) -> None:
         """Check that differences of vectors in these segments do not grow (Mishchenko et al. 2019, Theorem 1).
 
@@ -156,6 +176,12 @@ class Algorithm:
         if self.feedback.rate > (most := 1 / (1 + variance)):
             name = type(self.compressor).__name__
             raise InputError(f"rate: {self.feedback.rate}; with {name} differences grow, at most {most:.3g} is allowed")
+
+    @property
+    def settled(self) -> "Algorithm":
+        """The recipe once warm-ups are over; without moments, which are learned in them."""
+        downlink = self.downlink and self.downlink.settled
+        return replace(self, compressor=self.compressor.settled, downlink=downlink, moments=None)
 
     @property
     def broadcast(self) -> Compressor:
@@ -194,7 +220,8 @@ class Algorithm:
     @property
     def sends_gradients(self) -> bool:
         """Whether messages are plain gradients: nothing is compressed and nothing is kept."""
-        return isinstance(self.compressor, Identity) and not self.feedback.num_vectors and self.units == "gradient"
+        plain = isinstance(self.compressor, Identity) and self.units == "gradient" and self.moments is None
+        return plain and not self.feedback.num_vectors
 
     @property
     def moves_zeros(self) -> bool:

@@ -10,7 +10,7 @@ from bench.algorithm import Algorithm
 from bench.errors import InputError
 from bench.names import FOLDER, house_names
 
-PARTS = ("compressor", "feedback", "rule", "aggregator", "downlink", "local_steps")
+PARTS = ("compressor", "feedback", "rule", "aggregator", "downlink", "local_steps", "moments")
 
 
 @dataclass(frozen=True)

@@ -182,10 +182,9 @@ def _timed(recipe: bench.Algorithm | str) -> list[bench.Algorithm]:
     first = bench.load_recipe(recipe) if isinstance(recipe, str) else recipe
     if first.local_steps is not None:
         first = replace(first, local_steps=replace(first.local_steps, num_steps=1))
-    settled = first.compressor.settled
-    if settled is first.compressor:
+    if first.compressor.settled is first.compressor:
         return [first]
-    return [first, replace(first, name=f"{first.name}, settled", compressor=settled)]
+    return [first, replace(first.settled, name=f"{first.name}, settled")]
 
 
 def benchmark(args: argparse.Namespace) -> None:

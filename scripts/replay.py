@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def replay(recorded: Tensor, recipe: str, collective: str, rounds: int) -> dict[
     """Median milliseconds of rounds of a recipe, and what they cost. `recorded`: (T, d), this worker's gradients."""
     layout = Layout(mlp().named_parameters())
     algorithm = load_recipe(recipe)
-    algorithm = replace(algorithm, compressor=algorithm.compressor.settled)
+    algorithm = algorithm.settled
     world = ProcessWorld(dist.get_rank(), dist.get_world_size(), torch.device("cpu"), timedelta(minutes=5))
     cohort = Cohort(algorithm, world, layout, collective=collective)
     spent, number = Spent(cohort.ledger), 0

@@ -73,6 +73,6 @@ def make_collective(
 def _expected_bits(algorithm: Algorithm, segments: Segments, like: Tensor, num_workers: int) -> tuple[int, int]:
     """The bits of a message and of an answer: of normal noise, the same in every process."""
     noise = torch.randn(1, len(like), generator=torch.Generator().manual_seed(0)).to(like)
-    uplink, downlink = algorithm.compressor, algorithm.broadcast
+    uplink, downlink = algorithm.compressor.settled, algorithm.broadcast.settled
     sent, answer = (int(c.compress(noise, segments, [Noise(0, 0, 0)]).num_bits) for c in (uplink, downlink))
     return sent, min(answer, num_workers * sent) if isinstance(downlink, Shortest) else answer

@@ -22,6 +22,7 @@ from bench.compressors.topk_sign import TopKSign
 from bench.compressors.topk_ternary import TopKTernary
 from bench.compressors.topk_warmup import TopKWarmUp
 from bench.compressors.unisp import UniSp
+from bench.compressors.warm_up import WarmUp
 
 __all__ = [
     "QSGD",
@@ -48,4 +49,5 @@ __all__ = [
     "TopKTernary",
     "TopKWarmUp",
     "UniSp",
+    "WarmUp",
 ]

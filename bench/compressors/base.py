@@ -81,6 +81,11 @@ class Compressor(ABC):
     """Whether a message depends on earlier rounds and their answers, so that it is valid for one round only."""
 
     @property
+    def exact(self) -> bool:
+        """Whether C(x) = x in this round."""
+        return self.lossless
+
+    @property
     def settled(self) -> "Compressor":
         """The compressor once a warm-up is over, if it has one."""
         return self

@@ -12,21 +12,22 @@ from dataclasses import fields
 from io import BytesIO
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from bench.errors import InputError
 from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
-from bench.findings.look import LOGARITHMIC, TITLES, color, shortest
+from bench.findings.look import TITLES, color, shortest
+from bench.findings.scales import scale
+from bench.findings.tradeoff import tradeoff
 from bench.findings.tuning import Tuned
-from bench.runs.columns import COSTS, Row
+from bench.runs.columns import Row
 from bench.runs.results import write_whole
 from bench.traffic import Traffic
 
@@ -48,7 +49,7 @@ def figure(experiment: Experiment) -> Figure:
     if not (asked := experiment.spec.get("figure")):
         raise InputError(f"experiment: {experiment.name!r}; its file needs a figure: entry")
     with matplotlib.style.context(LOOK):
-        return made("figure", asked, {"curves": curves, "sweep": sweep}, experiment.complete)
+        return made("figure", asked, {"curves": curves, "sweep": sweep, "tradeoff": tradeoff}, experiment.complete)
 
 
 def curves(
@@ -101,8 +102,8 @@ def curves(
             _draw(axes, picked, cost, metric, looks)
             titles = [f"{TITLES.get(key, key)} {shortest(value)}" for key, value in wanted.items() if key]
             axes.set(xlabel=TITLES[cost], title=across_value if groups else ", ".join(titles))
-            _scale(axes, "x", cost, log)
-            _scale(axes, "y", metric, log)
+            scale(axes, "x", cost, log)
+            scale(axes, "y", metric, log)
             for shown, limit in ((axes.set_xlim, cost), (axes.set_ylim, metric)):
                 if limits and limit in limits:
                     shown(*limits[limit])
@@ -141,7 +142,7 @@ def sweep(
         for name in dict.fromkeys(arm.name for arm in shown):
             _line(axes, [arm for arm in shown if arm.name == name], x, metric)
         axes.set(xlabel=TITLES.get(x, x), ylabel=TITLES[metric], title=value)
-        _scale(axes, "y", metric, ())
+        scale(axes, "y", metric, ())
         axes.label_outer()
         ticks = sorted({float(arm.settings[x]) for arm in shown})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -208,26 +209,6 @@ def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, looks: Mapping[str
         label = f"{label} ({lost} of {len(arm.runs)} diverged)" if lost else label
         axes.plot(across, values.mean(axis=0), linestyle=dashes, color=shade, label=label)
         axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=shade, alpha=0.15, linewidth=0)
-
-
-def _scale(axes: Axes, side: Literal["x", "y"], column: str, log: Sequence[str]) -> None:
-    """Make an axis logarithmic where its column asks for it, and write its values with their unit."""
-    axis = axes.xaxis if side == "x" else axes.yaxis
-    unit = "bit" if "bits" in column and column != "bits_over_bound" else ""
-    if column in LOGARITHMIC or column in log:
-        (axes.set_xscale if side == "x" else axes.set_yscale)("log", nonpositive="mask")
-        if column in log:  # spans few decades
-            axis.set_major_locator(LogLocator(subs=(1, 2, 3, 6)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        elif unit:
-            axis.set_major_locator(LogLocator(numticks=4))
-            axis.set_major_formatter(EngFormatter(unit, sep=""))
-        axis.set_minor_formatter(NullFormatter())  # labels between powers of ten would overlap
-    elif column.endswith("accuracy"):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
-    elif column in COSTS or (side == "x" and not column.endswith("passes")):
-        axis.set_major_locator(MaxNLocator(5))
-        axis.set_major_formatter(EngFormatter(unit, sep=""))
 
 
 def _fit(panels: Sequence[Axes], y_is_limited: bool, x_is_limited: bool) -> None:

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -59,7 +59,7 @@ def measure(algorithm: Algorithm, gradients: Tensor, layout: Layout, num_workers
     Raises:
         InputError: the recipe cannot treat such a vector.
     """
-    algorithm = replace(algorithm, compressor=algorithm.compressor.settled)
+    algorithm = algorithm.settled
     segments, like = layout.segments(algorithm.granularity), layout.vector
     algorithm.refuse(segments)
     codes, rate = Codes(algorithm, segments, like), Rate(0.01)

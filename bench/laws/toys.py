@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bench.adversary import Adversary
 from bench.algorithm import Algorithm
+from bench.compressors import WarmUp
 from bench.estimators.base import Estimator
 from bench.recipes import load_recipe
 from bench.runs.columns import MEASURED
@@ -158,8 +159,12 @@ def train(
 
 
 def shortened(algorithm: Algorithm | str) -> Algorithm:
-    """A recipe, or the one of that name, with two local steps if it has many: small batches can be cut for two."""
+    """A recipe, or the one of that name, with a warm-up of two rounds and two local steps if it has many: small batches
+    can be cut for two."""
     recipe = load_recipe(algorithm) if isinstance(algorithm, str) else algorithm
+    if isinstance(warm := recipe.compressor, WarmUp) and warm.num_rounds > 20:
+        short = replace(warm, num_rounds=2)
+        recipe = replace(recipe, compressor=short, downlink=short if recipe.downlink == warm else recipe.downlink)
     if (steps := recipe.local_steps) is None or steps.num_steps < 8:
         return recipe
     return replace(recipe, local_steps=replace(steps, num_steps=2))

@@ -51,12 +51,14 @@ class Cohort:
         if adversary is not None:
             adversary.refuse(world.size)
         self.algorithm, self.world, self.seed, self.adversary = algorithm, world, seed, adversary
-        self.workers = Workers(algorithm, adversary, world.local_ranks, world.size, segments, vector, seed)
+        self.known = Known(algorithm, vector)
+        self.workers = Workers(
+            algorithm, adversary, world.local_ranks, world.size, segments, vector, seed, self.known.lead
+        )
         self.codes = Codes(algorithm, segments, vector)
         self.collective = make_collective(collective, world, algorithm, self.codes, segments, vector)
         sliced = len(self.collective.slices) > 1
         self.server = Server(algorithm, world.size, self.codes, self.collective.bounds if sliced else None)
-        self.known = Known(algorithm, vector)
         self.lagged_rate = LaggedRate()
         self.ledger = Ledger()
 
@@ -102,5 +104,6 @@ class Cohort:
         # 4. The ledger.
         transit = sent.agreement + crossed.transit
         self.ledger.record(crossed.report, crossed.answer, workers.offer_bits, rule.adaptive, transit)
+        exact = codes.uplink.exact and codes.downlink.exact
         codes.follow(crossed.answer)
-        return self.known.direction(crossed.answer, t), crossed.report
+        return self.known.direction(crossed.answer, t, exact), crossed.report

@@ -47,8 +47,7 @@ def restore(cohort: Cohort, state: dict) -> None:
 def _server(cohort: Cohort) -> dict[str, Any]:
     """The state of the server of the whole vector, whose slices may lie in several processes."""
     own, codes, slices = cohort.server.state_dict(), cohort.codes, cohort.collective.slices
-    if cohort.known.estimate is not None:
-        own["estimate"] = cohort.known.estimate
+    own.update(cohort.known.state_dict())
     if len(slices) == 1:
         return own
     own["upload_lr"] = cohort.world.gather(own["upload_lr"])[0]  # the first slice is never empty

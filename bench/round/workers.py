@@ -53,6 +53,7 @@ class Workers:
         segments: the parts that compressors treat separately.
         like: a vector (d,) of the parameters' dtype and device.
         seed: of the draws of compressors and adversaries, together with round and rank.
+        lead: a gradient (1, d) -> what a worker would send of it, by what all know.
 
     Attributes:
         kept: (L, n, d) what the feedback keeps: errors, accumulators, momenta.
@@ -68,6 +69,7 @@ class Workers:
         segments: Segments,
         like: Tensor,
         seed: int,
+        lead: Callable[[Tensor], Tensor] = lambda gradient: gradient,
     ) -> None:
         self.algorithm = algorithm
         self.adversary = adversary
@@ -76,6 +78,7 @@ class Workers:
         self.segments = segments
         self.like = like
         self.seed = seed
+        self.lead = lead
         self.kept = like.new_zeros(len(ranks), algorithm.feedback.num_vectors, like.numel())
         self.past = Past(algorithm.rule.memory(len(ranks), like), len(ranks))
         self.offer_bits = algorithm.compressor.offer_bits(segments, like)
@@ -214,7 +217,7 @@ class Workers:
     def _vector(self, gradients: WorkerGradients, rate: Rate, row: int) -> Tensor:
         """(1, d): the compressor's input from one worker."""
         room = self._workspace[row, None] if self._keeps_rows else self._workspace
-        update = gradients.dense(torch.tensor([row]), out=room)
+        update = self.lead(gradients.dense(torch.tensor([row]), out=room))
         if self.algorithm.units == "update":
             update.mul_(rate.value)
         return self.algorithm.feedback.compensate(update, self.kept[row])

@@ -54,7 +54,7 @@ def subject() -> Subject:
 @pytest.mark.parametrize("name", STEPPING)
 def test_a_priced_round_is_a_round(name: str, subject: Subject) -> None:
     """What is priced is what the ledger counts for the same gradients, and the collectives are those that carry it."""
-    recipe = replace(RECIPES[name], compressor=RECIPES[name].compressor.settled)
+    recipe = RECIPES[name].settled
     gradients = torch.stack([subject.gradient(number) for number in range(M)])
     work = measure(recipe, gradients, subject.layout, M)
     assert ("ring" in work.seconds) == recipe.adds_up

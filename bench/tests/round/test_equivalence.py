@@ -93,7 +93,9 @@ def test_thresholds_count_a_means_rate_as_a_mth(name: str) -> None:
     assert torch.equal(mean.weights, total.weights)
 
 
-@pytest.mark.parametrize("name", [name for name, r in COVERING.items() if not isinstance(r.aggregator, SignOfMean)])
+@pytest.mark.parametrize(
+    "name", [name for name, r in COVERING.items() if not (isinstance(r.aggregator, SignOfMean) or r.moments)]
+)
 def test_the_server_adds_the_last_uploads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The direction of every round is the broadcast aggregate of each worker's last upload; if workers send
     differences, those of earlier rounds are added. A server that keeps errors adds what earlier broadcasts left out."""
