@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from bench.errors import InputError
 from bench.findings.experiments import Arm
@@ -16,7 +17,7 @@ from bench.runs.columns import FALLING
 ROW = 7.0  # points between the labels of neighbours
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class End:
     """Where an arm ends: means over seeds, and the standard deviation of what is plotted upwards.
 
@@ -114,6 +115,7 @@ def _name(axes: Axes, ends: Sequence[End], best: Sequence[End]) -> None:
         axes.annotate(
             end.arm.name, (end.x, end.y), (4, height - up), textcoords="offset points", va="center", fontsize=6.5,
             color=color(end.arm.algorithm), weight="bold" if end in best else "normal", annotation_clip=False,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
     if outside:
         told = ", ".join(f"{end.arm.name} ({end.y:.3g})" for end in outside)
