@@ -30,10 +30,10 @@ import heapq
 import itertools
 import logging
 import os
+import signal
 import sys
 import tarfile
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ from bench.runs.grid import Cell, cells
 from bench.runs.overrides import composable
 from bench.runs.results import versions
 from bench.suite.scripts.cli import guarded, one_line
-from bench.suite.scripts.launchers import end_cells, run_alone
+from bench.suite.scripts.launchers import run_alone
 from bench.suite.scripts.matrix import outcome, run_cells
 from bench.suite.scripts.train import HARMLESS
 from bench.suite.scripts.trial import Cost, tried
@@ -173,14 +173,16 @@ def work(args: argparse.Namespace) -> None:
     print(f"{len(mine)} of {len(grid)} cells will be over in time, {at_once} at once", flush=True)
     if not mine:
         return
-    timer = threading.Timer(min(deadline - time.monotonic(), threading.TIMEOUT_MAX), end_cells)
-    timer.daemon = True
-    timer.start()
+    for number in (signal.SIGALRM, signal.SIGTERM):  # ends the cells, as Ctrl-C
+        signal.signal(number, lambda number, frame: sys.exit("the time is over; the same command goes on"))
+    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.01) if short else 0)
     local = OmegaConf.create({"launcher": "local", "jobs": at_once, "name": "gpu"})
-    ended = run_cells(local, mine, 0, len(mine), [])
-    timer.cancel()
-    if args.out:
-        pack(args.out, mine)
+    try:
+        ended = run_cells(local, mine, 0, len(mine), [])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if args.out:
+            pack(args.out, mine)
     if any([outcome(cell, how) for cell, how in zip(mine, ended, strict=True)]):
         sys.exit(1)
 
