@@ -4,15 +4,15 @@
     python scripts/gpu.py --minutes 9 --out results.tgz    # those that will be over in nine minutes
     python scripts/gpu.py --device cpu --trial 10 experiment=quickstart results_dir=/tmp/small   # tried without a GPU
 
-First a check: the device, the versions, a run of a minute. Then a trial of at most a minute on the first experiment's
+First a check: the device, the versions, a small run. Then a trial of at most a minute on the first experiment's
 network: what a round costs under every engine and precision, against a step of plain PyTorch on the joint batch; what
 counts is at most 1.5 for `sgd`, 3 for `sasg`. Then the cells, as the experiments' files describe them, as many at once
 as keep the device busy and fit its memory: of each experiment `sgd` and `sasg` with its first seed, then that seed's
 others, then other seeds. They compute in single precision, unless ++trainer.precision= says another, which becomes part
-of the run. With --minutes, a cell begins only if it is predicted to be over before the deadline, at which
-those that still run are ended. Overrides apply to every cell; experiment= names another experiment. --out packs what is
-worth keeping of every cell: config, history, summary, no checkpoint. Without a network, gpu.sh cannot install: start
-gpu.py by a Python that has what pyproject.toml asks for.
+of the run. With --minutes, a cell begins only if it is predicted to be over before the deadline, at which those that
+still run are ended. Overrides apply to every cell; experiment= names another experiment. --out packs what is worth
+keeping of every cell: config, history, summary, no checkpoint. Without a network, gpu.sh cannot install: start gpu.py
+by a Python that has what pyproject.toml asks for.
 
 Nothing here was measured on a GPU yet. What only a GPU can show: whether the trial's shares of busy time and its
 predictions hold; whether engines agree there under TF32; whether channels last, which networks and images have, gains;
@@ -36,7 +36,8 @@ import tarfile
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -156,9 +157,10 @@ def pack(out: Path, done: Sequence[Cell]) -> None:
 
 def work(args: argparse.Namespace) -> None:
     deadline = time.monotonic() + 60 * args.minutes - ENDING_S
-    short = args.minutes < float("inf")
     chosen = ["logger=csv", f"trainer.accelerator={args.device}", *args.overrides]
-    if not (grid := all_cells([*chosen, *short * ["autosave_minutes=1000"]])):
+    if args.minutes < float("inf"):
+        chosen.append("autosave_minutes=1000")  # checkpoints stay behind
+    if not (grid := all_cells(chosen)):
         return print("all cells are complete")
     check(args.device)
     soonest = grid[: len(SOONEST)]
@@ -173,16 +175,36 @@ def work(args: argparse.Namespace) -> None:
     print(f"{len(mine)} of {len(grid)} cells will be over in time, {at_once} at once", flush=True)
     if not mine:
         return
-    for number in (signal.SIGALRM, signal.SIGTERM):  # ends the cells, as Ctrl-C
-        signal.signal(number, lambda number, frame: sys.exit("the time is over; the same command goes on"))
-    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.01) if short else 0)
+    with until(deadline):
+        run(mine, at_once, args.out)
+
+
+@contextmanager
+def until(deadline: float) -> Iterator[None]:
+    """End the block, as Ctrl-C would, at a deadline of the monotonic clock or when told to by SIGTERM."""
+
+    def stop(number: int, frame: object) -> None:
+        sys.exit("the time is over; the same command goes on")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGALRM, signal.SIGTERM)}
+    if deadline < float("inf"):
+        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.01))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(mine: Sequence[Cell], at_once: int, out: Path | None) -> None:
+    """Run cells, and pack what they left, also if they are ended before."""
     local = OmegaConf.create({"launcher": "local", "jobs": at_once, "name": "gpu"})
     try:
         ended = run_cells(local, mine, 0, len(mine), [])
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if args.out:
-            pack(args.out, mine)
+        if out:
+            pack(out, mine)
     if any([outcome(cell, how) for cell, how in zip(mine, ended, strict=True)]):
         sys.exit(1)
 
