@@ -156,28 +156,16 @@ def train_in_rounds(
         claim: on the run; None in all processes but one.
         joined: the processes of the run, where torchrun or SLURM started them; else None.
     """
-    import lightning
-
     from bench.configured import instantiate
     from bench.runs.autosave import Autosave
     from bench.runs.history import History
-    from bench.runs.module import Classifier
     from bench.runs.progress import Progress
     from bench.suite.datamodules.images import SplitPicture
 
-    algorithm, link = instantiate(cfg.algorithm), instantiate(cfg.link)
-    link.refuse(algorithm)
-    strategy: Any = instantiate(cfg.strategy, _partial_=True)(
-        algorithm=algorithm,
-        adversary=instantiate(cfg.get("adversary")),
-        estimator=instantiate(cfg.get("estimator")),
-        seed=cfg.seed,
-        engine=cfg.engine,
-    )
+    link = instantiate(cfg.link)
+    link.refuse(instantiate(cfg.algorithm))
+    strategy, module = strategy_and_module(cfg)
     strategy.ending_signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-    lightning.seed_everything(cfg.seed, verbose=False)
-    objective = instantiate(cfg.get("objective")) or Classifier
-    module = objective(instantiate(cfg.model), instantiate(cfg.optimizer), instantiate(cfg.get("schedule")))
     history = History(folder, config, command, link)
     callbacks = [
         history,
@@ -190,6 +178,25 @@ def train_in_rounds(
     if trainer.is_global_zero:
         metric = cfg.target.metric
         print(f"{folder.path}: complete, {metric} {history.rows[-1][metric]:.4g}")
+
+
+def strategy_and_module(cfg: DictConfig) -> tuple[Any, Any]:
+    """The strategy that a config describes, and the module, drawn from its seed."""
+    import lightning
+
+    from bench.configured import instantiate
+    from bench.runs.module import Classifier
+
+    strategy = instantiate(cfg.strategy, _partial_=True)(
+        algorithm=instantiate(cfg.algorithm),
+        adversary=instantiate(cfg.get("adversary")),
+        estimator=instantiate(cfg.get("estimator")),
+        seed=cfg.seed,
+        engine=cfg.engine,
+    )
+    lightning.seed_everything(cfg.seed, verbose=False)
+    objective = instantiate(cfg.get("objective")) or Classifier
+    return strategy, objective(instantiate(cfg.model), instantiate(cfg.optimizer), instantiate(cfg.get("schedule")))
 
 
 def fit(cfg: DictConfig, folder: Any, joined: Any, module: Any, **parts: Any) -> Any:

@@ -16,7 +16,7 @@ from bench.compressors.base import Compressor, Segments
 from bench.errors import InputError
 from bench.kernels.levels import to_grid
 from bench.kernels.noise import Noise
-from bench.kernels.norms import norms
+from bench.kernels.norms import norms_of_segments
 from bench.kernels.sums import wide
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
@@ -100,10 +100,8 @@ class Grid(Compressor):
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> GridMessage:
         radii, levels = x.new_empty(len(x), len(segments)), torch.empty_like(x, dtype=torch.uint8)
         for row, own, written in zip(x, radii, levels, strict=True):
-            parts = zip(row.split(segments), own.split(1), written.split(segments), strict=True)
-            for part, radius, out in parts:
-                radius.copy_(norms(part, len(part), "max"))
-                to_grid(part, radius, 2**self.bits - 1, out)
+            own.copy_(norms_of_segments(row, segments, "max"))
+            to_grid(row, own, segments, 2**self.bits - 1, written)
         code = integer_code(self.code, Packed(0, 2**self.bits - 1))
         return GridMessage(levels, radii, segments, self.bits, code)
 

@@ -19,7 +19,7 @@ from bench.errors import InputError
 from bench.kernels import draws
 from bench.kernels.levels import expand, sum_expanded
 from bench.kernels.noise import Noise
-from bench.kernels.norms import Norm, norms
+from bench.kernels.norms import Norm, norms, norms_of_segments
 from bench.kernels.passes import is_compiled
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
@@ -125,13 +125,11 @@ class QSGD(Compressor):
         dtype, sizes = torch.int8 if self.levels < 2**7 else torch.int16, _bucket_sizes(segments, self.bucket)
         levels, lengths = torch.empty_like(x, dtype=dtype), x.new_empty(len(x), len(sizes))
         for row, own, out, origin in zip(x, lengths, levels, noise, strict=True):
-            key, start, first = origin.key("compression"), 0, 0
-            for part in row.split(segments):
-                end, bucket = start + len(part), self.bucket or len(part)
-                last = first + -(-len(part) // bucket)
-                own[first:last] = norms(part, bucket, self.norm)
-                draws.quantized(part, own[first:last], bucket, self.levels, key, start, out[start:end])
-                start, first = end, last
+            if self.bucket is None:
+                own.copy_(norms_of_segments(row, segments, self.norm))
+            else:
+                own.copy_(torch.cat([norms(part, self.bucket, self.norm) for part in row.split(segments)]))
+            draws.quantized(row, own, sizes, self.levels, origin.key("compression"), 0, out)
         code = integer_code(self.code, Elias(-self.levels, self.levels))
         return LevelMessage(levels, lengths, sizes, self.levels, code)
 

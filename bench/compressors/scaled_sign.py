@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.compressors.base import Compressor, Segments
 from bench.kernels.noise import Noise
+from bench.kernels.norms import mean_magnitudes
 from bench.wire import signs
 from bench.wire.columnar import Columnar
 from bench.wire.floats import as_bytes, bits_of_floats, scale_segments
@@ -79,8 +80,7 @@ class ScaledSign(Compressor):
         require_code(self.code)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledSignMessage:
-        parts = [row.split(segments) for row in x]  # row by row, so sums do not depend on other rows
-        scales = torch.stack([torch.stack([part.abs().mean() for part in row]) for row in parts])
+        scales = torch.stack([mean_magnitudes(row, segments) for row in x])  # sums do not depend on other rows
         return ScaledSignMessage(signs.pack(x)[0], scales, segments, self.code)
 
     def num_bits_paper(self, message: Message) -> Tensor:

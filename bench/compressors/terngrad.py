@@ -162,10 +162,6 @@ class TernGrad(Agreeing):
         """
         values = torch.empty_like(x, dtype=torch.int8)
         for row, own, most, out, origin in zip(x, scales, limits, values, noise, strict=True):
-            key, start = origin.key("compression"), 0
-            for part, scale, limit in zip(row.split(segments), own.split(1), most.split(1), strict=True):
-                end = start + len(part)
-                draws.quantized(part, scale, len(part), 1, key, start, out[start:end], limit)
-                start = end
+            draws.quantized(row, own, segments, 1, origin.key("compression"), 0, out, most)
         code = integer_code(self.code, TRITS_OF_VECTOR)
         return ScaledTernaryMessage(values, scales, finite_rows(x), segments, code)

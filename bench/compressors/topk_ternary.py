@@ -14,6 +14,8 @@ from torch import Tensor
 from bench.compressors.base import Segments
 from bench.compressors.topk import TopK, first_positions, top_k
 from bench.kernels.noise import Noise
+from bench.kernels.norms import mean_magnitudes
+from bench.kernels.passes import spread
 from bench.wire import signs
 from bench.wire.bounds import set_bits
 from bench.wire.floats import as_bytes, bits_of_floats
@@ -56,7 +58,7 @@ class SparseTernaryMessage(SparseMessage):
         indices = self.code.read(reader)
         reader.end()
         values = signs.unpack(bits, scales.new_empty(1, num_entries))[0]
-        return scales, _spread(scales[None], self.code.counts)[0] * values, indices
+        return scales, spread(scales[None], self.code.counts)[0] * values, indices
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,8 @@ class TopKTernary(TopK):
         counts = self.counts(segments)
         indices = top_k(x, segments, counts)
         kept = x.gather(1, indices)
-        rows = [row.split(counts) for row in kept.abs()]  # row by row, so sums do not depend on other rows
-        scales = torch.stack([torch.stack([part.mean() for part in row]) for row in rows])
-        values = _spread(scales, counts) * torch.where(kept < 0, -1.0, 1.0).to(x)
+        scales = torch.stack([mean_magnitudes(row, counts) for row in kept])  # sums do not depend on other rows
+        values = spread(scales, counts) * torch.where(kept < 0, -1.0, 1.0).to(x)
         return SparseTernaryMessage(indices, values, position_code(segments, counts, self.code), x.shape[1], scales)
 
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SparseTernaryMessage:
@@ -94,8 +95,3 @@ class TopKTernary(TopK):
         (km + T)² / k = km² + 2mT + T²/k.
         """
         return min(min(1 / k, k / n) for n, k in zip(segments, self.counts(segments), strict=True))
-
-
-def _spread(scales: Tensor, counts: tuple[int, ...]) -> Tensor:
-    """(R, S) -> (R, k): the scale of every entry."""
-    return scales.repeat_interleave(torch.tensor(counts, device=scales.device), dim=1)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.kernels.passes import is_compiled
+from bench.kernels.passes import as_array, is_compiled, spread
 
 Key = tuple[int, int]
 """Two numbers below 2³², from `Noise.key`."""
@@ -79,12 +79,12 @@ def drawn(x: Tensor, segments: Sequence[int], scales: Tensor, key: Key, start: i
     """
     if not is_compiled(x):
         magnitudes, numbers = x.abs(), uniforms(key, len(x), x.device, start)
-        scale = scales.repeat_interleave(torch.tensor(segments, device=x.device), output_size=len(x))
+        scale = spread(scales, segments)
         positions = ((magnitudes >= numbers * scale) & (magnitudes > 0)).nonzero()[:, 0]
         values, raised = x[positions], scale[positions]
         return positions, torch.where(values.abs() >= raised, values, raised.copysign(values))
     positions, values = torch.empty(len(x) + 1, dtype=torch.int64), torch.empty(len(x) + 1)  # only written pages count
-    arrays = x.detach().numpy(), np.array(segments), scales.numpy()
+    arrays = x.detach().numpy(), as_array(segments), scales.numpy()
     count = _draw(*arrays, *_as_arguments(key), start, positions.numpy(), values.numpy())
     return positions[:count].clone(), values[:count].clone()
 
@@ -92,7 +92,7 @@ def drawn(x: Tensor, segments: Sequence[int], scales: Tensor, key: Key, start: i
 def quantized(
     x: Tensor,
     norms: Tensor,
-    bucket: int,
+    sizes: Sequence[int],
     num_levels: int,
     key: Key,
     start: int,
@@ -103,20 +103,20 @@ def quantized(
 
     Args:
         x: (n,) a part of a vector.
-        norms: (⌈n / bucket⌉,) of the buckets of this part.
-        bucket: entries in each bucket; the last may have fewer.
+        norms: (B,) of the buckets of this part.
+        sizes: of the buckets, adding up to n.
         num_levels: s.
         key: of the draws.
         start: where the part begins in the vector.
         out: (n,) integers.
-        limits: (⌈n / bucket⌉,) to which magnitudes are clipped; the norms, if None.
+        limits: (B,) to which magnitudes are clipped; the norms, if None.
     """
     limits = norms if limits is None else limits
     if is_compiled(x):
-        arrays = x.detach().numpy(), norms.numpy(), limits.numpy(), bucket, np.float32(num_levels)
+        arrays = x.detach().numpy(), norms.numpy(), limits.numpy(), as_array(sizes), np.float32(num_levels)
         _quantize(*arrays, *_as_arguments(key), start, out.numpy())
         return
-    limit, norm = (t.where(norms > 0, 1).repeat_interleave(bucket)[: len(x)] for t in (limits, norms))
+    limit, norm = (spread(t.where(norms > 0, 1), sizes) for t in (limits, norms))
     ratio = torch.minimum(x.abs(), limit) / norm * num_levels
     level = ratio.floor()
     level += uniforms(key, len(x), x.device, start) <= ratio - level
@@ -183,17 +183,17 @@ def _quantize(
     x: np.ndarray,
     norms: np.ndarray,
     limits: np.ndarray,
-    bucket: int,
+    sizes: np.ndarray,
     num_levels: Any,
     low: Any,
     high: Any,
     start: int,
     out: np.ndarray,
 ) -> None:
-    for b in range(norms.size):
-        first = b * bucket
-        part = x[first : min(first + bucket, x.size)]
-        levels = out[first : first + part.size]
+    end = 0
+    for b in range(sizes.size):
+        first, end = end, end + sizes[b]
+        part, levels = x[first:end], out[first:end]
         norm, limit = (norms[b], limits[b]) if norms[b] > 0 else (np.float32(1), np.float32(1))
         for i in range(part.size):
             ratio = min(abs(part[i]), limit) / norm * num_levels

@@ -3,51 +3,45 @@
 Compiled for float32 on the CPU; other tensors use torch operations with the same results.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numba
 import numpy as np
-import torch
 from torch import Tensor
 
-from bench.kernels.passes import is_compiled
+from bench.kernels.passes import as_array, is_compiled, spread
 from bench.kernels.sums import wide
 
 
 def expand(levels: Tensor, scales: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """Return levels (R, d) times the scale (R, B) of their bucket, in consecutive buckets of these sizes."""
     if not is_compiled(scales):
-        return torch.repeat_interleave(scales, torch.tensor(sizes, device=scales.device), dim=1).mul_(levels)
+        return spread(scales, sizes).mul_(levels)
     out = scales.new_empty(levels.shape)
     for row in range(len(levels)):
-        _expand(levels[row].numpy(), scales[row].numpy(), _array(sizes), out[row].numpy())
+        _expand(levels[row].numpy(), scales[row].numpy(), as_array(sizes), out[row].numpy())
     return out
 
 
 def sum_expanded(levels: Tensor, scales: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """Return the sum (d,) of the rows that `expand` gives, added in order; float32 on the CPU."""
     out = scales.new_empty(levels.shape[1])
-    _sum_expanded(levels.numpy(), scales.contiguous().numpy(), _array(sizes), out.numpy())
+    _sum_expanded(levels.numpy(), scales.contiguous().numpy(), as_array(sizes), out.numpy())
     return out
 
 
-def to_grid(x: Tensor, radius: Tensor, num_steps: int, out: Tensor) -> None:
-    """Write the nearest of the grid's points 0 to `num_steps`, between −radius and radius, for x (n,) to `out` (n,)."""
+def to_grid(x: Tensor, radii: Tensor, sizes: tuple[int, ...], num_steps: int, out: Tensor) -> None:
+    """Write the nearest of the grid's points 0 to `num_steps`, between −radius and radius, for x (n,) to `out` (n,).
+
+    `radii`: (S,), of consecutive segments of these sizes.
+    """
     if is_compiled(x):
-        _to_grid(
-            x.detach().numpy(), np.float32(float(radius)), np.float32(num_steps / 2), np.float32(num_steps), out.numpy()
-        )
+        arrays = x.detach().numpy(), radii.numpy(), as_array(sizes)
+        _to_grid(*arrays, np.float32(num_steps / 2), np.float32(num_steps), out.numpy())
         return
-    scaled = wide(x) / (radius if radius > 0 else 1)  # in [−1, 1]; zeros stay zero
+    scaled = wide(x) / spread(radii.where(radii > 0, 1), sizes)  # in [−1, 1]; zeros stay zero
     nearest = scaled.add_(1).mul_(num_steps / 2).add_(0.5).floor_()
     out.copy_(nearest.nan_to_num_(0).clamp_(max=num_steps))
-
-
-@lru_cache(maxsize=16)
-def _array(sizes: Sequence[int]) -> np.ndarray:
-    return np.array(sizes)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -79,8 +73,12 @@ def _sum_expanded(levels: np.ndarray, scales: np.ndarray, sizes: np.ndarray, out
 
 
 @numba.njit(nogil=True, cache=True)
-def _to_grid(x: np.ndarray, radius: Any, half: Any, most: Any, out: np.ndarray) -> None:
-    divisor = radius if radius > 0 else np.float32(1)
-    for i in range(x.size):
-        nearest = np.floor((x[i] / divisor + np.float32(1)) * half + np.float32(0.5))
-        out[i] = np.uint8(min(nearest, most)) if nearest >= 0 else np.uint8(0)  # NaN becomes 0
+def _to_grid(x: np.ndarray, radii: np.ndarray, sizes: np.ndarray, half: Any, most: Any, out: np.ndarray) -> None:
+    first = 0
+    for s in range(sizes.size):
+        divisor = radii[s] if radii[s] > 0 else np.float32(1)
+        part, written = x[first : first + sizes[s]], out[first : first + sizes[s]]
+        for i in range(part.size):
+            nearest = np.floor((part[i] / divisor + np.float32(1)) * half + np.float32(0.5))
+            written[i] = np.uint8(min(nearest, most)) if nearest >= 0 else np.uint8(0)  # NaN becomes 0
+        first += sizes[s]

@@ -7,8 +7,9 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch import _foreach_norm as foreach_norm  # pyright: ignore[reportPrivateImportUsage]  of all in a few launches
 
-from bench.kernels.passes import MAGNITUDE, is_compiled
+from bench.kernels.passes import MAGNITUDE, as_array, is_compiled
 
 Norm = Literal["l2", "max"]
 
@@ -32,13 +33,23 @@ def norms(x: Tensor, bucket: int, kind: Norm) -> Tensor:
 def norms_of_segments(x: Tensor, segments: Sequence[int], kind: Norm) -> Tensor:
     """Return the norms (S,) of consecutive segments of x (n,), as `norms` gives them."""
     if not is_compiled(x):
-        return torch.cat([norms(part, max(len(part), 1), kind) for part in x.split(list(segments))])
-    out, sizes = torch.empty(len(segments)), np.array(segments)
+        parts = [part if len(part) else part.new_zeros(1) for part in x.split(list(segments))]
+        of_all = (torch.inf, x.dtype) if kind == "max" else (2, torch.float64)
+        return torch.stack(foreach_norm(parts, *of_all)).to(x)
+    out, sizes = torch.empty(len(segments)), as_array(segments)
     if kind == "max":
         _each_largest(x.detach().view(torch.int32).numpy(), sizes, out.view(torch.int32).numpy())
     else:
         _each_length(x.detach().numpy(), sizes, out.numpy())
     return out
+
+
+def mean_magnitudes(x: Tensor, segments: Sequence[int]) -> Tensor:
+    """Return the mean magnitudes (S,) of consecutive segments of x (n,)."""
+    parts = x.split(list(segments))
+    if is_compiled(x):
+        return torch.stack([part.abs().mean() for part in parts])
+    return torch.stack(foreach_norm(parts, 1)) / x.new_tensor(segments)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # any order of summation, for SIMD

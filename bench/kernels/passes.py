@@ -8,6 +8,9 @@ Magnitudes are compared as integers: for floats of one sign the bit patterns hav
 infinity are the largest, so a broken gradient always reaches the message and is never lost.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numba
 import numpy as np
 import torch
@@ -24,6 +27,17 @@ HASH = np.uint64(2654435761)  # Knuth's multiplicative hash: sampling is robust 
 def is_compiled(x: Tensor) -> bool:
     """Return whether compiled passes support a tensor; others use torch operations."""
     return x.device.type == "cpu" and x.dtype == torch.float32
+
+
+@lru_cache(maxsize=16)  # counts may change from round to round
+def as_array(sizes: Sequence[int]) -> np.ndarray:
+    """Return sizes as compiled passes take them."""
+    return np.array(sizes)
+
+
+def spread(scales: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return, for each entry of consecutive segments of these sizes, the scale of its segment: (…, S) -> (…, n)."""
+    return scales.repeat_interleave(torch.tensor(sizes, device=scales.device), dim=-1, output_size=sum(sizes))
 
 
 def nonzero(x: Tensor) -> Tensor:

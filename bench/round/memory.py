@@ -36,7 +36,7 @@ def foretold_bytes(algorithm: Algorithm, world: World, layout: Layout, engine: s
     }
     if not algorithm.sends_gradients:
         found["messages"] = num_local * message
-        if algorithm.compressor.keeps_input or algorithm.compressor.agrees:
+        if one.keeps_rows:
             found["inputs of the compressor"] = gradients
     if Server.keeps_uploads(algorithm):
         found["last uploads"] = world.size * message

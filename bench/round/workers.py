@@ -1,6 +1,6 @@
 """The workers of this process: what each keeps from round to round, and how its gradient becomes its message."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,9 +82,20 @@ class Workers:
         self.kept = like.new_zeros(len(ranks), algorithm.feedback.num_vectors, like.numel())
         self.past = Past(algorithm.rule.memory(len(ranks), like), len(ranks))
         self.offer_bits = algorithm.compressor.offer_bits(segments, like)
-        # Reused, as fresh memory pages cost as much as the numbers in them: a row per worker where rows are read again.
-        self._keeps_rows = algorithm.compressor.keeps_input or algorithm.compressor.agrees
-        self._workspace = like.new_empty(len(ranks) if self._keeps_rows else 1, len(like))
+        # Reused, as fresh memory pages cost as much as the numbers in them.
+        self._workspace = like.new_empty(len(ranks) if self.keeps_rows else 1, len(like))
+
+    @property
+    def together(self) -> bool:
+        """Whether all uploaders compress at once. On accelerators, where launches cost more than work; on a CPU, each
+        goes from gradient to message while its numbers are in the cache."""
+        return self.like.device.type != "cpu"
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether every worker has a row of the workspace, as it is read again."""
+        compressor = self.algorithm.compressor
+        return compressor.keeps_input or compressor.agrees or self.together
 
     def view(
         self,
@@ -157,13 +168,10 @@ class Workers:
         compress, agreement = compressor.agree(offers, self.segments, self.like, maximum)
         if compressor.agrees:  # already compensated while agreeing
             vectors = offered.__getitem__
-        standing = rate.standing(self.algorithm.units)
         messages = []
-        for row in rows.tolist():  # each from gradient to message while its numbers are in the cache
-            with set_aside(self.kept[row], standing):
-                x, noise = vectors(row), Noise(self.seed, round, self.ranks[row])
-                message = compress(x, self.segments, [noise])
-                messages.append(self._corrupted(x, message, compress, noise))
+        with set_aside(self.kept.flatten(0, 1), rate.standing(self.algorithm.units)):
+            for row, x, message in self._compressed(rows.tolist(), vectors, compress, round):
+                messages.append(self._corrupted(x, message, compress, self._noise(row, round)))
                 gauges.compressed(row, x, message)
                 self.algorithm.feedback.settle(self.kept[row], message)
         return Sent(uploaded.numpy(), concatenate(messages) if messages else None, gauges, agreement or Transit())
@@ -173,7 +181,7 @@ class Workers:
     ) -> tuple[Tensor, Tensor]:
         """‖C(x)‖² and ‖x − C(x)‖² of what one worker would send."""
         x = self._vector(gradients, rate, row)
-        message = compressor.compress(x, self.segments, [Noise(self.seed, round, self.ranks[row])])
+        message = compressor.compress(x, self.segments, [self._noise(row, round)])
         return message.dense().square().sum(), message.subtract_from(x.clone()).square().sum()
 
     def report(
@@ -214,9 +222,24 @@ class Workers:
             bound=gauges.bounds,
         )
 
+    def _compressed(
+        self, rows: Sequence[int], vectors: Callable[[int], Tensor], compress: Callable[..., Message], round: int
+    ) -> Iterator[tuple[int, Tensor, Message]]:
+        """Each row with what it compresses, (1, d), and its message."""
+        at_once = max(1, len(rows)) if self.together else 1
+        for first in range(0, len(rows), at_once):
+            group = rows[first : first + at_once]
+            inputs = [vectors(row) for row in group]
+            x = torch.cat(inputs) if len(inputs) > 1 else inputs[0]
+            message = compress(x, self.segments, [self._noise(row, round) for row in group])
+            yield from zip(group, inputs, message.rows(), strict=True)
+
+    def _noise(self, row: int, round: int) -> Noise:
+        return Noise(self.seed, round, self.ranks[row])
+
     def _vector(self, gradients: WorkerGradients, rate: Rate, row: int) -> Tensor:
         """(1, d): the compressor's input from one worker."""
-        room = self._workspace[row, None] if self._keeps_rows else self._workspace
+        room = self._workspace[row, None] if self.keeps_rows else self._workspace
         update = self.lead(gradients.dense(torch.tensor([row]), out=room))
         if self.algorithm.units == "update":
             update.mul_(rate.value)

@@ -121,6 +121,13 @@ class Message(ABC):
             t[index] = arrived.tensors[name].to(t.device)
         return self
 
+    def rows(self) -> Sequence[Self]:
+        """Return each row as a message of its own, over the same memory: the inverse of `concatenate`."""
+        if self.num_rows == 1:
+            return [self]
+        columns = {name: t.split(1) for name, t in self.tensors.items()}
+        return [self.with_tensors({name: rows[row] for name, rows in columns.items()}) for row in range(self.num_rows)]
+
     def followed_by(self, others: Sequence["Message"]) -> "Message":
         """Return the rows of this message followed by those of others of the same schema."""
         messages = [self, *others]

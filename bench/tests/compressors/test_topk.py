@@ -65,6 +65,22 @@ def test_the_largest_are_chosen(way: str, kind: str, density: float) -> None:
         assert torch.equal(found, reference(x, segments, counts))
 
 
+@pytest.mark.parametrize("seed", range(16))
+def test_both_ways_choose_alike(seed: int) -> None:
+    """In any number of rows and segments, sampled or not, with few ties or many."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(most: int) -> int:
+        return int(torch.randint(most, (), generator=generator))
+
+    sizes = (1, 2, 9, 1_000, 4 * kernels.SAMPLE, 4 * kernels.SAMPLE + 1, N)
+    segments = tuple(sizes[drawn(len(sizes))] for _ in range(1 + drawn(7)))
+    x = torch.randn(1 + drawn(10), sum(segments), generator=generator)
+    x = (x * 10 ** drawn(4)).round() if drawn(2) else x
+    counts = TopK((1e-4, 0.01, 0.3)[drawn(3)]).counts(segments)
+    assert torch.equal(selection.top_k(x, segments, counts), top_k_compiled(x, segments, counts))
+
+
 def spans(segments: tuple[int, ...], counts: tuple[int, ...]) -> list[tuple[int, int, int]]:
     starts = [sum(segments[:i]) for i in range(len(segments))]
     return [(start, start + n, k) for start, n, k in zip(starts, segments, counts, strict=True)]

@@ -23,7 +23,7 @@ from bench.errors import NonFiniteError
 from bench.gradients.layout import TensorSize
 from bench.kernels import draws
 from bench.kernels.noise import Noise
-from bench.kernels.norms import Norm, norms
+from bench.kernels.norms import Norm, mean_magnitudes, norms, norms_of_segments
 from bench.laws.compressors import inputs
 from bench.laws.toys import Toy, toy_data, train
 from bench.runs.asynchronous import _scale
@@ -118,9 +118,9 @@ def test_compiled_passes_are_the_plain_ones(kind: str, density: float, monkeypat
     x = inputs((5_003,))[kind][1]
     scale, norms = float(x.abs().mean() / density), x.abs().amax().expand(10).contiguous()
     levels, plain = torch.zeros_like(x, dtype=torch.int16), torch.zeros_like(x, dtype=torch.int16)
-    segments, scales = (3, 5_000), torch.tensor([scale, 2 * scale])
+    segments, scales, buckets = (3, 5_000), torch.tensor([scale, 2 * scale]), (*9 * [512], 395)
     positions, values = draws.drawn(x, segments, scales, (7, 8), 1_001)
-    draws.quantized(x, norms, 512, 5, (7, 8), 1_001, levels)
+    draws.quantized(x, norms, buckets, 5, (7, 8), 1_001, levels)
     exponents, plain_exponents = torch.zeros(2, len(x), dtype=torch.uint8)
     draws.powers(x, (7, 8), exponents)
     tail = tail_of(x, scale)
@@ -129,7 +129,7 @@ def test_compiled_passes_are_the_plain_ones(kind: str, density: float, monkeypat
     plain_positions, plain_values = draws.drawn(x, segments, scales, (7, 8), 1_001)
     assert torch.equal(plain_positions, positions)
     assert torch.equal(plain_values, values)
-    draws.quantized(x, norms, 512, 5, (7, 8), 1_001, plain)
+    draws.quantized(x, norms, buckets, 5, (7, 8), 1_001, plain)
     assert torch.equal(plain, levels)
     draws.powers(x, (7, 8), plain_exponents)
     assert torch.equal(plain_exponents, exponents)
@@ -389,15 +389,22 @@ def test_other_tensors_go_the_same_way(compressor: Compressor) -> None:
 @pytest.mark.parametrize("kind", ["l2", "max"])
 def test_norms(kind: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled and plain norms agree; a non-finite entry makes its bucket's norm non-finite."""
+    sizes = (5_000, 3, 0)
     for x in inputs((5_003,)).values():
-        compiled = norms(x[0], 512, kind)
+        compiled, of_segments = norms(x[0], 512, kind), norms_of_segments(x[0], sizes, kind)
+        means = mean_magnitudes(x[0], sizes[:2])
         with monkeypatch.context() as patched:
             patched.setattr("bench.kernels.norms.is_compiled", lambda x: False)
             torch.testing.assert_close(norms(x[0], 512, kind), compiled, rtol=1e-6, atol=0)
-    for bad in (torch.nan, torch.inf):
+            torch.testing.assert_close(norms_of_segments(x[0], sizes, kind), of_segments, rtol=1e-6, atol=0)
+            torch.testing.assert_close(mean_magnitudes(x[0], sizes[:2]), means, rtol=1e-5, atol=1e-44)
+    for bad, patched in itertools.product((torch.nan, torch.inf), (False, True)):
         x = torch.ones(1000)
         x[700] = bad
         assert norms(x, 512, kind).isfinite().tolist() == [True, False]
+        if patched:
+            monkeypatch.setattr("bench.kernels.norms.is_compiled", lambda x: False)
+        assert norms_of_segments(x, (512, 0, 488), kind).isfinite().tolist() == [True, True, False]
 
 
 def test_threads_choose_as_gspar_does() -> None:
