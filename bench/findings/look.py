@@ -92,6 +92,8 @@ TITLES = {
     "compression_error": "compression error",
     "bits_over_bound": "wire bits over information bound",
     "message_bits": "bits a message",
+    "learning_rate": "learning rate",
+    "rounds_per_s": "rounds a second",
     "ridge": "λ₂ =",
     "factor": "shrunk by",
     "threshold": "shrunk below",
