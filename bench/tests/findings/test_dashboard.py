@@ -19,6 +19,7 @@ from bench.findings.dashboard.live import LiveServer
 from bench.findings.experiments import Experiment
 from bench.findings.tables import cost_table
 from bench.findings.tuning import Tuned
+from bench.findings.view import View
 from bench.runs.results import RunFolder
 from bench.suite.scripts.dashboard import write
 from bench.tests.findings.browser import CHROMIUM, browser, opened
@@ -272,6 +273,10 @@ def test_colours_as_drawn_are_told_apart(chromium: Any, everything: str, scheme:
                 assert near({color: color for color in colors}, vision) == set(), experiment
 
 
+BITS_AT = """([label, aim]) => data.loaded.sasg_mnist.arms.find((arm) => arm.label === label).runs
+    .map((run) => run.history.total_bits[reachedAt(run, aim)])"""
+
+
 @needs_chromium
 def test_the_overview_tells_what_there_is(chromium: Any, everything: str) -> None:
     """A sentence and the best recipe of every experiment, a search, and the sgd of one problem in one chart."""
@@ -297,6 +302,9 @@ def test_the_overview_tells_what_there_is(chromium: Any, everything: str) -> Non
         board = window.inner_text("#leaders-table")
         both_ways = sasg["total_bits"].mean  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         assert window.evaluate("bits => amount('total_bits', bits)", both_ways) in board
+        for row in cost_table(Experiment.read("sasg_mnist", RESULTS, View(target=0.97))).rows:  # any target
+            bits = window.evaluate(BITS_AT, [row["recipe"], {"metric": "test_accuracy", "value": 0.97}])
+            assert bits == pytest.approx(row["total_bits"].values)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         window.click("#experiments a")
         window.wait_for_function("!document.getElementById('shown').hidden")
         window.click("h1 a")

@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from bench.findings.view import View
 from bench.runs.columns import BY_WORKER, COLUMNS, MEASURED
 from bench.runs.results import RunFolder, write_whole
 from bench.runs.targets import target_reached
+from bench.suite.scripts.figures import measured
 from bench.suite.scripts.tables import into_page
 from bench.suite.scripts.train import train
 from bench.tests.configs import composed
@@ -369,6 +372,25 @@ def test_committed_figures_show_the_results(name: str) -> None:
     assert (folder / "figure.pdf").read_bytes()[:4] == b"%PDF"
 
 
+def colours(file: Path) -> set[tuple[int, int, int]]:
+    """Those that fill some area of a picture, but for greys."""
+    with Image.open(file) as image:
+        counted = image.convert("RGB").getcolors(image.width * image.height)
+    pixels: Any = counted or ()
+    return {pixel for number, pixel in pixels if number >= 100 and max(pixel) - min(pixel) > 20}
+
+
+@pytest.mark.parametrize("name", [*measured(ROOT / "results")])
+def test_committed_figures_of_what_was_measured(name: str, tmp_path: Path) -> None:
+    """They are drawn from what is stored, in the colours of now; nothing else in their folder changes."""
+    folder = ROOT / "results" / name
+    shutil.copytree(folder, copy := tmp_path / name)
+    import_module(f"bench.suite.scripts.{measured(ROOT / 'results')[name]}").redraw(copy)
+    assert colours(copy / "figure.png") == colours(folder / "figure.png") != set()
+    for file in (file for file in folder.iterdir() if file.is_file() and file.stem != "figure"):
+        assert (copy / file.name).read_bytes() == file.read_bytes(), file.name
+
+
 CURVES = [e for e in COMMITTED if (specified(e)[0].get("figure") or {}).get("kind") == "curves"]
 
 
@@ -411,7 +433,9 @@ def test_committed_summaries_are_those_of_their_histories(experiment: str) -> No
             name: summary[name] for name in COLUMNS if name in summary
         }
         target = summary["target"]
-        assert target == target_reached(rows, target["metric"], target["value"])
+        reached = target_reached(rows, target["metric"], target["value"])
+        assert target == {name: reached[name] for name in target}
+        assert reached.keys() - target.keys() <= {"total_bits"}, "which older versions did not write"
         for earlier, later in pairwise(rows):
             rising = [c for c in COLUMNS if (c.endswith("_bits") and c != "message_bits") or c in ("round", "uploads")]
             assert all(earlier[c] <= later[c] for c in rising if earlier[c] is not None)
