@@ -146,6 +146,7 @@ def sweep(
         ticks = sorted({float(arm.settings[x]) for arm in shown})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
+        _mark(axes, shown, x, metric)
     _name_lines(drawing, grid)
     return drawing
 

@@ -391,7 +391,18 @@ def test_committed_figures_of_what_was_measured(name: str, tmp_path: Path) -> No
         assert (copy / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-CURVES = [e for e in COMMITTED if (specified(e)[0].get("figure") or {}).get("kind") == "curves"]
+CURVES, SWEEPS = (
+    [e for e in COMMITTED if (specified(e)[0].get("figure") or {}).get("kind") == kind] for kind in ("curves", "sweep")
+)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_sweeps_mark_the_target(name: str) -> None:
+    experiment = Experiment.read(name, ROOT / "results")
+    target, shown = experiment.arms[0].runs[0].target(), experiment.spec["figure"].get("y", ["test_accuracy"])
+    for axes in figure(experiment).axes:
+        levels = [ys[0] for line in axes.get_lines() if len(np.unique(ys := np.asarray(line.get_ydata()))) == 1]
+        assert (target["value"] in levels) == (target["metric"] in shown)
 
 
 @pytest.mark.parametrize("name", CURVES)
