@@ -71,6 +71,9 @@ DARK_OTHERS = "#925967"
 PALETTES = {"light": {**COLORS, "others": OTHERS}, "dark": {**DARK, "others": DARK_OTHERS}}
 """Colours of recipes; recipes without one have that of the others."""
 
+GREYS = {"fp32": "#dddddd", "fp16": "#bbbbbb", "bf16": "#999999"}
+"""Of dense all-reduces, by format."""
+
 TITLES = {
     "round": "rounds",
     "uploads": "uploads",

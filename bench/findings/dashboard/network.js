@@ -200,7 +200,7 @@ function drawPrices() {
     z.push(line.map(([name]) => names.indexOf(name)));
     text.push(line.map(([name, factor]) => `${name in FORMATS ? `${name} all-reduce` : name}, ${factor.toFixed(2)}×`));
   }
-  const ofName = (name) => (name in FORMATS ? "#969696" : shade(name));
+  const ofName = (name) => data.greys[name] ?? shade(name);
   const scale = names.flatMap((name, at) => [[at / names.length, ofName(name)], [(at + 1) / names.length, ofName(name)]]);
   draw("map", `the quickest step of ${model.name} over bandwidth and workers`, [{
     type: "heatmap", x: bandwidths.map((at) => 10 ** at), y: sizes, z, text, colorscale: scale, zmin: -0.5, zmax: names.length - 0.5,
