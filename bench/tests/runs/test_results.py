@@ -356,6 +356,9 @@ def test_committed_tables_are_those_of_the_results(name: str, tmp_path: Path) ->
     made.write(tmp_path / name)
     for file in (tmp_path / name).iterdir():
         assert (folder / file.name).read_text("utf-8") == file.read_text("utf-8")
+    keys = [column.key for column in made.short.columns]
+    for key in (key for key in keys if key.endswith("_theirs")):
+        assert keys[keys.index(key) - 1] == key.removesuffix("_theirs"), "a paper's number is right of ours"
     for page in (ROOT / "README.md", ROOT / "results" / "README.md"):
         copy = tmp_path / page.name
         copy.write_text(page.read_text("utf-8"), "utf-8")
