@@ -1,11 +1,13 @@
 """Shows the results as a page, or on Weights & Biases.
 
-python scripts/dashboard.py                          # writes results/dashboard.html, which needs no network
-python scripts/dashboard.py --live                   # serves the page on this machine and follows runs
-python scripts/dashboard.py --wandb ENTITY/PROJECT   # makes a workspace and a report on Weights & Biases
+python scripts/dashboard.py                                    # writes results/dashboard.html, which needs no network
+python scripts/dashboard.py --live                             # serves the page on this machine and follows runs
+python scripts/dashboard.py --wandb ENTITY/PROJECT             # makes a workspace and a report on Weights & Biases
+python scripts/dashboard.py --wandb ENTITY/PROJECT sasg_mnist  # makes a workspace with the runs of this experiment only
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import InputError
@@ -40,8 +42,8 @@ def serve(results: Path, port: int) -> None:
         server.serve_forever()
 
 
-def publish(place: str) -> None:
-    """Make the workspace and the report on W&B.
+def publish(place: str, experiments: Sequence[str] = ()) -> None:
+    """Make the workspace and the report on W&B; for experiments, a workspace each.
 
     Raises:
         InputError: `place` is not of the form entity/project, or W&B refuses the request.
@@ -51,7 +53,8 @@ def publish(place: str) -> None:
     entity, slash, project = place.partition("/")
     if not (entity and slash and project) or "/" in project:
         raise InputError(f"--wandb: {place!r}; ENTITY/PROJECT is needed")
-    for made in (workspace(entity, project), report(entity, project)):
+    ours = [workspace(entity, project, name) for name in experiments]
+    for made in ours or [workspace(entity, project), report(entity, project)]:
         try:
             made.save()
         except Exception as error:  # W&B raises many kinds: no key, no network, no such project
@@ -64,14 +67,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--live", action="store_true", help="serve the page and follow runs")
     parser.add_argument("--port", type=int, default=8642, help="port of --live")
-    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="make a workspace and a report there instead")
+    told = "make a workspace and a report there instead; or a workspace of each experiment named"
+    parser.add_argument("--wandb", nargs="+", metavar=("ENTITY/PROJECT", "EXPERIMENT"), help=told)
     args = parser.parse_args()
 
     def run() -> None:
         need("dashboard", *(["wandb_workspaces"] if args.wandb else ["plotly"]))
         say_what_takes_long()
         if args.wandb:
-            publish(args.wandb)
+            publish(args.wandb[0], args.wandb[1:])
         elif args.live:
             serve(args.results, args.port)
         else:

@@ -3,6 +3,7 @@
     python scripts/figures.py                     # all experiments with results and a `figure:` in their file
     python scripts/figures.py signs_mnist_iid     # one experiment
     python scripts/figures.py signs_mnist_iid link=gather link.bandwidth_bps=10Gbit link.latency_s=50us
+    python scripts/figures.py scale               # what was measured; so are testbed, vote_noise and pay/<model>
 
 Writes results/<experiment>/figure.{png,pdf}; on another network, views/<experiment>/figure.{png,pdf}.
 """
@@ -13,6 +14,8 @@ if __name__ == "__main__":  # before the imports that take long
     say_what_takes_long()
 
 import argparse
+from importlib import import_module
+from pathlib import Path
 
 from bench.errors import InputError
 from bench.findings.experiments import Experiment, read_experiments
@@ -21,9 +24,23 @@ from bench.findings.view import AS_RECORDED
 from bench.suite.scripts.cli import each, guarded
 from bench.suite.scripts.views import add_view, read_view
 
+MEASURED = {
+    "pay/*/prices.json": "pay",
+    "scale/table.csv": "scale",
+    "testbed/measured.json": "validation",
+    "vote_noise/noise.csv": "vote_noise",
+}
+"""What scripts measured besides experiments, and the script that draws it."""
+
+
+def measured(results: Path) -> dict[str, str]:
+    """The folders of what was measured, by their names in `results`, with the scripts that draw them."""
+    found = {file.parent: script for data, script in MEASURED.items() for file in results.glob(data)}
+    return {folder.relative_to(results).as_posix(): script for folder, script in found.items()}
+
 
 def draw(args: argparse.Namespace) -> None:
-    """Draw the figures of the named experiments; without names, of all that have a `figure:`."""
+    """Draw the figures of the named experiments; without names, of all that have a `figure:`, and what was measured."""
     names, view = read_view(args)
     if view.rounds is not None:
         raise InputError("rounds: a figure shows all of them; scripts/tables.py takes a stretch")
@@ -34,6 +51,13 @@ def draw(args: argparse.Namespace) -> None:
             save(figure(experiment), folder, digest(experiment))
             print(folder / "figure.png")
 
+    if view == AS_RECORDED:
+        others = measured(args.results)
+        for name in others.keys() & names if names else others:
+            import_module(f"bench.suite.scripts.{others[name]}").redraw(args.results / name)
+            print(args.results / name / "figure.png")
+        if names and not (names := [name for name in names if name not in others]):
+            return
     each(read_experiments(names, args.results, view), save_figure)
 
 

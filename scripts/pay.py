@@ -23,6 +23,7 @@ import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ from bench.algorithm import Algorithm
 from bench.errors import InputError
 from bench.findings.look import engineering
 from bench.findings.pay import Network
-from bench.findings.prices import measure_prices
+from bench.findings.prices import Prices, measure_prices
 from bench.findings.race import race
 from bench.findings.subject import Subject, make_model, make_subject
 from bench.findings.winners import draw_winners
@@ -82,9 +83,15 @@ def pay(given: Mapping[str, str], wants_map: bool, out: Path) -> None:
     )
     if wants_map:
         name = given["model"].rpartition(".")[2]
-        write_whole(out / name / "prices.json", json.dumps(prices.plain(name)) + "\n")
-        for file in draw_winners(prices, network, skips, out / name):
-            print(file)
+        kept = {**prices.plain(name), "network": asdict(network), "skips": skips}
+        write_whole(out / name / "prices.json", json.dumps(kept) + "\n")
+        print("\n".join(map(str, redraw(out / name))))
+
+
+def redraw(folder: Path) -> list[Path]:
+    """Draw the map of a folder's prices.json. Returns the files."""
+    kept = json.loads((folder / "prices.json").read_text("utf-8"))
+    return draw_winners(Prices.of(kept), Network(**kept["network"]), kept["skips"], folder)
 
 
 def _recipes(given: Mapping[str, str]) -> dict[str, Algorithm]:

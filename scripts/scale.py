@@ -1,14 +1,15 @@
 """Measures what a simulated round costs with 1 to 1,000 workers, and holds foretold memory against the real one.
 
-    python scripts/scale.py            # writes results/scale: table and figure; some minutes
+    python scripts/scale.py            # writes results/scale: table and figure, which scripts/figures.py draws anew
     python scripts/scale.py --workers 1 10
 
-Rounds of FC-MNIST at batch 10 a worker, through the Trainer, on one thread; each case in its own process. Times are
-medians of five rounds after three, in which all workers of lazy rules upload. Memory is what the process takes at its
-peak beyond what it took before the fit.
+It takes some minutes. Rounds of FC-MNIST at batch 10 a worker, through the Trainer, on one thread; each case in its own
+process. Times are medians of five rounds after three, in which all workers of lazy rules upload. Memory is what the
+process takes at its peak beyond what it took before the fit.
 """
 
 import argparse
+import csv
 import json
 import statistics
 import tempfile
@@ -26,7 +27,7 @@ from tqdm.auto import tqdm
 
 import bench
 from bench.collectives.simulated import SimulatedWorld
-from bench.findings.figures import LOOK, save
+from bench.findings.figures import LOOK, in_full, save
 from bench.findings.look import color
 from bench.findings.table import Column, Table
 from bench.gradients.layout import Layout
@@ -93,8 +94,15 @@ def scale(out: Path, counts: list[int]) -> Table:
     caption = "A simulated round of FC-MNIST at batch 10 a worker, one thread; memory beyond that before the fit."
     table = Table(caption, columns, rows)
     table.write(out)
-    save(picture(rows), out, caption)
+    redraw(out)
     return table
+
+
+def redraw(folder: Path) -> None:
+    """Draw the figure of a folder's table.csv."""
+    with (folder / "table.csv").open(encoding="utf-8", newline="") as lines:
+        rows = [{k: v if k == "recipe" else float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+    save(picture(rows), folder, "table.csv")
 
 
 def picture(rows: list[dict[str, Any]]) -> Figure:
@@ -102,16 +110,18 @@ def picture(rows: list[dict[str, Any]]) -> Figure:
     with matplotlib.style.context(LOOK):
         drawing = Figure(figsize=(6.6, 2.9), layout="constrained")
         times, memories = drawing.subplots(1, 2)
-        for recipe in RECIPES:
+        for recipe, dashes in zip(RECIPES, ("-", "-", "--", "--"), strict=True):  # memory of some is nearly the same
             own = [row for row in rows if row["recipe"] == recipe]
             workers = [row["workers"] for row in own]
             look: dict[str, Any] = {"color": color(recipe), "markersize": 3, "linewidth": 1}
-            times.plot(workers, [row["ms"] for row in own], "o-", label=recipe, **look)
-            memories.plot(workers, [row["peak"] / 1e3 for row in own], "o-", label=recipe, **look)
+            times.plot(workers, [row["ms"] for row in own], f"o{dashes}", label=recipe, **look)
+            memories.plot(workers, [row["peak"] / 1e3 for row in own], f"o{dashes}", label=recipe, **look)
             if any(foretold := [row["foretold"] / 1e3 for row in own]):
                 memories.plot(workers, foretold, ":", **look)
         times.set(xscale="log", yscale="log", xlabel="workers M", ylabel="ms a round")
         memories.set(xscale="log", yscale="log", xlabel="workers M", ylabel="GB; dotted: foretold at least")
+        for axes in (times, memories):
+            in_full(axes)
         memories.legend()
     return drawing
 

@@ -15,16 +15,14 @@ if __name__ == "__main__":  # before the imports that take long
     say_what_takes_long()
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from bench.errors import InputError
+from bench.extras import need
 from bench.runs.wandb_logger import COMPLETE
-from bench.suite.scripts.cli import guarded
+from bench.suite.scripts.cli import guarded, one_line
 
 
 def newest_by_id(wandb_dir: Path) -> dict[str, Path]:
@@ -40,28 +38,34 @@ def newest_by_id(wandb_dir: Path) -> dict[str, Path]:
     return {_id(folder): folder for folder in folders if _id(folder) not in sent}
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether an offline run was marked complete and its process ended.
+def log_in() -> None:
+    """Make sure that W&B takes runs from here.
 
     Raises:
-        InputError: W&B cannot read the run's file.
+        InputError: there is no key, or W&B refuses it or does not answer.
     """
-    if (file := next(folder.glob("*.wandb"), None)) is None:
-        return False
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"{file}: W&B cannot read it: {' '.join(done.stderr.split())[-200:]}")
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    complete = any(COMPLETE in r["summary"].get("update", {}) for r in records if r["type"] == "summary")
-    return complete and any(r["type"] == "exit" for r in records)
+    need("sync", "wandb")
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    try:
+        has_key = wandb.login(prompt=False)
+    except Exception as error:  # wandb.errors.AuthenticationError, and more kinds for a key of another form
+        raise InputError(f"W&B: not logged in, nothing is sent: {one_line(error)}") from error
+    if not has_key:
+        raise InputError("W&B: not logged in, nothing is sent; `wandb login` or WANDB_API_KEY is needed")
 
 
 def sync(wandb_dir: Path, dry_run: bool) -> None:
-    """Send the finished runs that were not sent yet."""
+    """Send the finished runs that were not sent yet, all in one process of W&B's.
+
+    Raises:
+        InputError: `wandb_dir` is not a folder; there is something to send, but W&B takes nothing from here.
+    """
     waiting = newest_by_id(wandb_dir)
-    finished = [folder for folder in tqdm(waiting.values(), "looking", unit="run", leave=False) if is_finished(folder)]
+    finished = [folder for folder in waiting.values() if (folder / COMPLETE).exists()]
     if finished and not dry_run:
+        log_in()
         subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, finished)], check=False)
     failed = [] if dry_run else [folder for folder in finished if not list(folder.glob("*.wandb.synced"))]
     done = "to be sent" if dry_run else "sent"

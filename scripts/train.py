@@ -275,6 +275,7 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
 
     from bench.configured import instantiate
     from bench.errors import InputError, NonFiniteError
+    from bench.runs.pace import paced
     from bench.runs.targets import refuse_target
     from bench.suite.datamodules.synthetic import SVMData
     from bench.suite.models.linear import Hinge
@@ -301,7 +302,7 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
         folder.write_summary(finite, cfg.target, command, downlink="", num_cores=os.cpu_count(), **facts)
         if logger:
             logger.log_hyperparams(config)
-            for row in finite:
+            for row in paced(finite, cfg.optimizer.lr):
                 logger.log_metrics(row, step=row["round"])
             logger.finalize("success")
     if "diverged" in facts:

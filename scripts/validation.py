@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
-from bench.findings.figures import LOOK, save
+from bench.findings.figures import LOOK, in_full, save
 from bench.findings.look import color
 from bench.findings.pay import COLLECTIVES
 from bench.findings.subject import make_subject
@@ -39,6 +39,8 @@ FITTED = (4, 1e8)
 ROUNDS = {None: 60, 1e8: 25, 1e9: 60}
 RECORDED, LEARNING_RATE, BATCH, PORT = 8, 0.05, 10, 29_500
 NUM_PARAMETERS = 407_050
+OPEN: Any = {"color": "black", "markerfacecolor": "none", "markersize": 7}
+"""Marks of PyTorch's DDP, which is no recipe of ours."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,11 @@ def compare(out: Path) -> Table:
     return table
 
 
+def redraw(folder: Path) -> None:
+    """Draw the figure, and make the table, of a folder's measured.json."""
+    compare(folder)
+
+
 def key(size: int, bps: float | None) -> str:
     """The name of a set-up."""
     return f"{size} workers, {'unshaped' if bps is None else f'{bps / 1e6:.0f} Mbit/s'}"
@@ -229,13 +236,17 @@ def picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.plot(ends, [share * end for end in ends], color="#cccccc", linewidth=0.6)
         for row in rows:
             recipe = row["name"].split()[0]
-            axes.plot(row["measured"], row["modelled"], marks[setups.index(row["setup"])], markersize=4,
-                      color="black" if recipe == "ddp" else color(recipe))  # fmt: skip
+            look: Any = OPEN if recipe == "ddp" else {"color": color(recipe), "markersize": 4}
+            axes.plot(row["measured"], row["modelled"], marks[setups.index(row["setup"])], **look)
         for mark, setup in zip(marks, setups, strict=False):
             axes.plot([], [], mark, color="#777777", markersize=4, label=setup)
         for name in dict.fromkeys(row["name"].split()[0] for row in rows):
-            axes.plot([], [], "-", color="black" if name == "ddp" else color(name), label=name)
+            if name == "ddp":
+                axes.plot([], [], "o", label="ddp", **OPEN)
+            else:
+                axes.plot([], [], "-", color=color(name), label=name)
         axes.set(xscale="log", yscale="log", xlabel="measured ms a round", ylabel="modelled ms a round")
+        in_full(axes)
         drawing.legend(loc="outside right center")
     return drawing
 

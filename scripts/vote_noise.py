@@ -6,7 +6,7 @@ At fixed parameters, M workers vote on the sign of the gradient g of all of MNIS
 a vote is Σ|g_i| over the entries it gets wrong; its mean is at most ‖σ‖₁/√M, where σ_i is the standard deviation of
 one worker's g_i (Bernstein et al., ICLR 2019, proof of Theorem 2). Shown as a share of ‖g‖₁, at the initial parameters
 of 784-512-10 and after 600 rounds of signSGD with majority vote, 15 workers, γ = 0.001. Writes
-results/vote_noise/{noise.csv, figure.png, figure.pdf}.
+results/vote_noise/{noise.csv, figure.png, figure.pdf}; scripts/figures.py draws the figure anew.
 """
 
 import argparse
@@ -86,15 +86,23 @@ def measure(module: Classifier, images: ImageSet, repeats: int, progress: tqdm) 
     return Measured({num_voters: torch.stack(values) for num_voters, values in shares.items()}, ratio)
 
 
-def drawing(measured: dict[int, Measured]) -> Figure:
-    """Draw a line of measurements for each number of rounds, and the slope of the bound."""
+def redraw(folder: Path) -> None:
+    """Draw the figure of a folder's noise.csv."""
+    with (folder / "noise.csv").open(encoding="utf-8", newline="") as lines:
+        shares: dict[int, list[float]] = {}
+        for row in csv.DictReader(lines):
+            shares.setdefault(int(row["rounds"]), []).append(float(row["wrong_share_mean"]))
+    save(drawing(shares), folder, "noise.csv")
+
+
+def drawing(shares: dict[int, list[float]]) -> Figure:
+    """Draw a line of measurements, the mean share by VOTERS, for each number of rounds, and the slope of the bound."""
     with matplotlib.style.context(LOOK):
         figure = Figure(figsize=(3.6, 2.7), layout="constrained")
         axes = figure.subplots()
-        last = float(measured[0].shares[VOTERS[-1]].mean())
+        last = shares[0][-1]
         axes.plot(VOTERS, [last * (VOTERS[-1] / m) ** 0.5 for m in VOTERS], ":", color="#666666", label="slope of 1/√M")
-        for (num_rounds, at), style in zip(measured.items(), ("-", "--"), strict=True):
-            mean = [float(values.mean()) for values in at.shares.values()]
+        for (num_rounds, mean), style in zip(shares.items(), ("-", "--"), strict=True):
             label = f"after {num_rounds} rounds" if num_rounds else "at the first parameters"
             axes.plot(VOTERS, mean, style, marker="o", markersize=3, color=COLORS["signsgd_mv"], label=label)
         axes.set(xscale="log", yscale="log", xlabel="voters M", ylabel="share of ‖g‖₁ voted wrong")
@@ -132,7 +140,7 @@ def main() -> None:
                 figures = [f"{x:.6f}" for x in (float(values.mean()), float(values.std()), at.bound(num_voters))]
                 writer.writerow([num_rounds, num_voters, *figures[:2], len(values), figures[2]])
         write_whole(args.results / "vote_noise" / "noise.csv", text.getvalue())
-        save(drawing(measured), args.results / "vote_noise", "noise.csv")
+        redraw(args.results / "vote_noise")
         print(text.getvalue(), end="")
 
     guarded(run)

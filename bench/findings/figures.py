@@ -147,6 +147,7 @@ def sweep(
         ticks = sorted({float(arm.settings[x]) for arm in shown})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
+        _mark(axes, shown, x, metric)
     _name_lines(drawing, grid)
     return drawing
 
@@ -320,6 +321,12 @@ def _cost(row: Row, name: str, density: float) -> float:
         "measured_ms": lambda: 1e3 * row["measured_s"],
     }
     return derived[name]() if name in derived else row[name]
+
+
+def in_full(axes: Axes) -> None:
+    """Write the powers of ten on logarithmic axes as numbers: 1,000."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.15g}"))
 
 
 def save(drawing: Figure, folder: Path, source: str) -> None:

@@ -71,6 +71,9 @@ DARK_OTHERS = "#925967"
 PALETTES = {"light": {**COLORS, "others": OTHERS}, "dark": {**DARK, "others": DARK_OTHERS}}
 """Colours of recipes; recipes without one have that of the others."""
 
+GREYS = {"fp32": "#dddddd", "fp16": "#bbbbbb", "bf16": "#999999"}
+"""Of dense all-reduces, by format."""
+
 TITLES = {
     "round": "rounds",
     "uploads": "uploads",
@@ -92,6 +95,8 @@ TITLES = {
     "compression_error": "compression error",
     "bits_over_bound": "wire bits over information bound",
     "message_bits": "bits a message",
+    "learning_rate": "learning rate",
+    "rounds_per_s": "rounds a second",
     "ridge": "λ₂ =",
     "factor": "shrunk by",
     "threshold": "shrunk below",

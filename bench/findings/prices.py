@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -23,6 +23,7 @@ from bench.findings.pay import (
 )
 from bench.findings.subject import Subject
 from bench.findings.work import Work, measure, rounded_s
+from bench.recipes import load_recipe
 
 SEEN = 8
 """The most workers whose gradients are computed."""
@@ -82,6 +83,19 @@ class Prices:
             for recipe, algorithm in self.recipes.items()
         }
         return {"name": name, "dim": self.dim, "rounding_s": dict(self.rounding_s), "recipes": recipes}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """Those that `plain` describes.
+
+        Raises:
+            InputError: a recipe that there is not.
+        """
+        works = {
+            name: {int(size): Work(**work) for size, work in recipe["works"].items()}
+            for name, recipe in plain["recipes"].items()
+        }
+        return cls(plain["dim"], {name: load_recipe(name) for name in works}, works, plain["rounding_s"], {})
 
     def dense(self, network: Network) -> list[Step]:
         return dense_steps(network, self.dim, self.rounding_s)

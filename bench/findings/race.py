@@ -13,7 +13,7 @@ from bench.findings.elapsed import elapsed
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.pay import FORMATS, Network
 from bench.findings.prices import DTYPES, SEEN
-from bench.findings.sample import Sample
+from bench.findings.sample import Ratio, Sample
 from bench.findings.subject import Subject, make_subject
 from bench.findings.work import measure, rounded_s
 from bench.link import RingLink
@@ -124,7 +124,7 @@ class Race:
             lines.append(_row(finish, best))
         lines += [
             "",
-            "fp32, fp16, bf16: all-reduce, in as many rounds as sgd took; ratio: of the best of them to this one.",
+            "fp32, fp16, bf16: all-reduce, in as many rounds as sgd; ratio: the best of them to this one, same seeds.",
         ]
         lines += [f"not here: {label}: recorded without what seconds follow from; run it anew" for label in silent]
         return "\n".join([*lines, "", _verdict(best, others, network)])
@@ -151,7 +151,7 @@ def _reached(
     arm: Arm, link: Any, step_s: float, hidden_s: float, own_s: float, share: float = 1.0
 ) -> tuple[Sample, Sample]:
     """Rounds and seconds until the target. `share`: of the bits of the uploads that cross."""
-    rounds, seconds = list[float](), list[float]()
+    rounds, seconds, seeds = list[float](), list[float](), list[str]()
     for run in arm.runs:
         if (end := run.target()["round"]) is None:
             continue
@@ -160,7 +160,8 @@ def _reached(
         assert time is not None
         rounds.append(end)
         seconds.append(time)
-    return Sample(tuple(rounds), len(arm.runs)), Sample(tuple(seconds), len(arm.runs))
+        seeds.append(run.path.name)
+    return Sample(tuple(rounds), len(arm.runs)), Sample(tuple(seconds), len(arm.runs), seeds=tuple(seeds))
 
 
 def _shortened(row: Row, share: float) -> Row:
@@ -180,8 +181,11 @@ def _row(finish: Finish, best: Finish) -> str:
     interval = "{:.4g} to {:.4g}".format(*seconds.interval) if seconds.interval else ""
     missed = f" ({seconds.missed} missed)" if seconds.missed else ""
     took = f"{seconds.mean:.4g}{spread}{missed}"
-    ratio = f"{best.seconds.mean / seconds.mean:.2f}" if best.seconds.mean is not None else ""
-    return f"{finish.name:<18}{finish.collective:<12}{rounds.mean:>16,.0f}{took:>20}{interval:>22}{ratio:>8}"
+    ratio = Ratio.of(best.seconds, seconds)
+    sooner = f"{ratio.value:>8.2f}" if ratio else ""
+    if ratio and ratio.num_seeds < ratio.num_runs:
+        sooner += f" ({ratio.num_seeds} of {ratio.num_runs} seeds)"
+    return f"{finish.name:<18}{finish.collective:<12}{rounds.mean:>16,.0f}{took:>20}{interval:>22}{sooner}"
 
 
 def _verdict(best: Finish, others: Sequence[Finish], network: Network) -> str:
@@ -193,10 +197,11 @@ def _verdict(best: Finish, others: Sequence[Finish], network: Network) -> str:
         return "No recipe reaches the target."
     if first is None or first.seconds.mean is None:
         return "No other recipe reaches the target."
-    ratio = best.seconds.mean / first.seconds.mean
-    if ratio <= 1:
-        return f"Nothing pays: {first.name}, the quickest, takes {1 / ratio:.2f}× the time of {dense}."
-    told = f"{first.name} is there in {first.seconds.mean:.4g} s, {ratio:.2f}× sooner than {dense}"
+    if (ratio := Ratio.of(best.seconds, first.seconds)) is None:
+        return f"Undecided: no seed of {first.name}, the quickest, and of {dense} both reaches the target."
+    if ratio.value <= 1:
+        return f"Nothing pays: {first.name}, the quickest, takes {1 / ratio.value:.2f}× the time of {dense}."
+    told = f"{first.name} is there in {first.seconds.mean:.4g} s, {ratio.value:.2f}× sooner than {dense}"
     if first.seconds.missed:
         return f"Undecided: {told}, but {first.seconds.missed} of its {first.seconds.num_runs} seeds miss the target."
     if first.seconds.num_runs == 1:

@@ -108,8 +108,8 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target", 
         Column("modelled_s_theirs", "paper's", "seconds"),
     ]
     columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
-    given = {f"{column}_theirs" for column in paper}
-    main = BESIDE_UPLOADS if "uploads" in paper else [*MAIN, *(c.key for c in columns if c.key in given)]
+    compared = [key for column in paper for key in (column, f"{column}_theirs") if column not in ("source", "seeds")]
+    main = BESIDE_UPLOADS if "uploads" in paper else list(dict.fromkeys([*MAIN, *compared]))
     reached = f"first {'falling below' if target['metric'] in FALLING else 'exceeding'} a {TITLES[target['metric']]} of"
     when = f"at {reached} {amount(*target.values())}" if at == "target" else "after the last round"
     if rounds:

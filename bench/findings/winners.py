@@ -12,13 +12,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from bench.findings.figures import LOOK, save
-from bench.findings.look import color, engineering
+from bench.findings.look import GREYS, color, engineering
 from bench.findings.pay import Network, Step, quickest
 from bench.findings.prices import Prices
 
 BANDWIDTHS = np.geomspace(1e6, 4e11, 113)
 WORKERS = sorted({round(size) for size in np.geomspace(2, 256, 43)})
-DENSE = {"fp32": "#dddddd", "fp16": "#bbbbbb", "bf16": "#999999"}
 
 
 def winners(prices: Prices, network: Network, skips: Mapping[str, float]) -> list[list[tuple[Step, Step]]]:
@@ -39,7 +38,7 @@ def draw_winners(prices: Prices, network: Network, skips: Mapping[str, float], f
     place = {name: at for at, name in enumerate(names)}
     won = np.array([[place[step.name] for step, _ in line] for line in found])
     factor = np.array([[best.total_s / step.total_s for step, best in line] for line in found])
-    shades = [DENSE.get(name) or color(name) for name in names]
+    shades = [GREYS.get(name) or color(name) for name in names]
     with matplotlib.style.context(LOOK):
         drawing = Figure(figsize=(6.2, 3.6), layout="constrained")
         axes = drawing.subplots()
@@ -60,7 +59,7 @@ def draw_winners(prices: Prices, network: Network, skips: Mapping[str, float], f
         axes.grid(visible=False)
         drawing.legend(
             [Patch(color=shade) for shade in shades],
-            [f"{name} all-reduce" if name in DENSE else name for name in names],
+            [f"{name} all-reduce" if name in GREYS else name for name in names],
             loc="outside right center",
         )
         save(drawing, folder, f"{prices.dim} parameters, {network}")

@@ -13,15 +13,21 @@ from wandb_workspaces.reports.v2.interface import Report, Runset
 
 from bench.findings.look import LOGARITHMIC, TITLES
 from bench.runs.columns import COSTS
+from bench.runs.pace import PACE
 from bench.runs.targets import TARGET_COLUMNS
 
 METRICS = ("test_accuracy", "train_loss", "suboptimality", "val_loss")
 GROUP = wr.Metric("Group")
-GAUGES = ("message_bits", "compression_error", "bits_over_bound", "gradient_norm")
+GAUGES = ("message_bits", "compression_error", "bits_over_bound", "gradient_norm", *PACE)
 
 
-def workspace(entity: str, project: str) -> ws.Workspace:
-    """The workspace: sections for each metric against every cost, costs at the target, and quantities by round."""
+def workspace(entity: str, project: str, experiment: str | None = None) -> ws.Workspace:
+    """The workspace: sections for each metric against every cost, costs at the target, and quantities by round.
+
+    Args:
+        entity, project: where it is.
+        experiment: the only one whose runs it shows; None for all.
+    """
     sections = [
         ws.Section(name=f"{TITLES[metric]} against its costs", panels=_curves(metric), is_open=True)
         for metric in METRICS
@@ -33,10 +39,12 @@ def workspace(entity: str, project: str) -> ws.Workspace:
     return ws.Workspace(
         entity=entity,
         project=project,
-        name="bitbudget: accuracy against rounds, bits and seconds",
+        name=f"bitbudget: {experiment or 'accuracy against rounds, bits and seconds'}",
         sections=sections,
         settings=ws.WorkspaceSettings(x_axis="round", max_runs=100),
-        runset_settings=ws.RunsetSettings(groupby=[expr.Metric("group")]),
+        runset_settings=ws.RunsetSettings(
+            groupby=[expr.Metric("group")], filters=f"Tags in {[experiment]}" if experiment else ""
+        ),
     )
 
 

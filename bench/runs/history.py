@@ -10,6 +10,7 @@ from lightning import Callback, Trainer
 from bench.errors import InputError, NonFiniteError
 from bench.link import LinkModel
 from bench.runs.columns import MEASURED, METRICS, Row, total_bits
+from bench.runs.pace import Pace
 from bench.runs.results import RunFolder, going_on
 from bench.runs.targets import refuse_target
 from bench.strategies.processes import CompressedDDPStrategy
@@ -20,8 +21,8 @@ from bench.traffic import Traffic
 class History(Callback):
     """Writes a run's results folder: a row of the ledger at every evaluation, a summary at the end.
 
-    The rows go to the Trainer's loggers, too, but not through `self.log` in each step, which costs 0.5 ms per round. A
-    resumed run logs its earlier rows again, as its loggers may have started anew.
+    The rows go to the Trainer's loggers, too, with the run's pace, but not through `self.log` in each step, which costs
+    0.5 ms per round. A resumed run logs its earlier rows again, as its loggers may have started anew.
 
     Args:
         folder: where to write.
@@ -36,6 +37,7 @@ class History(Callback):
         self.command = command
         self.link = link
         self.rows: list[Row] = []
+        self.pace = Pace()
         self.downlink = ""
         self.loss_sum = 0.0
         self.num_losses = 0
@@ -65,10 +67,14 @@ class History(Callback):
         assert interval is not None
         rounds = strategy.ledger.rounds if trainer.check_val_every_n_epoch is None else batch_idx
         strategy.gauged = (rounds + 1) % interval == 0  # an evaluation follows
+        self.pace.round_begins(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.loss_sum += float(compressed(trainer).last_report.loss.mean())
         self.num_losses += 1
+
+    def on_validation_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        self.pace.evaluation_begins(compressed(trainer).ledger.rounds)
 
     def on_validation_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         strategy = compressed(trainer)
@@ -121,14 +127,17 @@ class History(Callback):
     def _log(self, trainer: Trainer, row: Row) -> None:
         for logger in trainer.loggers:
             with going_on("logger", Exception):  # whatever fails, the row is in history.csv
-                logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["round"])
+                told = {**row, **self.pace.by_round.get(row["round"], {})}
+                logger.log_metrics({k: v for k, v in told.items() if v is not None}, step=row["round"])
 
     def state_dict(self) -> dict[str, Any]:
         kept = ("rows", "downlink", "loss_sum", "num_losses")
-        return {name: getattr(self, name) for name in kept}
+        return {"pace": self.pace.by_round, **{name: getattr(self, name) for name in kept}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.__dict__.update(state_dict)
+        kept = dict(state_dict)
+        self.pace.by_round = dict(kept.pop("pace", {}))  # an older version did not keep it
+        self.__dict__.update(kept)
         self.rows = list(self.rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from bench.errors import InputError
 from bench.runs.columns import FALLING, METRICS, Row
 
-TARGET_COLUMNS = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "modelled_s")
+TARGET_COLUMNS = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "total_bits", "modelled_s")
 
 
 def refuse_target(metric: str, row: Row | None = None) -> None:

@@ -1,7 +1,8 @@
-"""Weights & Biases: a run's history with a chart for every cost, and its results as an artifact.
+"""Weights & Biases: a run's history, whose charts may have any cost as their x axis, and its results as an artifact.
 
 A killed run, when resumed, continues its W&B run. Offline, W&B then writes another folder under the same id; the run so
-far is logged there again, so that the newest folder of an id holds the whole run, and only that has to be sent.
+far is logged there again, so that the newest folder of an id holds the whole run, and only that has to be sent, once
+the file `COMPLETE` says that it does.
 """
 
 import re
@@ -19,11 +20,9 @@ from bench.errors import InputError
 from bench.runs.columns import BY_WORKER, COSTS, FALLING, METRICS
 from bench.runs.results import RunFolder, versions
 
-CHARTED = tuple(dict.fromkeys((*METRICS, *FALLING)))
-"""A W&B metric has one x axis, so each of CHARTED is logged once more per axis: by_uploads/test_accuracy."""
 MODES = ("offline", "online")
 COMPLETE = "complete"
-"""Key of the summary: the run has ended, and all of it is logged."""
+"""A file in the folder that W&B writes for a run: the run has ended, and all of it is logged."""
 
 
 class BudgetLogger(WandbLogger):
@@ -60,8 +59,6 @@ class BudgetLogger(WandbLogger):
             self._experiment.define_metric("*", step_metric="round")
             for axis in COSTS:
                 self._experiment.define_metric(axis)
-                for name in CHARTED:  # by name, as what is defined by a pattern stays in the summary
-                    self._experiment.define_metric(f"by_{axis}/{name}", step_metric=axis, summary="none")
         return self._experiment
 
     @rank_zero_only
@@ -80,14 +77,7 @@ class BudgetLogger(WandbLogger):
         by_worker = {
             f"{name}/worker_{rank}": number for name in BY_WORKER for rank, number in enumerate(metrics.get(name, ()))
         }
-        charts = {
-            f"by_{axis}/{name}": metrics[name]
-            for axis in COSTS
-            if axis in metrics
-            for name in CHARTED
-            if name in metrics
-        }
-        self.experiment.log({**plain, **by_worker, **charts}, step=step)
+        self.experiment.log({**plain, **by_worker}, step=step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -105,7 +95,8 @@ class BudgetLogger(WandbLogger):
     def _best(self) -> dict[str, float]:
         """The best value of each metric over the run, as best/<metric>."""
         rows = self.folder.history()
-        found = {name: [row[name] for row in rows if row[name] is not None] for name in CHARTED}
+        metrics = dict.fromkeys((*METRICS, *FALLING))
+        found = {name: [row[name] for row in rows if row[name] is not None] for name in metrics}
         return {f"best/{name}": (min if name in FALLING else max)(values) for name, values in found.items() if values}
 
     @rank_zero_only
@@ -116,7 +107,7 @@ class BudgetLogger(WandbLogger):
         if self._experiment is None:
             return
         try:
-            self._experiment.finish(exit_code=int(not self.folder.is_complete))
+            _finish(self._experiment, self.folder.is_complete)
         except Exception as error:
             print(f"logger: not ended: {error}", file=sys.stderr)
             with suppress(Exception):
@@ -152,8 +143,10 @@ class BudgetLogger(WandbLogger):
         try:
             run.log({"table": wandb.Table(columns=list[str | int](titles), data=list(records))})
             _keep(run, name, files, folder)
-        finally:
-            run.finish()
+        except BaseException:
+            _finish(run, is_complete=False)
+            raise
+        _finish(run, is_complete=True)
 
 
 def _known(mode: str) -> Any:
@@ -163,11 +156,18 @@ def _known(mode: str) -> Any:
 
 
 def _keep(run: Any, name: str, files: Sequence[Path], root: Path | None = None) -> None:
-    """Log files as an artifact of this name, by their paths below `root`; mark the W&B run as complete."""
+    """Log files as an artifact of this name, by their paths below `root`."""
     import wandb
 
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type="results")
     for file in files:
         artifact.add_file(str(file), name=str(file.relative_to(root)) if root else file.name)
     run.log_artifact(artifact)
-    run.summary[COMPLETE] = True
+
+
+def _finish(run: Any, is_complete: bool) -> None:
+    """End a W&B run; mark its folder once all of it is written."""
+    folder = Path(run.dir).parent
+    run.finish(exit_code=int(not is_complete))
+    if is_complete and folder.exists():
+        (folder / COMPLETE).touch()

@@ -9,14 +9,15 @@ function layout(x, y, extra = {}) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     font: { color: style("--text"), family: "system-ui, sans-serif", size: 13 },
     margin: { l: 60, r: 12, t: 10, b: 48 }, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", ...extra,
-    xaxis: { ...axis, nticks: innerWidth < 600 ? 4 : 8, ...x }, yaxis: { ...axis, ...y },
+    xaxis: { ...axis, nticks: innerWidth < 600 ? 4 : 8, ...x }, yaxis: { ...axis, ...y, title: { ...y.title, standoff: 8 } },
     hoverlabel: { bgcolor: style("--card"), font: { color: style("--text") } },
   };
 }
 
-// Draw a chart, and keep its data for downloads and for readers of tables.
-function draw(id, title, traces, shown, head, rows) {
-  charted[id] = { title, head, rows };
+// Draw a chart, and keep its data for downloads and for readers of tables. `words`: by column of these data, what writes
+// a number with its unit; in downloads, numbers are plain.
+function draw(id, title, traces, shown, head, rows, words = []) {
+  charted[id] = { title, head, rows, words };
   Plotly.react(id, traces, { ...shown, xaxis: ticked(id, shown.xaxis, traces) }, CONFIG);
   if (byId(id)._fullLayout.width !== byId(id).clientWidth) Plotly.Plots.resize(id);
   byId(id).setAttribute("aria-label", `${title}; its data are in the table below it`);
@@ -50,8 +51,9 @@ const fileName = (id) => `${state.experiment?.name ?? "bitbudget"}-${id}`;
 const csvOf = ({ head, rows }) => [head, ...rows].map((row) => row.map((cell) => (/[",\n]/.test(cell ?? "") ? `"${String(cell).replaceAll('"', '""')}"` : cell ?? "")).join(",")).join("\n") + "\n";
 
 function fillData(id, details) {
-  const { title, head, rows } = charted[id];
-  const line = (cells, tag) => make("tr", {}, ...cells.map((cell, at) => make(tag, { textContent: typeof cell === "number" ? told(cell) : cell ?? "", className: at ? "" : "name" })));
+  const { title, head, rows, words } = charted[id];
+  const text = (cell, at) => (typeof cell === "number" ? (words[at] ?? told)(cell) : cell ?? "");
+  const line = (cells, tag) => make("tr", {}, ...cells.map((cell, at) => make(tag, { textContent: text(cell, at), className: at ? "" : "name" })));
   details.querySelector("div").replaceChildren(make("table", {}, make("caption", { textContent: title }), make("thead", {}, line(head, "th")), make("tbody", {}, ...rows.map((row) => line(row, "td")))));
 }
 
@@ -112,7 +114,8 @@ function curvesData(entries, cost, metric) {
     const complete = runs.filter((run) => run.status === "complete");
     return band(complete.length ? complete : runs, cost, metric).map((p) => [name, p.x, p.y, p.low, p.high, p.n]);
   });
-  return [["line", data.titles[cost], data.titles[metric], "lowest seed", "highest seed", "n"], rows];
+  const [across, up] = [inWords(cost), inWords(metric)];
+  return [["line", data.titles[cost], data.titles[metric], "lowest seed", "highest seed", "n"], rows, [, across, up, up, up]];
 }
 
 // A line at the target, and room for it.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from bench.errors import InputError
 from bench.findings.dashboard.about import about, problem
 from bench.findings.experiments import Experiment, experiments_in
-from bench.findings.look import LOGARITHMIC, PALETTES, TITLES, shortest
+from bench.findings.look import GREYS, LOGARITHMIC, PALETTES, TITLES, shortest
 from bench.findings.table import Table
 from bench.findings.tables import table
 from bench.findings.tuning import Tuned
@@ -71,7 +71,7 @@ class Store:
         titles = {column: TITLES[column] for column in (*AXES, *SHOWN)}
         kinds = {"costs": AXES, "metrics": SHOWN, "logarithmic": LOGARITHMIC, "falling": FALLING}
         found = {"experiments": experiments, "prices": prices, "problems": problems}
-        return {"titles": titles, "colors": PALETTES, **kinds, **found}
+        return {"titles": titles, "colors": PALETTES, "greys": GREYS, **kinds, **found}
 
     def experiment(self, name: str, since: int = 0) -> dict[str, Any] | None:
         """An experiment as last read; None if there is no such, or if it cannot be shown.

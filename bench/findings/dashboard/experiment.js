@@ -101,7 +101,8 @@ function drawTradeOff() {
     { ...axisOf("total_bits", true, "bits both ways to the target"), nticks: 4 }, axisOf(metric, isLog(metric), `${data.titles[metric]} at the end`),
     { margin: { l: 60, r: 40, t: 24, b: 48 } },
   ), ["arm", "bits both ways to the target", "sd", `final ${data.titles[metric]}`, "sd", "seeds that reached it", "on the front"],
-  points.map((p) => [p.name, p.x, p.sx, p.y, p.sy, p.n, front.includes(p) ? "yes" : ""]));
+  points.map((p) => [p.name, p.x, p.sx, p.y, p.sy, p.n, front.includes(p) ? "yes" : ""]),
+  [, inWords("total_bits"), inWords("total_bits"), inWords(metric), inWords(metric)]);
   const told = points.length ? [`Error bars: ± standard deviation over the seeds that reached the target${front.length > 1 ? "; dotted: the Pareto front, which no other beats in both" : ""}.`] : ["No arm shown has reached the target."];
   if (missed.length > FEW) told.push(`${missed.length} of ${entries.length} arms have seeds that missed the target.`);
   else if (missed.length) told.push(`Missed the target: ${missed.join(", ")}.`);
@@ -140,5 +141,6 @@ function drawSkips() {
     colorbar: { title: { text: "skipped", side: "right" }, thickness: 12, tickformat: ".0%" },
     hovertemplate: "worker %{y}, up to round %{x}: %{z:.0%} skipped<extra></extra>",
   }], layout(axisOf("round", false), { title: { text: "worker" }, dtick: z.length > 16 ? 5 : 1 }),
-  ["up to round", ...z.map((_, rank) => `worker ${rank}`)], rounds.map((round, at) => [round, ...z.map((row) => row[at])]));
+  ["up to round", ...z.map((_, rank) => `worker ${rank}`)], rounds.map((round, at) => [round, ...z.map((row) => row[at])]),
+  [, ...z.map(() => (share) => `${rounded(100 * share, 3)} %`)]);
 }

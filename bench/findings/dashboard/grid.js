@@ -43,7 +43,8 @@ function drawGrid() {
     { title: { text: setting }, type: "log", tickvals: values.map(([at]) => at), ticktext: values.map(([, given]) => given), tickangle: innerWidth < 600 ? -60 : 0 },
     axisOf(metric, log, `${data.titles[metric]} at the end`),
   ), ["line", setting, `final ${data.titles[metric]}`, "diverged seeds", "best"],
-  points.map((p) => [names.get(p.label), p.given, p.values.length ? mean(p.values) : "", p.lost, p.best ? "yes" : ""]));
+  points.map((p) => [names.get(p.label), p.given, p.values.length ? mean(p.values) : "", p.lost, p.best ? "yes" : ""]),
+  [, , inWords(metric)]);
   const legend = groups.map(({ label }) => make("span", { innerHTML: swatch(look.get(label)) }, ` ${names.get(label)}`));
   byId("grid-legend").replaceChildren(...legend);
   byId("grid-told").textContent = `A star marks the best ${setting} of each line${points.some((p) => p.lost) ? "; a cross, that a seed diverged" : ""}.`;

@@ -59,7 +59,7 @@ function finish(arm, links, net, share = 1) {
   const found = links.map((link) => {
     const reached = ended.filter((run) => run.status === "complete" && run.target_round !== null);
     const times = reached.map((run) => elapsed(run, arm, link, net, share)?.[run.history.round.indexOf(run.target_round)]);
-    return { link, times, missed: ended.length - reached.length, mean: times.length ? mean(times) : Infinity };
+    return { link, times, seeds: reached.map(({ seed }) => seed), num: ended.length, missed: ended.length - reached.length, mean: times.length ? mean(times) : Infinity };
   }).filter(({ times }) => !times.includes(undefined));
   return found.sort((a, b) => a.mean - b.mean)[0] ?? null;
 }
@@ -140,6 +140,14 @@ function applyNetwork() {
 }
 const COLLECTIVES = ["ring", "sharded", "gather"];
 
+// How many times sooner one is there than the other, over the seeds with which both are; marked if these are not all.
+function sooner(other, one) {
+  const common = one.seeds.filter((seed) => other.seeds.includes(seed));
+  const over = ({ seeds, times }) => mean(common.map((seed) => times[seeds.indexOf(seed)]));
+  const num = Math.max(one.num, other.num);
+  return common.length ? (over(other) / over(one)).toFixed(2) + (common.length < num ? ` (${common.length} of ${num} seeds)` : "") : "";
+}
+
 function drawNetwork() {
   const [choice, net] = [byId("net-link").value, network()];
   const shown = armsPicked();
@@ -159,12 +167,12 @@ function drawNetwork() {
     if (found) rows.push({ name: names.get(arm.label), dense: arm.dense, ...found });
   }
   const silent = shown.filter((arm) => arm.runs.some((run) => !run.history.traffic)).map((arm) => names.get(arm.label));
-  const best = Math.min(...rows.filter((row) => row.dense).map((row) => row.mean));
   rows.sort((a, b) => a.mean - b.mean);
+  const best = rows.find((row) => row.dense);
   const head = ["recipe", "carried by", "seconds to the target", "times sooner than the best dense"];
   const number = (v) => (Number.isFinite(v) ? told(v, 4) : "missed");
   const body = rows.map((row) => [row.name, row.link, number(row.mean) + (row.missed ? ` (${row.missed} missed)` : ""),
-    Number.isFinite(best) && Number.isFinite(row.mean) ? (best / row.mean).toFixed(2) : ""]);
+    best ? sooner(best, row) : ""]);
   fillTable("network-table", head, body);
   byId("network-table").hidden = choice === "recorded";
   byId("network-told").textContent = choice === "recorded" ? "Modelled seconds are those that the runs were recorded with; choose another network to change them everywhere."
@@ -200,7 +208,7 @@ function drawPrices() {
     z.push(line.map(([name]) => names.indexOf(name)));
     text.push(line.map(([name, factor]) => `${name in FORMATS ? `${name} all-reduce` : name}, ${factor.toFixed(2)}×`));
   }
-  const ofName = (name) => (name in FORMATS ? "#969696" : shade(name));
+  const ofName = (name) => data.greys[name] ?? shade(name);
   const scale = names.flatMap((name, at) => [[at / names.length, ofName(name)], [(at + 1) / names.length, ofName(name)]]);
   draw("map", `the quickest step of ${model.name} over bandwidth and workers`, [{
     type: "heatmap", x: bandwidths.map((at) => 10 ** at), y: sizes, z, text, colorscale: scale, zmin: -0.5, zmax: names.length - 0.5,

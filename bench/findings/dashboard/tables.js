@@ -65,7 +65,6 @@ function drawRuns() {
     return values.length ? (data.falling.includes(metric) ? Math.min(...values) : Math.max(...values)) : null;
   };
   const last = (run, column) => run.history[column]?.at(-1) ?? null;
-  const inWords = (column) => (value) => (value === null ? "" : amount(column, value));
   const inFull = experiment.arms.map((arm) => ({ ...arm, told: [arm.name, ...Object.entries(arm.settings).map((pair) => pair.join("="))].join(", ") }));
   const columns = [
     { key: "run", title: "run", name: true, of: (run, arm) => arm.told },

@@ -27,6 +27,8 @@ function amount(column, value) {
 }
 const amountInFull = (column, value) => (isBits(column) && column !== "message_bits" ? `${amount(column, value)} (${prefixed(value / 8, "B")})` : amount(column, value));
 
+const inWords = (column) => (value) => (value === null ? "" : amount(column, value));
+
 // How an axis writes a column's values.
 function axisOf(column, log, title = data.titles[column]) {
   const units = isBits(column) ? { ticksuffix: "bit", tickformat: "~s" }

@@ -19,6 +19,7 @@ from bench.findings.dashboard.live import LiveServer
 from bench.findings.experiments import Experiment
 from bench.findings.tables import cost_table
 from bench.findings.tuning import Tuned
+from bench.findings.view import View
 from bench.runs.results import RunFolder
 from bench.suite.scripts.dashboard import write
 from bench.tests.findings.browser import CHROMIUM, browser, opened
@@ -219,18 +220,22 @@ def test_a_tuned_grid_opens_with_its_best(chromium: Any, url: str, results: Path
 
 
 LOOKS = """id => document.getElementById(id).data
-    .filter(t => !/ (band|seed .*)$/.test(t.name) && t.name !== 'Pareto front')
+    .filter(t => !/ (band|seed .*)$|: (best|diverged)$/.test(t.name) && t.name !== 'Pareto front')
     .map(t => [t.marker.color, t.mode.includes('lines') && t.line.dash, t.mode.includes('markers') && t.marker.symbol])
 """
 
 
+ARMS = """name => [data.loaded[name].arms.filter(arm => arm.runs.some(run => run.status === 'complete')).length,
+    [...new Set(data.loaded[name].arms.flatMap(arm => Object.keys(arm.settings)))]]"""
+
+
 @needs_chromium
 def test_no_two_arms_look_alike(chromium: Any, everything: str) -> None:
-    """In every experiment, as it opens and with all of its arms shown, as drawn: colour, dash and marker."""
+    """In every experiment, as it opens and with all of its arms shown, and across experiments, as drawn: colour, dash
+    and marker."""
     with opened(chromium, everything) as window:
         for experiment in window.evaluate("data.experiments.map(e => e.name)"):
-            arms = window.evaluate(f"data.loaded.{experiment}.arms.length")
-            settings = window.evaluate(f"Object.keys(data.loaded.{experiment}.arms[0].settings)")
+            ended, settings = window.evaluate(ARMS, experiment)
             for given in ("", "".join(f"&set.{key}=" for key in settings)):
                 window.evaluate(f"location.hash = 'experiment={experiment}{given}'")
                 window.wait_for_function(
@@ -238,13 +243,17 @@ def test_no_two_arms_look_alike(chromium: Any, everything: str) -> None:
                 )
                 drawn_looks = [tuple(look) for look in window.evaluate(LOOKS, "curves")]
                 assert len({*drawn_looks}) == len(drawn_looks) > 0, experiment
-                assert not given or not settings or len(drawn_looks) <= arms
+                assert not given or len(drawn_looks) == ended, experiment
                 named = names(window)
                 assert len({*named}) == len(named), experiment
-                points = (
-                    [tuple(look) for look in window.evaluate(LOOKS, "trade")] if window.is_visible("#trade") else []
-                )
-                assert len({*points}) == len(points), experiment
+                for chart in ("trade", "grid"):
+                    looks = map(tuple, window.evaluate(LOOKS, chart) if window.is_visible(f"#{chart}") else [])
+                    assert len({*(found := list(looks))}) == len(found), (experiment, chart)
+        for problem in window.evaluate("location.hash = '', problemsShared().map(([each]) => each)"):
+            window.evaluate("problem => { location.hash = new URLSearchParams({ problem, recipe: 'all' }); }", problem)
+            window.wait_for_function("problem => state.problem === problem", arg=problem)
+            found = [tuple(look) for look in window.evaluate(LOOKS, "leaders")]
+            assert len({*found}) == len(found) > 1, problem
 
 
 @needs_chromium
@@ -272,6 +281,10 @@ def test_colours_as_drawn_are_told_apart(chromium: Any, everything: str, scheme:
                 assert near({color: color for color in colors}, vision) == set(), experiment
 
 
+BITS_AT = """([label, aim]) => data.loaded.sasg_mnist.arms.find((arm) => arm.label === label).runs
+    .map((run) => run.history.total_bits[reachedAt(run, aim)])"""
+
+
 @needs_chromium
 def test_the_overview_tells_what_there_is(chromium: Any, everything: str) -> None:
     """A sentence and the best recipe of every experiment, a search, and the sgd of one problem in one chart."""
@@ -297,6 +310,9 @@ def test_the_overview_tells_what_there_is(chromium: Any, everything: str) -> Non
         board = window.inner_text("#leaders-table")
         both_ways = sasg["total_bits"].mean  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         assert window.evaluate("bits => amount('total_bits', bits)", both_ways) in board
+        for row in cost_table(Experiment.read("sasg_mnist", RESULTS, View(target=0.97))).rows:  # any target
+            bits = window.evaluate(BITS_AT, [row["recipe"], {"metric": "test_accuracy", "value": 0.97}])
+            assert bits == pytest.approx(row["total_bits"].values)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         window.click("#experiments a")
         window.wait_for_function("!document.getElementById('shown').hidden")
         window.click("h1 a")
@@ -354,6 +370,8 @@ def test_targets_downloads_and_data(chromium: Any, url: str, results: Path) -> N
         window.click(f"{tools} summary")
         window.wait_for_selector(f"{tools} tbody tr")
         assert window.locator(f"{tools} tbody tr").count() == len(lines) - 1
+        cells = window.locator(f"{tools} tbody tr").first.locator("td").all_inner_texts()
+        assert [cell.rpartition(" ")[2] for cell in cells[1:5]] == ["Gbit", "%", "%", "%"]
         ticks = window.eval_on_selector_all(
             "#curves .yaxislayer-above .ytick text, #curves .ytick text", "t => t.map(e => e.textContent)"
         )

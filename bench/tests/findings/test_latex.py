@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from pylatexenc.latexwalker import LatexEnvironmentNode, LatexWalker
 
-TABLES = sorted((Path(__file__).parents[3] / "results").glob("*/table.tex"))
+from bench.findings.table import SHRUNK
+
+RESULTS = Path(__file__).parents[3] / "results"
+TABLES = sorted(RESULTS.rglob("table*.tex"))
 PAGE = r"""\documentclass{article}
 \usepackage[paperwidth=150cm, paperheight=30cm]{geometry}
 \usepackage{booktabs,graphicx}
@@ -17,10 +20,11 @@ PAGE = r"""\documentclass{article}
 """
 
 
-@pytest.mark.parametrize("file", TABLES, ids=[file.parent.name for file in TABLES])
+@pytest.mark.parametrize("file", TABLES, ids=[file.relative_to(RESULTS).as_posix() for file in TABLES])
 def test_a_table_parses(file: Path) -> None:
-    """Braces, dollars and environments match; every row of the tabular has one cell per column."""
+    """Braces, dollars and environments match; every row of the tabular has one cell per column; it fits a page's."""
     text = file.read_text("utf-8")
+    assert SHRUNK in text
     nodes, _, _ = LatexWalker(text, tolerant_parsing=False).get_latex_nodes()
     assert [node.environmentname for node in nodes if isinstance(node, LatexEnvironmentNode)] == ["table"]
     head, _, rest = text.partition("\\toprule")
@@ -32,7 +36,7 @@ def test_a_table_parses(file: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
-@pytest.mark.parametrize("file", TABLES, ids=[file.parent.name for file in TABLES])
+@pytest.mark.parametrize("file", TABLES, ids=[file.relative_to(RESULTS).as_posix() for file in TABLES])
 def test_a_table_compiles(file: Path, tmp_path: Path) -> None:
     (tmp_path / "page.tex").write_text(PAGE % file, "utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "page.tex"]

@@ -25,7 +25,8 @@ from bench.findings.pay import (
     verdict,
 )
 from bench.findings.prices import measure_prices
-from bench.findings.race import race
+from bench.findings.race import Finish, _row, race
+from bench.findings.sample import Sample
 from bench.findings.subject import Subject, make_subject
 from bench.findings.view import View, ViewedRun
 from bench.findings.work import Work, measure
@@ -222,6 +223,15 @@ def test_a_race(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "Nothing pays" in said.splitlines()[-1] or "sasg" in said.splitlines()[-1]
 
 
+def test_a_ratio_is_over_the_same_seeds() -> None:
+    """And marked if these are not all."""
+    rounds = Sample((100.0,), 2)
+    dense = Finish("fp32", "ring", rounds, Sample((4.0, 8.0), 2, seeds=("seed=1", "seed=2")))
+    other = Finish("sparse", "gather", rounds, Sample((2.0,), 2, seeds=("seed=2",)))
+    assert _row(other, dense).endswith(" 4.00 (1 of 2 seeds)")
+    assert _row(dense, dense).endswith(" 1.00")
+
+
 @needs_chromium
 def test_the_page_agrees(toy: Path, subject: Subject, tmp_path: Path) -> None:
     """Its script gives the seconds of histories on every link, and the steps of priced models, that Python gives."""
@@ -256,6 +266,8 @@ def test_the_page_agrees(toy: Path, subject: Subject, tmp_path: Path) -> None:
         window.select_option("#net-link", "quickest")
         assert "all-reduce" in window.inner_text("#network-table")
         assert "half" in window.inner_text("#prices-table")
+        dense, other = ({"seeds": s, "times": t, "num": 2} for s, t in (([1, 2], [4, 8]), ([2], [2])))
+        assert window.evaluate("([dense, other]) => sooner(dense, other)", [dense, other]) == "4.00 (1 of 2 seeds)"
 
 
 def _total(step: Step) -> float:

@@ -11,6 +11,7 @@ from bench.findings.workspace import METRICS, report, workspace
 from bench.runs.columns import COSTS
 from bench.runs.targets import TARGET_COLUMNS
 from bench.suite.scripts.dashboard import publish
+from bench.tests.runs.wandb_server import wandb_server
 
 
 def panels(tree: Any) -> list[dict[str, Any]]:
@@ -44,6 +45,19 @@ def test_runs_are_told_from_tables() -> None:
     assert '"value": "train"' in text
     assert '"value": "table"' in text
     assert text.count('"grouping": [{"section": "run", "name": "group"}]') == len(METRICS) + 1
+
+
+def test_a_workspace_of_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is saved on the server, and shows runs with the experiment's tag only, which its tables have, too."""
+    with wandb_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        publish("someone/bitbudget", ["sasg_mnist", "showdown"])
+    for view, experiment in zip(server.views, ("sasg_mnist", "showdown"), strict=True):
+        assert view["displayName"] == f"bitbudget: {experiment}"
+        (runs,) = json.loads(view["spec"])["section"]["runSets"]
+        (filtered,) = runs["filters"]["filters"]
+        assert (filtered["key"]["name"], filtered["op"], filtered["value"]) == ("tags", "IN", [experiment])
 
 
 def test_a_place_that_is_none_is_told() -> None:

@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from bench.findings.view import View
 from bench.runs.columns import BY_WORKER, COLUMNS, MEASURED
 from bench.runs.results import RunFolder, write_whole
 from bench.runs.targets import target_reached
+from bench.suite.scripts.figures import measured
 from bench.suite.scripts.tables import into_page
 from bench.suite.scripts.train import train
 from bench.tests.configs import composed
@@ -353,6 +356,9 @@ def test_committed_tables_are_those_of_the_results(name: str, tmp_path: Path) ->
     made.write(tmp_path / name)
     for file in (tmp_path / name).iterdir():
         assert (folder / file.name).read_text("utf-8") == file.read_text("utf-8")
+    keys = [column.key for column in made.short.columns]
+    for key in (key for key in keys if key.endswith("_theirs")):
+        assert keys[keys.index(key) - 1] == key.removesuffix("_theirs"), "a paper's number is right of ours"
     for page in (ROOT / "README.md", ROOT / "results" / "README.md"):
         copy = tmp_path / page.name
         copy.write_text(page.read_text("utf-8"), "utf-8")
@@ -369,7 +375,37 @@ def test_committed_figures_show_the_results(name: str) -> None:
     assert (folder / "figure.pdf").read_bytes()[:4] == b"%PDF"
 
 
-CURVES = [e for e in COMMITTED if (specified(e)[0].get("figure") or {}).get("kind") == "curves"]
+def colours(file: Path) -> set[tuple[int, int, int]]:
+    """Those that fill some area of a picture, but for greys."""
+    with Image.open(file) as image:
+        counted = image.convert("RGB").getcolors(image.width * image.height)
+    pixels: Any = counted or ()
+    return {pixel for number, pixel in pixels if number >= 100 and max(pixel) - min(pixel) > 20}
+
+
+@pytest.mark.parametrize("name", [*measured(ROOT / "results")])
+def test_committed_figures_of_what_was_measured(name: str, tmp_path: Path) -> None:
+    """They are drawn from what is stored, in the colours of now; nothing else in their folder changes."""
+    folder = ROOT / "results" / name
+    shutil.copytree(folder, copy := tmp_path / name)
+    import_module(f"bench.suite.scripts.{measured(ROOT / 'results')[name]}").redraw(copy)
+    assert colours(copy / "figure.png") == colours(folder / "figure.png") != set()
+    for file in (file for file in folder.iterdir() if file.is_file() and file.stem != "figure"):
+        assert (copy / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+CURVES, SWEEPS = (
+    [e for e in COMMITTED if (specified(e)[0].get("figure") or {}).get("kind") == kind] for kind in ("curves", "sweep")
+)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_sweeps_mark_the_target(name: str) -> None:
+    experiment = Experiment.read(name, ROOT / "results")
+    target, shown = experiment.arms[0].runs[0].target(), experiment.spec["figure"].get("y", ["test_accuracy"])
+    for axes in figure(experiment).axes:
+        levels = [ys[0] for line in axes.get_lines() if len(np.unique(ys := np.asarray(line.get_ydata()))) == 1]
+        assert (target["value"] in levels) == (target["metric"] in shown)
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -411,7 +447,9 @@ def test_committed_summaries_are_those_of_their_histories(experiment: str) -> No
             name: summary[name] for name in COLUMNS if name in summary
         }
         target = summary["target"]
-        assert target == target_reached(rows, target["metric"], target["value"])
+        reached = target_reached(rows, target["metric"], target["value"])
+        assert target == {name: reached[name] for name in target}
+        assert reached.keys() - target.keys() <= {"total_bits"}, "which older versions did not write"
         for earlier, later in pairwise(rows):
             rising = [c for c in COLUMNS if (c.endswith("_bits") and c != "message_bits") or c in ("round", "uploads")]
             assert all(earlier[c] <= later[c] for c in rising if earlier[c] is not None)

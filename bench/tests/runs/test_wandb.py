@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -11,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bench.errors import InputError, NonFiniteError
 from bench.findings.experiments import Experiment
 from bench.findings.tables import table
 from bench.runs.autosave import Autosave
-from bench.runs.columns import BY_WORKER, COSTS
+from bench.runs.columns import BY_WORKER, COLUMNS, COSTS
+from bench.runs.pace import PACE
 from bench.runs.results import RunFolder, versions
-from bench.runs.wandb_logger import CHARTED, BudgetLogger
+from bench.runs.wandb_logger import COMPLETE, BudgetLogger
 from bench.suite.scripts.matrix import matrix
-from bench.suite.scripts.sync import is_finished, newest_by_id, sync
+from bench.suite.scripts.sync import newest_by_id, sync
 from bench.suite.scripts.train import main, train
 from bench.tests.configs import composed
 from bench.tests.runs.wandb_server import Server, wandb_server
@@ -91,19 +94,21 @@ def assert_failed(folder: Path) -> None:
     """Assert that the folder's only run has ended with exit code 1 and is not ready to be sent."""
     (offline,) = folder.glob("wandb/offline-run-*")
     assert exit_code(offline) == 1
-    assert not is_finished(offline)
+    assert not (offline / COMPLETE).exists()
 
 
 def assert_same(logged: list[dict[str, Any]], folder: RunFolder) -> None:
-    """Assert that every row of the history was logged at its round, with every metric charted over every cost."""
+    """Assert that every row of the history was logged at its round, with the pace, and each number once."""
     rows = folder.history()
     assert [entry["_step"] for entry in logged] == [row["round"] for row in rows]
     for entry, row in zip(logged, rows, strict=True):
         plain = {name: value for name, value in row.items() if name not in BY_WORKER and value is not None}
         assert {name: entry[name] for name in plain} == pytest.approx(plain, rel=1e-12)
         assert [entry[f"skips/worker_{rank}"] for rank in range(10)] == row["skips"]
-        for axis in set(COSTS) & plain.keys():
-            assert all(entry[f"by_{axis}/{name}"] == pytest.approx(plain[name]) for name in CHARTED if name in plain)
+        assert entry["learning_rate"] == folder.config()["optimizer"]["lr"]
+        assert entry["rounds_per_s"] > 0
+        known = {*COLUMNS, *PACE, "_step", "_runtime", "_timestamp"}
+        assert {name.partition("/")[0] for name in entry} <= known
 
 
 def test_an_offline_run_holds_the_history(tmp_path: Path) -> None:
@@ -113,12 +118,10 @@ def test_an_offline_run_holds_the_history(tmp_path: Path) -> None:
     assert_same([record["history"]["item"] for record in found if record["type"] == "history"], folder)
     metrics = [record["metric"] for record in found if record["type"] == "metric"]
     step_metrics = {metric.get("glob_name") or metric.get("name"): metric.get("step_metric") for metric in metrics}
-    charts = {f"by_{axis}/{name}": axis for axis in COSTS for name in CHARTED}
-    assert {"*": "round", **charts}.items() <= step_metrics.items()
-    assert set(COSTS) <= {metric.get("name") for metric in metrics}
+    assert step_metrics["*"] == "round"
+    assert set(COSTS) <= step_metrics.keys()
     summaries = [record["summary"].get("update", {}) for record in found if record["type"] == "summary"]
     summary = {key: value for update in summaries for key, value in update.items()}
-    assert not any(key.startswith("by_") for key in summary)  # charts only
     assert summary["best/test_accuracy"] == max(row["test_accuracy"] for row in folder.history())
     assert summary["best/train_loss"] == min(row["train_loss"] for row in folder.history())
     (config,) = (record["config"]["update"] for record in found if record["type"] == "config")
@@ -206,9 +209,14 @@ def test_sync_sends_once(
     assert server.requests == requests
 
 
-def test_sync_says_what_could_not_be_sent(tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sync_says_what_could_not_be_sent(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = run(tmp_path)
     server.refusing = True
+    with pytest.raises(InputError, match="W&B: not logged in, nothing is sent: Failed to authenticate"):
+        sync(tmp_path / "wandb", dry_run=False)
+    monkeypatch.setattr("bench.suite.scripts.sync.log_in", lambda: None)  # refused later
     with pytest.raises(SystemExit):
         sync(tmp_path / "wandb", dry_run=False)
     assert "failed: " in capsys.readouterr().out
@@ -228,14 +236,48 @@ def test_sync_tells_ids_with_dashes_apart(tmp_path: Path) -> None:
 
 
 def test_sync_waits_for_what_has_hardly_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The folder of a run killed at its start has no record file yet; an unreadable record file is an error."""
-    folder = tmp_path / "offline-run-20260101_000000-abcdefgh"
-    folder.mkdir()
+    """The folder of a run killed at its start has no record file yet."""
+    (tmp_path / "offline-run-20260101_000000-abcdefgh").mkdir()
     sync(tmp_path, dry_run=False)
     assert "0 runs sent, 1 not finished yet" in capsys.readouterr().out
-    (folder / "run-abcdefgh.wandb").write_text("nonsense")
-    with pytest.raises(InputError, match=r"run-abcdefgh\.wandb: W&B cannot read it"):
-        sync(tmp_path, dry_run=False)
+
+
+@pytest.mark.parametrize("key", ["", "too-short"])
+def test_sync_needs_a_login(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is something to send, and before it starts to."""
+    for name in ("WANDB_API_KEY", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where keys are kept
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    (folder := tmp_path / "wandb" / "offline-run-20260101_000000-abcdefgh").mkdir(parents=True)
+    (folder / COMPLETE).touch()
+    monkeypatch.setattr(subprocess, "run", None)  # nothing starts
+    sync(tmp_path / "wandb", dry_run=True)
+    with pytest.raises(InputError, match="W&B: not logged in, nothing is sent"):
+        sync(tmp_path / "wandb", dry_run=False)
+
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_an_agent_runs_the_sweep(tmp_path: Path, server: Server) -> None:
+    """Its runs have the ids that the sweep gives them, and folders of their own."""
+    server.sweep = (ROOT / "examples" / "sweep.yaml").read_text("utf-8")
+    sweep = yaml.safe_load(server.sweep)
+    values = {key: {"value": found["values"][-1]} for key, found in sweep["parameters"].items()}
+    values |= {"trainer.max_epochs": {"value": 2}}
+    server.commands = [{"type": "run", "run_id": "first", "program": sweep["program"], "args": values}]
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    command = [sys.executable, "-m", "wandb", "agent", "--count=1", "someone/bitbudget/swept"]
+    paths = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = subprocess.run(command, cwd=tmp_path, env=os.environ | paths, capture_output=True, text=True, timeout=120)
+    assert "error:" not in ran.stderr, ran.stderr
+    folder = RunFolder(tmp_path / "results" / "swept" / "sasg,lr=0.1" / "seed=1")
+    assert folder.config()["data"]["num_held_out"] == 300
+    assert list(server.history) == ["first"]
+    assert_same(server.history["first"], folder)
+    assert server.summaries["first"][sweep["metric"]["name"]] == max(r["test_accuracy"] for r in folder.history())
 
 
 THREADS = ["algorithm=gspar", "world=threads", "workers=2", "data=gspar_svm", "data.num_samples=400", "model=linear",
@@ -251,6 +293,8 @@ def test_threads_are_logged_too(tmp_path: Path) -> None:
     rows = RunFolder(tmp_path / "results" / "local" / "gspar" / "seed=1").history()
     assert {entry["train_loss"] for entry in logged} <= {row["train_loss"] for row in rows}
     assert logged[-1]["train_loss"] == rows[-1]["train_loss"]
+    assert {entry["learning_rate"] for entry in logged} == {0.001}
+    assert all(entry["rounds_per_s"] > 0 for entry in logged[1:])
 
 
 @pytest.mark.parametrize("options", [["trainer.max_epochs=1", "trainer.val_check_interval=15"], THREADS])
@@ -266,7 +310,7 @@ def test_a_sweep_has_a_run_for_every_job(options: list[str], tmp_path: Path, mon
     waiting = newest_by_id(Path("wandb"))
     assert waiting.keys() == {run.wandb_id for run in runs}
     assert len(waiting) == 3
-    assert all(is_finished(offline) for offline in waiting.values())
+    assert all((offline / COMPLETE).exists() for offline in waiting.values())
     assert exit_code(waiting[str(runs[1].wandb_id)]) == 0, "to diverge is a result"
 
 

@@ -15,6 +15,9 @@ class Server(ThreadingHTTPServer):
     Attributes:
         history: the lines of every run, by its id; a line sent again for the same place replaces the earlier one.
         artifacts: the names of created artifacts, in order.
+        sweep: the text of the file of a sweep that agents may join.
+        views: the workspaces that were saved, as the variables of the request.
+        commands: what agents are told to do, one command at a time.
         summaries: the last summary of every run, by its id.
         refusing: whether every request is answered with 403.
         requests: the number of file stream requests, which shows whether anything was sent at all.
@@ -27,6 +30,9 @@ class Server(ThreadingHTTPServer):
         self.history: dict[str, list[dict[str, Any]]] = {}
         self.summaries: dict[str, dict[str, Any]] = {}
         self.artifacts: list[str] = []
+        self.sweep = ""
+        self.views: list[dict[str, Any]] = []
+        self.commands: list[dict[str, Any]] = []
         self.requests = 0
         self.refusing = False
 
@@ -54,6 +60,16 @@ class Server(ThreadingHTTPServer):
             base = self.environment["WANDB_BASE_URL"]
             files = [{"name": name, "uploadUrl": f"{base}/files/{name}"} for name in variables["files"]]
             return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
+        if "SweepWithRuns" in query:
+            return {"project": {"sweep": {"config": self.sweep, "runs": {"edges": []}}}}
+        if "createAgent(" in query:
+            return {"createAgent": {"agent": {"id": "g"}}}
+        if "agentHeartbeat(" in query:
+            told = [self.commands.pop(0)] if self.commands else []
+            return {"agentHeartbeat": {"agent": {"id": "g"}, "commands": json.dumps(told)}}
+        if "upsertView(" in query:
+            self.views.append(variables)
+            return {"upsertView": {"view": {"id": "v", "name": variables["name"]}, "inserted": True}}
         if "ArtifactType" in query:
             return {"project": {"artifact": {"artifactType": {"name": "results"}}}}
         if "ServerFeatures" in query:
