@@ -17,9 +17,10 @@ from scipy.optimize import least_squares
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
-from bench.findings.figures import LOOK, in_full, save
+from bench.findings.figures import LOOK, save
 from bench.findings.look import color
 from bench.findings.pay import COLLECTIVES
+from bench.findings.scales import in_full
 from bench.findings.subject import make_subject
 from bench.findings.table import Column, Table
 from bench.runs.results import write_whole

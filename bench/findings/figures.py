@@ -323,12 +323,6 @@ def _cost(row: Row, name: str, density: float) -> float:
     return derived[name]() if name in derived else row[name]
 
 
-def in_full(axes: Axes) -> None:
-    """Write the powers of ten on logarithmic axes as numbers: 1,000."""
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.15g}"))
-
-
 def save(drawing: Figure, folder: Path, source: str) -> None:
     """Write figure.png and figure.pdf, byte-identical for the same data. The PNG's metadata holds `source`."""
     with matplotlib.style.context(LOOK):

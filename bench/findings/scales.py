@@ -28,3 +28,9 @@ def scale(axes: Axes, side: Literal["x", "y"], column: str, log: Sequence[str]) 
     elif column in COSTS or (side == "x" and not column.endswith("passes")):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(EngFormatter(unit, sep=""))
+
+
+def in_full(axes: Axes) -> None:
+    """Write the powers of ten on logarithmic axes as numbers: 1,000."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.15g}"))
