@@ -1,7 +1,8 @@
 """Objects that configs name: Hydra's functions, for which `models.…` and `datamodules.…` are the suite's own.
 
 So config.yaml files say what they always said, wherever the suite is installed, and a project may have packages named
-`models` and `datamodules` itself: a path that the suite does not have is looked up there.
+`models` and `datamodules` itself: a path that the suite does not have is looked up there. Parts that have moved since a
+config was written are found where they are now.
 """
 
 from importlib.util import find_spec
@@ -11,6 +12,16 @@ import hydra.utils
 from omegaconf import OmegaConf
 
 OURS = ("models", "datamodules")
+
+RENAMED = {
+    "bench.asynchronous.SharedMemory": "bench.runs.asynchronous.SharedMemory",
+    "bench.convex.ConvexProblem": "bench.runs.convex.ConvexProblem",
+    "bench.local_sgd.LocalSGD": "bench.estimators.LocalSGD",
+    "bench.schedules.InverseTime": "bench.runs.schedules.InverseTime",
+    "bench.svrg.SVRG": "bench.estimators.SVRG",
+    "bench.wandb_logger.BudgetLogger": "bench.runs.wandb_logger.BudgetLogger",
+}
+"""The current paths of parts, by their paths in configs that were written before the parts moved."""
 
 
 def get_object(path: str) -> Any:
@@ -45,7 +56,8 @@ def _translated(node: Any) -> Any:
 
 
 def _suites(path: str) -> str:
-    """The path in the suite, if it has that module."""
+    """Where what had this path is now: in the suite, if it has that module."""
+    path = RENAMED.get(path, path)
     package, _, rest = path.partition(".")
     module = rest.split(".")[0]
     return f"bench.suite.{path}" if package in OURS and find_spec(f"bench.suite.{package}.{module}") else path

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -84,10 +85,8 @@ class Experiment:
         spec, order = specified(name)
         rank = {label: place for place, label in enumerate(dict.fromkeys(order))}
         labels = sorted(there, key=lambda p: (rank.get(p.name, len(rank)), p.name))
-        arms = [
-            Arm(p.name, [ViewedRun(c.parent, view, spec.get("target")) for c in sorted(p.glob("*/config.yaml"))])
-            for p in labels
-        ]
+        seen = partial(ViewedRun, view=view, aim=spec.get("target"), batch_size=spec.get("data", {}).get("batch_size"))
+        arms = [Arm(p.name, [seen(c.parent) for c in sorted(p.glob("*/config.yaml"))]) for p in labels]
         for arm in arms:
             _refuse_mixture(arm, view)
         return cls(name, folder, spec, arms, view, Counter(order))

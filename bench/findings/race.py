@@ -156,7 +156,7 @@ def _reached(
         if (end := run.target()["round"]) is None:
             continue
         rows = [_shortened(row, share) for row in run.history() if row["round"] <= end]
-        time = elapsed(rows, link, step_s / run.num_parts, hidden_s, own_s)[-1]
+        time = elapsed(rows, link, step_s / run.passes, hidden_s, own_s)[-1]
         assert time is not None
         rounds.append(end)
         seconds.append(time)

@@ -51,12 +51,15 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target", 
 
     Args:
         experiment: with at least one complete run.
-        at: whether costs are those at the first evaluation that reached the target, or those at the end of the run.
+        at: whether costs are those at the first evaluation that reached the target, or those at the end of the run;
+            a target that the view names is meant.
         to: the arm to which savings are factors, where it is there.
 
     Raises:
         InputError: `at` or `to` has another value; the runs have different targets.
     """
+    if experiment.view.target is not None:
+        at = "target"
     if at not in ("target", "end"):
         raise InputError(f"table.at: {at!r}; target or end is needed")
     arms, target = experiment.complete, _target(experiment)

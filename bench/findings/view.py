@@ -21,7 +21,8 @@ class View:
 
     Args:
         link: the network whose seconds are shown; None for each run's own.
-        step_ms: a worker's computation of one batch, in milliseconds, for each backward pass that a run took.
+        step_ms: a worker's computation of one batch of the experiment's file, in milliseconds. Runs of other batches
+            take as much longer as these are larger.
         overlap: the share of it during which messages can travel, if the recipe's can before the gradient is whole.
         target: a value of the metric of each run's target; None for the experiment's own.
         rounds: (first, last) evaluations; costs are those in between, instead of those at the target.
@@ -57,7 +58,7 @@ class View:
         return f"{link}; {step}"
 
     def seconds(
-        self, rows: Sequence[Row], algorithm: Algorithm, link: LinkModel, num_parts: int = 1
+        self, rows: Sequence[Row], algorithm: Algorithm, link: LinkModel, passes: float = 1
     ) -> list[float | None]:
         """The seconds since the first round at each row; None where a row lacks what they follow from.
 
@@ -65,14 +66,14 @@ class View:
             rows: of a history.
             algorithm: the recipe that ran.
             link: the network.
-            num_parts: into which batches were cut, with a backward pass each.
+            passes: how many backward passes take as long as one on a batch of the experiment's file.
         """
         try:
             link.refuse(algorithm)
         except InputError:
             return [None] * len(rows)
         step_s = self.step_ms / 1e3
-        return elapsed(rows, link, step_s / num_parts, self.overlap * step_s if algorithm.overlaps else 0.0)
+        return elapsed(rows, link, step_s / passes, self.overlap * step_s if algorithm.overlaps else 0.0)
 
 
 AS_RECORDED = View()
@@ -85,10 +86,12 @@ class ViewedRun(RunFolder):
     Args:
         view: how to look at it.
         aim: the experiment's target, if its file has one; else the run's own counts.
+        batch_size: that of the experiment's file, if it has one.
     """
 
     view: View = AS_RECORDED
     aim: Mapping[str, Any] | None = None
+    batch_size: int | None = None
 
     @cached_property
     def algorithm(self) -> Algorithm:
@@ -102,6 +105,13 @@ class ViewedRun(RunFolder):
             return steps.num_steps
         estimator = instantiate(self.config().get("estimator"))
         return estimator.num_parts if estimator else 1
+
+    @property
+    def passes(self) -> float:
+        """How many of its backward passes take as long as one on a batch of the experiment's file: methods with local
+        steps often have a larger batch a round, of which each step takes a part."""
+        own = self.config().get("data", {}).get("batch_size")
+        return self.num_parts * (self.batch_size / own if own and self.batch_size else 1)
 
     def config(self) -> dict[str, Any]:
         """The config of the run. The file is read once."""
@@ -121,7 +131,7 @@ class ViewedRun(RunFolder):
         if not (rows and self.view.retimes):
             return rows
         link = self.view.link or instantiate(self.config()["link"])
-        times = self.view.seconds(rows, self.algorithm, link, self.num_parts)
+        times = self.view.seconds(rows, self.algorithm, link, self.passes)
         return [row | {"modelled_s": time} for row, time in zip(rows, times, strict=True)]
 
     def target(self) -> dict[str, Any]:

@@ -3,15 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-RENAMED = {
-    "bench.asynchronous.SharedMemory": "bench.runs.asynchronous.SharedMemory",
-    "bench.convex.ConvexProblem": "bench.runs.convex.ConvexProblem",
-    "bench.local_sgd.LocalSGD": "bench.estimators.LocalSGD",
-    "bench.schedules.InverseTime": "bench.runs.schedules.InverseTime",
-    "bench.svrg.SVRG": "bench.estimators.SVRG",
-    "bench.wandb_logger.BudgetLogger": "bench.runs.wandb_logger.BudgetLogger",
-}
-"""The current paths of parts, by their paths in configs that were written before the parts moved."""
+from bench.configured import RENAMED
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -226,7 +226,7 @@ def _carried(run: ViewedRun) -> dict[str, Any]:
             link().refuse(recipe)
             links.append(name)
     dense = recipe.is_dense and run.num_parts == 1
-    return {"links": links, "overlaps": recipe.overlaps, "parts": run.num_parts, "dense": dense}
+    return {"links": links, "overlaps": recipe.overlaps, "passes": run.passes, "dense": dense}
 
 
 def _table(experiment: Experiment, made: Table) -> dict[str, Any]:

@@ -45,7 +45,7 @@ function elapsed(run, arm, link, net, share = 1) {
     for (const key of Object.keys(now)) if (key !== "workers") t[key] = now[key] - (before ? before[key] : 0);
     t.longest_upload_bits *= share;
     const fresh = round[at] - rounds;
-    const computed = (num_backwards[at] - passes) / t.workers * net.step / arm.parts;
+    const computed = (num_backwards[at] - passes) / t.workers * net.step / arm.passes;
     total += computed + Math.max(0, linkSeconds(link, t, net) - fresh * hidden);
     [rounds, passes, before] = [round[at], num_backwards[at], now];
     return total;

@@ -13,6 +13,7 @@ from bench.collectives.simulated import SimulatedWorld
 from bench.errors import InputError
 from bench.findings.dashboard import Store, page
 from bench.findings.dashboard.data import LINKS
+from bench.findings.experiments import Experiment
 from bench.findings.pay import (
     Network,
     Step,
@@ -28,6 +29,7 @@ from bench.findings.prices import measure_prices
 from bench.findings.race import Finish, _row, race
 from bench.findings.sample import Sample
 from bench.findings.subject import Subject, make_subject
+from bench.findings.tables import table
 from bench.findings.view import View, ViewedRun
 from bench.findings.work import Work, measure
 from bench.gradients.engines.loop import DenseGradients
@@ -43,6 +45,7 @@ from bench.tests.found import RECIPES, STEPPING
 from bench.traffic import Traffic
 
 M = 4
+RESULTS = Path(__file__).parents[3] / "results"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 NETWORK = Network(workers=M, bandwidth_bps=1e8, latency_s=5e-5, step_s=3e-3, overlap=0.7)
 
@@ -200,6 +203,23 @@ def toy(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     ):
         train(composed([*arm, *shared]), arm)
     return results
+
+
+@pytest.mark.parametrize("name", ["pretraining_small_tuned", "showdown_tuned"])
+def test_as_many_samples_take_as_long(name: str) -> None:
+    """Whether a round takes one batch of the experiment's, or a larger one in parts: on a network that costs nothing,
+    seconds are those of data passes."""
+    view = View(GatherLink(bandwidth_bps=1e30, latency_s=1e-30), step_ms=5)
+    experiment = Experiment.read(name, RESULTS, view)
+    runs = [run for arm in experiment.complete for run in arm.runs if not run.algorithm.rule.second_pass]
+    ends = [run.history()[-1] for run in runs]
+    assert len({round(row["modelled_s"] / row["data_passes"], 6) for row in ends}) == 1
+
+
+def test_a_target_that_is_asked_for_is_one_of_costs_at_the_end() -> None:
+    experiment = Experiment.read("pretraining_small_tuned", RESULTS, View(target=2.55))
+    rounds = {row["recipe"]: row["round"] for row in table(experiment).rows}
+    assert rounds["adamw"] == Sample((120, 120, 120), 3, "missed", ("seed=1", "seed=19", "seed=31"))
 
 
 def test_a_race(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
