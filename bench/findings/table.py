@@ -26,7 +26,7 @@ SHRUNK = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}
 @dataclass(frozen=True)
 class Column:
     """A column. `style`: "name", "count" (1,234), "power" (of ten), "bits" (the same, with SI prefixes on the page),
-    "percent", "number", "seconds" or "factor"."""
+    "percent", "number", "seconds", "rank" or "factor"."""
 
     key: str
     title: str
@@ -198,7 +198,7 @@ def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
         return (f"({inner})" if std is not None else inner) + marks.power.format(exponent=exponent)
     if style == "factor":
         return format(value, ".3g" if value < 999.5 else ",.0f").replace(",", marks.thousands) + marks.times
-    return joined({"count": ",.0f", "percent": ".2f", "number": ".4f", "seconds": ",.1f"}[style])
+    return joined({"count": ",.0f", "percent": ".2f", "number": ".4f", "seconds": ",.1f", "rank": ".1f"}[style])
 
 
 def _escape(text: str) -> str:

@@ -7,6 +7,7 @@ from bench.errors import InputError
 from bench.findings.asked import made
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.look import TITLES, amount, shortest
+from bench.findings.ranks import ranks
 from bench.findings.sample import Ratio, Sample, Theirs
 from bench.findings.table import Column, Entry, Table
 from bench.findings.tuning import Tuned
@@ -26,7 +27,7 @@ STYLES |= dict.fromkeys(("val_loss", "val_perplexity"), "number")
 """How final metrics are written, but for powers of ten."""
 COSTED = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s")
 """Costs that a table shows."""
-MAIN = ("recipe", "final", "round", "total_bits", "total_bits_saving", "modelled_s")
+MAIN = ("recipe", "rank", "final", "round", "total_bits", "total_bits_saving", "modelled_s")
 BESIDE_UPLOADS = (
     "recipe", "final", "uploads", "uploads_theirs", "uploads_logs", "uplink_bits_paper", "uplink_bits_paper_theirs",
     "total_bits_saving",
@@ -46,7 +47,9 @@ def table(experiment: Experiment) -> Table:
     return made("table", asked, {"costs": cost_table, "sweep": sweep_table}, experiment)
 
 
-def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target", to: str = "sgd") -> Table:
+def cost_table(
+    experiment: Experiment, at: Literal["target", "end"] = "target", to: str = "sgd", rank: str | None = None
+) -> Table:
     """The costs of each recipe, one row each, next to the paper's numbers.
 
     Args:
@@ -54,14 +57,17 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target", 
         at: whether costs are those at the first evaluation that reached the target, or those at the end of the run;
             a target that the view names is meant.
         to: the arm to which savings are factors, where it is there.
+        rank: a cost by which arms are ranked, seed by seed, and their rows sorted.
 
     Raises:
-        InputError: `at` or `to` has another value; the runs have different targets.
+        InputError: `at`, `to` or `rank` has another value; the runs have different targets.
     """
     if experiment.view.target is not None:
         at = "target"
     if at not in ("target", "end"):
         raise InputError(f"table.at: {at!r}; target or end is needed")
+    if rank is not None and rank not in COSTED:
+        raise InputError(f"table.rank: {rank!r}; one of {', '.join(COSTED)} is needed")
     arms, target = experiment.complete, _target(experiment)
     known = dict.fromkeys([*experiment.grid, *(arm.label for arm in arms)])
     if to != "sgd" and to not in known:
@@ -73,6 +79,9 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target", 
         paper.pop("modelled_s", None)
     rounds = experiment.view.rounds
     figures = {arm.label: _stretch(arm.runs, *rounds) if rounds else _figures(arm.runs, at) for arm in arms}
+    if rank:
+        placed = ranks({label: own[rank] for label, own in figures.items() if rank in own})
+        figures = {label: {**own, "rank": placed[label]} for label, own in figures.items() if label in placed}
     runs = dict.fromkeys(experiment.grid, ()) | {arm.label: arm.runs for arm in arms}
     rows: list[dict[str, Entry]] = []
     for label in runs:
@@ -90,8 +99,11 @@ def cost_table(experiment: Experiment, at: Literal["target", "end"] = "target", 
                     assert not isinstance(ours, str | Theirs)
                     row[f"{column}_{suffix}"] = Theirs(numbers[label], ours)
         rows.append(row)
+    if rank:
+        rows.sort(key=_place)
     columns = [
         Column("recipe", "recipe", "name"),
+        Column("rank", f"rank by {TITLES[rank]}" if rank else "", "rank"),
         Column("final", FINAL[target["metric"]], STYLES.get(target["metric"], "power")),
         Column("round", "rounds", "count"),
         Column("uploads", "uploads", "count"),
@@ -190,6 +202,11 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
     if num_held_out - {0}:
         caption += f" Evaluated on {max(num_held_out):,} training images held out, not on the test set."
     return Table(caption, [Column("recipe", "recipe", "name"), *columns], list(rows.values()))
+
+
+def _place(row: Mapping[str, Entry]) -> float:
+    place = row.get("rank")
+    return place.mean if isinstance(place, Sample) and place.mean is not None else float("inf")
 
 
 def _any_missed(rows: Iterable[Mapping[str, Entry]]) -> bool:
