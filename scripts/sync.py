@@ -64,12 +64,17 @@ def sync(wandb_dir: Path, dry_run: bool) -> None:
     """
     waiting = newest_by_id(wandb_dir)
     finished = [folder for folder in waiting.values() if (folder / COMPLETE).exists()]
+    unfinished = [folder for folder in waiting.values() if folder not in finished]
     if finished and not dry_run:
         log_in()
         subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, finished)], check=False)
     failed = [] if dry_run else [folder for folder in finished if not list(folder.glob("*.wandb.synced"))]
     done = "to be sent" if dry_run else "sent"
-    print(f"{wandb_dir}: {len(finished) - len(failed)} runs {done}, {len(waiting) - len(finished)} not finished yet")
+    print(f"{wandb_dir}: {len(finished) - len(failed)} runs {done}, {len(unfinished)} not finished yet")
+    if unfinished:
+        print("`wandb sync FOLDER` sends one of these as it is; earlier versions did not mark which runs are finished:")
+    for folder in unfinished:
+        print(folder)
     for folder in failed:
         print(f"failed: {folder}")
     if failed:

@@ -109,6 +109,7 @@ def curves(
                     shown(*limits[limit])
         _fit(panels, metric in (limits or {}), any((line_cost or cost) in (limits or {}) for _, cost in places))
         for axes, (_, place_cost) in zip(panels, places, strict=True):
+            _broaden(axes)
             _mark(axes, arms, line_cost or place_cost, metric)
         panels[0].set_ylabel(TITLES[metric])
     if groups:
@@ -231,6 +232,31 @@ def _fit(panels: Sequence[Axes], y_is_limited: bool, x_is_limited: bool) -> None
         panels[0].set_ylim(*_around(np.array(heights), panels[0].get_yscale() == "log"))
 
 
+def _broaden(axes: Axes) -> None:
+    """Where a line lies on others of its colour all along, so that no dash tells them apart, make those broad and
+    pale."""
+    left, right, low, high = *axes.get_xlim(), *axes.get_ylim()
+    lines, places = axes.get_lines(), list[np.ndarray]()
+    for line in lines:
+        points = np.asarray(line.get_xydata())
+        hidden = np.any((points < (left, low)) | (points > (right, high)), axis=1)
+        places.append((axes.transScale + axes.transLimits).transform(points))
+        places[-1][hidden] = np.nan
+    for at, line in enumerate(lines):
+        above = [
+            top for top in range(at + 1, len(lines))
+            if lines[top].get_color() == line.get_color() and _lies_on(places[top], places[at])
+        ]  # fmt: skip
+        if above:
+            line.set(linewidth=line.get_linewidth() + 2 * len(above), alpha=0.4)
+
+
+def _lies_on(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether (points, 2) of two lines, in units of the axes, are nowhere a hundredth apart; NaN where not visible."""
+    apart = abs(one - other) if one.shape == other.shape else np.array([np.inf])
+    return not np.isnan(apart).all() and bool(np.nanmax(apart) < 0.01)
+
+
 def _around(values: np.ndarray, is_log: bool) -> tuple[float, float]:
     """The least and the greatest value, with some room."""
     least, most = float(values.min()), float(values.max())
@@ -270,7 +296,10 @@ def _line(axes: Axes, arms: Sequence[Arm], x: str, y: str) -> None:
 
 def _name_lines(drawing: Figure, grid: np.ndarray) -> None:
     """Label lines at their ends in the last column of panels; if labels do not fit, draw one legend instead."""
-    named = {str(line.get_label()): line for axes in grid.flat for line in _named(axes)}
+    named = dict[str, Line2D]()
+    for line in (line for axes in grid.flat for line in _named(axes)):
+        other = named.setdefault(name := str(line.get_label()), line)
+        named[name] = min(line, other, key=Line2D.get_linewidth)  # not broad, unless it is everywhere
     drawing.draw_without_rendering()  # fixes the positions of panels and lines
     places = [_places(axes) if len(_named(axes)) == len(named) else None for axes in grid[:, -1]]
     if None in places:

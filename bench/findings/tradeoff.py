@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patheffects import withStroke
+from matplotlib.textpath import TextPath
 
 from bench.errors import InputError
 from bench.findings.experiments import Arm
@@ -14,7 +18,8 @@ from bench.findings.look import TITLES, color
 from bench.findings.scales import scale
 from bench.runs.columns import FALLING
 
-ROW = 7.0  # points between the labels of neighbours
+SIZE, ROW = 6.5, 7.0  # of names, and from one to the next, in points
+RADIUS = 2.5  # of what a point keeps free around it
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +58,20 @@ def tradeoff(
     y: str = "test_accuracy",
     limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
-    """Draw a point for each arm, with the standard deviation over seeds, and a line through the front.
+    """Draw a point for each arm, with the standard deviation over seeds, and a line through the front. Arms that cannot
+    be drawn are named below.
 
     Args:
-        arms: the arms to draw; those of which a run diverged are left out.
+        arms: the arms to draw, but for those of which a run diverged.
         x: a cost.
         y: a column of the history.
-        limits: of the axes, by column. Arms beyond them are named below the figure.
+        limits: of the axes, by column.
 
     Raises:
         InputError: no arm ended.
     """
-    ends = [end for arm in arms if (end := _end(arm, x, y)) is not None]
+    found = [(arm.name, _end(arm, x, y)) for arm in arms]
+    ends = [end for _, end in found if end is not None]
     if not ends:
         raise InputError(f"figure.y: {y}; every arm diverged, one that ended is needed")
     drawing = Figure(figsize=(6.4, 3.6), layout="constrained")
@@ -81,8 +88,17 @@ def tradeoff(
             shown(*limits[limit])
     scale(axes, "x", x, ())
     scale(axes, "y", y, ())
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    inside = [end for end in ends if left <= end.x <= right and low <= end.y <= high]
+    unit = (lambda value: f"{100 * value:.4g} %") if y.endswith("accuracy") else (lambda value: f"{value:.4g}")
+    beyond = [f"{end.arm.name} ({unit(end.y)})" for end in ends if end not in inside]
+    lost = [name for name, end in found if end is None]
+    for told, names in (("Beyond the axes", beyond), ("Diverged", lost)):
+        if names:
+            axes.set_xlabel(axes.get_xlabel() + "\n" + fill(f"{told}: {', '.join(names)}", 100))
     drawing.draw_without_rendering()  # fixes where points are
-    _name(axes, ends, best)
+    drawing.set_layout_engine("none")  # names move nothing
+    _name(axes, inside, best)
     return drawing
 
 
@@ -95,28 +111,39 @@ def _end(arm: Arm, x: str, y: str) -> End | None:
 
 
 def _name(axes: Axes, ends: Sequence[End], best: Sequence[End]) -> None:
-    """Write the arms' names beside their points, each as far up or down as it must be to overlap no other's; names of
-    arms that lie outside below the axes."""
-    box, unit = axes.get_window_extent(), axes.figure.dpi / 72
-    places = {end: axes.transData.transform((end.x, end.y)) for end in ends}
-    outside = [end for end, at in places.items() if not box.contains(*at)]
-    taken = list[tuple[float, float, float]]()  # left, right, height of names, in points
-    for end in sorted((end for end in ends if end not in outside), key=lambda end: -places[end][1]):
-        across, up = places[end] / unit
-        width = 4.2 * len(end.arm.name)
-        left = across + 4
-        height = next(
-            height
-            for step in range(200)
-            for height in (up - step * ROW / 4, up + step * ROW / 4)
-            if all(right < left or left + width < start or abs(height - other) >= ROW for start, right, other in taken)
-        )
-        taken.append((left, left + width, height))
+    """Write the arms' names beside their points, each as near as it can be without covering another name or a point;
+    a line leads to those that are farther away."""
+    unit = axes.figure.dpi / 72
+    start = np.array([axes.bbox.x0, axes.bbox.y0]) / unit
+    stop = np.array([axes.figure.bbox.x1, axes.figure.bbox.y1]) / unit
+    points = np.array([axes.transData.transform((end.x, end.y)) for end in ends]).reshape(-1, 2) / unit
+    taken = [np.concatenate([points - RADIUS, points + RADIUS], axis=1)]  # left, bottom, right, top
+    for at in np.argsort(-points[:, 1]):
+        end, point = ends[at], points[at]
+        weight = "bold" if end in best else "normal"
+        width = TextPath((0, 0), end.arm.name, SIZE, prop=FontProperties(weight=weight)).get_extents().width
+        starts = [side for gap in (4, 16, 32, 64) for side in (gap, -gap - width)]
+        shifts = np.array(list(product(starts, np.arange(-60, 61) * ROW / 4)))
+        low = point + shifts - np.array([0, ROW / 2])
+        boxes = np.concatenate([low, low + np.array([width + 3, ROW])], axis=1)
+        away = np.hypot(np.maximum(shifts[:, 0], -shifts[:, 0] - width) - 4, shifts[:, 1]) + 4 * (shifts[:, 0] < 0)
+        covered = _overlaps(boxes, np.concatenate(taken)).sum(axis=1)
+        covered += ((boxes[:, :2] < start) | (boxes[:, 2:] > stop)).any(axis=1)
+        chosen = np.lexsort((away, covered))[0]
+        taken.append(boxes[[chosen]])
+        leads = {"arrowstyle": "-", "linewidth": 0.4, "color": "#999999", "shrinkA": 0, "shrinkB": 2}
         axes.annotate(
-            end.arm.name, (end.x, end.y), (4, height - up), textcoords="offset points", va="center", fontsize=6.5,
-            color=color(end.arm.algorithm), weight="bold" if end in best else "normal", annotation_clip=False,
-            path_effects=[withStroke(linewidth=2, foreground="white")],
+            end.arm.name, (end.x, end.y), tuple(shifts[chosen]), textcoords="offset points", va="center",
+            fontsize=SIZE, color=color(end.arm.algorithm), weight=weight, annotation_clip=False,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            arrowprops=leads | {"relpos": (float(shifts[chosen, 0] < 0), 0.5)} if away[chosen] > ROW else None,
         )  # fmt: skip
-    if outside:
-        told = ", ".join(f"{end.arm.name} ({end.y:.3g})" for end in outside)
-        axes.text(0, -0.2, f"beyond the axes: {told}", transform=axes.transAxes, fontsize=6, wrap=True)
+
+
+def _overlaps(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(some, others): whether two boxes overlap. Boxes are left, bottom, right, top."""
+    starts, ends = (
+        np.maximum(some[:, None, :2], others[None, :, :2]),
+        np.minimum(some[:, None, 2:], others[None, :, 2:]),
+    )
+    return np.all(starts < ends, axis=2)  # pyright: ignore[reportReturnType]

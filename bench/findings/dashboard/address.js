@@ -4,6 +4,7 @@ const MANY = 8; // with more arms than this, each setting is preset to a value t
 const BEST = "best"; // the choice of a tuned setting: for each problem and recipe, the value that ended best
 
 let state = {};
+const CHARTS = ["curves", "grid", "trade", "skips", "map", "leaders"]; // each with its own zoom
 const NETWORK = ["link", "bandwidth", "latency", "step", "overlap", "workers"]; // the controls of the network
 const flag = (text, otherwise) => (text === undefined ? otherwise : text === "1");
 const listed = (text) => new Set(text ? text.split("|") : []);
@@ -11,9 +12,9 @@ const listed = (text) => new Set(text ? text.split("|") : []);
 function readState() {
   const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   const known = data.experiments.some(({ name }) => name === asked.experiment);
-  if (!asked.experiment || !known) return { experiment: null, unknown: asked.experiment, ...overviewState(asked) };
+  if (!asked.experiment || !known) return { experiment: null, unknown: asked.experiment, zooms: zoomsOf(asked), ...overviewState(asked) };
   const experiment = data.loaded[asked.experiment];
-  if (!experiment) return { experiment: null, awaited: asked.experiment };
+  if (!experiment) return { experiment: null, awaited: asked.experiment, zooms: {} };
   const has = new Set(experiment.arms.flatMap((arm) => arm.runs.flatMap((run) => Object.keys(run.history))));
   const costs = data.costs.filter((column) => has.has(column));
   const metrics = data.metrics.filter((column) => has.has(column));
@@ -24,7 +25,7 @@ function readState() {
   return {
     experiment, costs, metrics, cost, metric,
     logX: flag(asked.logX, startsLog(experiment, cost)), logY: flag(asked.logY, startsLog(experiment, metric)),
-    seeds: flag(asked.seeds, false), zoom: numbers(asked.zoom), hidden: listed(asked.hidden),
+    seeds: flag(asked.seeds, false), zooms: zoomsOf(asked), hidden: listed(asked.hidden),
     settings: settingsOf(experiment, asked), skipper: asked.skipper,
     network: Object.fromEntries(NETWORK.map((key) => [key, asked[`net.${key}`] ?? ""])), priced: asked.priced ?? "",
     sort: asked.sort ?? null, descending: asked.descending === "1", wide: asked.wide === "1",
@@ -32,10 +33,11 @@ function readState() {
   };
 }
 
-const numbers = (text) => {
-  const found = (text ?? "").split(",").map(Number);
-  return found.length === 4 && found.every(Number.isFinite) ? found : null;
-};
+// By the id of a chart: the ends of its axes, x first, where these do not show everything.
+function zoomsOf(asked) {
+  const found = CHARTS.map((id) => [id, (asked[`zoom.${id}`] ?? "").split(",").map(Number)]);
+  return Object.fromEntries(found.filter(([, ends]) => ends.length === 4 && ends.every(Number.isFinite)));
+}
 
 // Whether an axis starts logarithmic: always for some columns, for others where values span decades.
 function startsLog(experiment, column) {
@@ -79,7 +81,6 @@ function writeState(changes) {
     for (const key of ["seeds", "descending", "wide", "runsDescending"]) put(key, state[key] ? "1" : "0", "0");
     for (const key of ["skipper", "sort", "runsSort"]) put(key, state[key]);
     put("runsLike", state.runsLike, "");
-    put("zoom", state.zoom?.map((value) => rounded(value, 6)).join(","));
     put("hidden", [...state.hidden].join("|"), "");
     put("priced", state.priced, "");
     for (const key of NETWORK) put(`net.${key}`, state.network[key], "");
@@ -87,6 +88,7 @@ function writeState(changes) {
   } else {
     for (const key of OVERVIEW) put(key, state[key], "");
   }
+  for (const [id, ends] of Object.entries(state.zooms)) parts.set(`zoom.${id}`, ends.map((value) => rounded(value, 6)).join(","));
   const start = state.experiment ? new URLSearchParams({ experiment: state.experiment.name }).toString() : "";
   history.replaceState(null, "", `#${[start, parts.toString()].filter(Boolean).join("&")}`);
   render();

@@ -18,10 +18,13 @@ function layout(x, y, extra = {}) {
 // a number with its unit; in downloads, numbers are plain.
 function draw(id, title, traces, shown, head, rows, words = []) {
   charted[id] = { title, head, rows, words };
-  Plotly.react(id, traces, { ...shown, xaxis: ticked(id, shown.xaxis, traces) }, CONFIG);
+  const [xaxis, yaxis] = [shown.xaxis, shown.yaxis].map((axis, at) => ({ ...axis, ...zoomed(id, at) }));
+  Plotly.react(id, traces, { ...shown, xaxis: ticked(id, xaxis, traces), yaxis }, CONFIG);
+  followZoom(id);
   if (byId(id)._fullLayout.width !== byId(id).clientWidth) Plotly.Plots.resize(id);
   byId(id).setAttribute("aria-label", `${title}; its data are in the table below it`);
   const tools = byId(id).nextElementSibling?.classList.contains("tools") ? byId(id).nextElementSibling : addTools(id);
+  tools.querySelector(".whole").hidden = !state.zooms[id];
   if (tools.querySelector("details").open) fillData(id, tools.querySelector("details"));
 }
 
@@ -41,8 +44,9 @@ function addTools(id) {
   const details = make("details", {}, make("summary", { textContent: "Data" }), make("div", { className: "scroll data" }));
   details.querySelector("div").tabIndex = 0;
   details.ontoggle = () => details.open && fillData(id, details);
+  const whole = Object.assign(button("whole range", () => writeState({ zooms: without(id) })), { className: "whole" });
   const tools = make("div", { className: "tools" }, "Download ", button("PNG", () => image("png")), button("SVG", () => image("svg")),
-    button("CSV", () => save(`${fileName(id)}.csv`, csvOf(charted[id]))), details);
+    button("CSV", () => save(`${fileName(id)}.csv`, csvOf(charted[id]))), whole, details);
   byId(id).after(tools);
   return tools;
 }
@@ -129,8 +133,26 @@ function atTarget(target, metric, log) {
   ];
 }
 
-// Axes at the zoom that the address holds, or over all that is drawn.
-const zoomed = (zoom, at) => (zoom ? { range: zoom.slice(2 * at, 2 * at + 2), autorange: false } : { autorange: true });
+// An axis at the zoom that the address holds, or over all that is drawn.
+function zoomed(id, at) {
+  const ends = state.zooms[id];
+  return ends ? { range: ends.slice(2 * at, 2 * at + 2), autorange: false } : { autorange: true };
+}
+
+// Keep a chart's zoom in the address.
+function followZoom(id) {
+  const chart = byId(id);
+  if (chart.dataset.followed) return;
+  chart.dataset.followed = "1";
+  chart.on("plotly_relayout", (change) => {
+    const keys = Object.keys(change);
+    if (keys.some((key) => key.endsWith(".autorange"))) return state.zooms[id] && writeState({ zooms: without(id) });
+    if (!keys.some((key) => key.includes(".range"))) return undefined;
+    const { xaxis, yaxis } = chart.layout;
+    return writeState({ zooms: { ...state.zooms, [id]: [...xaxis.range, ...yaxis.range] } });
+  });
+}
+const without = (...ids) => Object.fromEntries(Object.entries(state.zooms).filter(([id]) => !ids.includes(id)));
 
 // Whether positive values span two decades.
 function spansDecades(values) {

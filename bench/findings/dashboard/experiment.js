@@ -10,33 +10,18 @@ function entriesOf(arms) {
 const visible = (entries) => entries.filter(({ label }) => !state.hidden.has(label));
 
 function drawCurves() {
-  const { cost, metric, logX, logY, zoom, experiment } = state;
+  const { cost, metric, logX, logY, experiment } = state;
   const entries = entriesOf(armsPicked());
   const [marks, room] = atTarget(experiment.target, metric, logY);
   draw("curves", `${data.titles[metric]} against ${data.titles[cost]}`, curves(visible(entries), cost, metric, state.seeds), layout(
-    { ...axisOf(cost, logX), ...zoomed(zoom, 0) }, { ...axisOf(metric, logY), ...room, ...zoomed(zoom, 1) }, marks,
+    axisOf(cost, logX), { ...axisOf(metric, logY), ...room }, marks,
   ), ...curvesData(visible(entries), cost, metric));
-  followZoom();
   const seeds = experiment.arms.some((arm) => arm.runs.filter((run) => run.status === "complete").length > 1);
   byId("seeds").parentElement.hidden = !seeds;
-  byId("unzoom").hidden = !zoom;
   byId("band-told").hidden = !seeds;
   const total = experiment.arms.length;
   byId("picked").textContent = entries.length < total ? `${entries.length} of ${total} arms` : "";
   drawLegend(entries);
-}
-
-function followZoom() {
-  const chart = byId("curves");
-  if (chart.dataset.followed) return;
-  chart.dataset.followed = "1";
-  chart.on("plotly_relayout", (change) => {
-    const keys = Object.keys(change);
-    if (keys.some((key) => key.endsWith(".autorange"))) return state.zoom && writeState({ zoom: null });
-    if (!keys.some((key) => key.includes(".range"))) return undefined;
-    const { xaxis, yaxis } = chart.layout;
-    return writeState({ zoom: [...xaxis.range, ...yaxis.range] });
-  });
 }
 
 function drawLegend(entries) {

@@ -18,7 +18,7 @@ function drawControls() {
       const select = make("select", {}, ...(key === tuned ? [make("option", { value: BEST, textContent: "the best" })] : []),
         make("option", { value: "", textContent: "all" }), ...options.map((value) => make("option", { value, textContent: value })));
       select.dataset.setting = key;
-      select.onchange = () => writeState({ settings: { ...state.settings, [key]: { options, value: select.value } }, zoom: null });
+      select.onchange = () => writeState({ settings: { ...state.settings, [key]: { options, value: select.value } }, zooms: {} });
       return make("label", {}, `${key} `, select, " ");
     }));
   }
@@ -66,18 +66,17 @@ function drawExperiment() {
 byId("experiment").onchange = (event) => {
   location.hash = event.target.value ? linkTo(event.target.value).slice(1) : "";
 };
-byId("metric").onchange = (event) => writeState({ metric: event.target.value, logY: startsLog(state.experiment, event.target.value), zoom: null });
-byId("cost").onchange = (event) => writeState({ cost: event.target.value, logX: startsLog(state.experiment, event.target.value), zoom: null });
-byId("log-x").onchange = (event) => writeState({ logX: event.target.checked, zoom: null });
-byId("log-y").onchange = (event) => writeState({ logY: event.target.checked, zoom: null });
+byId("metric").onchange = (event) => writeState({ metric: event.target.value, logY: startsLog(state.experiment, event.target.value), zooms: without("curves", "trade") });
+byId("cost").onchange = (event) => writeState({ cost: event.target.value, logX: startsLog(state.experiment, event.target.value), zooms: without("curves") });
+byId("log-x").onchange = (event) => writeState({ logX: event.target.checked, zooms: without("curves") });
+byId("log-y").onchange = (event) => writeState({ logY: event.target.checked, zooms: without("curves") });
 byId("seeds").onchange = (event) => writeState({ seeds: event.target.checked });
-byId("unzoom").onclick = () => writeState({ zoom: null });
 byId("wide").onchange = (event) => writeState({ wide: event.target.checked });
 byId("skipper").onchange = (event) => writeState({ skipper: event.target.value });
 byId("runs-like").oninput = (event) => writeState({ runsLike: event.target.value });
 byId("like").oninput = (event) => writeState({ like: event.target.value });
-byId("problem").onchange = (event) => writeState({ problem: event.target.value, recipe: "", aim: "" });
-for (const key of ["recipe", "aim", "against"]) byId(key).onchange = (event) => writeState({ [key]: event.target.value });
+byId("problem").onchange = (event) => writeState({ problem: event.target.value, recipe: "", aim: "", zooms: {} });
+for (const key of ["recipe", "aim", "against"]) byId(key).onchange = (event) => writeState({ [key]: event.target.value, zooms: {} });
 for (const key of NETWORK) byId(`net-${key}`).oninput = (event) => writeState({ network: { ...state.network, [key]: event.target.value } });
 byId("priced").onchange = (event) => writeState({ priced: event.target.value });
 addEventListener("hashchange", () => { state = readState(); render(); });

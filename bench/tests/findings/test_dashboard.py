@@ -343,8 +343,43 @@ def test_choices_and_zoom_are_in_the_link(chromium: Any, url: str) -> None:
         assert window.inner_text("#net-bandwidth-told") == "10 Gbit/s"
         assert "ring" in window.inner_text("#network-table")
         assert window.inner_text("#runs-told") == "2 of 21 runs"  # of seeds 1 and 19
-        window.click("#unzoom")
+        window.click("#curves + .tools button.whole")
         assert window.evaluate("document.getElementById('curves').layout.xaxis.range[1]") > 11000
+
+
+RANGES = """id => {
+    const { xaxis, yaxis } = document.getElementById(id)._fullLayout;
+    return [...xaxis.range, ...yaxis.range];
+}"""
+
+
+@needs_chromium
+def test_every_chart_has_its_zoom_in_the_link(chromium: Any, everything: str) -> None:
+    """As dragged with the mouse; other choices on the page leave it; a button shows the whole range again."""
+    charts = {"trade": "experiment=sasg_mnist", "grid": "experiment=gspar_sgd", "leaders": "against=round"}
+    with opened(chromium, everything) as window:
+        for chart, place in charts.items():
+            window.evaluate("place => { location.hash = place; }", place)
+            window.wait_for_function("id => document.getElementById(id)._fullLayout?.width > 0", arg=chart)
+            whole = window.evaluate(RANGES, chart)
+            area = window.locator(f"#{chart} .nsewdrag").first
+            area.scroll_into_view_if_needed()
+            box = area.bounding_box()
+            window.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+            window.mouse.down()
+            window.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.8 * box["height"], steps=3)
+            window.mouse.up()
+            window.wait_for_function("id => location.hash.includes(`zoom.${id}`)", arg=chart)
+            seen = window.evaluate(RANGES, chart)
+            sizes = [abs(high - low) for low, high in (whole[:2], whole[2:], seen[:2], seen[2:])]
+            assert sizes[2:] == pytest.approx([0.4 * sizes[0], 0.6 * sizes[1]], rel=0.1)
+            window.fill("#like" if chart == "leaders" else "#runs-like", "seed")
+            window.reload()
+            assert window.evaluate(RANGES, chart) == pytest.approx(seen, rel=1e-4, abs=1e-6)
+            window.click(f"#{chart} + .tools button.whole")
+            assert window.evaluate(RANGES, chart) == pytest.approx(whole)
+            assert "zoom" not in window.url
+            assert not window.is_visible(f"#{chart} + .tools button.whole")
 
 
 @needs_chromium

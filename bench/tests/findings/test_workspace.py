@@ -60,6 +60,33 @@ def test_a_workspace_of_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (filtered["key"]["name"], filtered["op"], filtered["value"]) == ("tags", "IN", [experiment])
 
 
+def test_the_workspace_and_the_report_are_saved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole, in a project that is made if there is none; what W&B refuses is told in a line."""
+    with wandb_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        publish("someone/bitbudget")
+        publish("someone/bitbudget")
+        assert server.projects == ["bitbudget"]
+        views, place = server.views[:2], f"{server.environment['WANDB_BASE_URL']}/someone/bitbudget"
+        server.refusing = True
+        with pytest.raises(InputError, match="--wandb: someone/bitbudget; W&B refuses: "):
+            publish("someone/bitbudget")
+    for view, make in zip(views, (workspace, report), strict=True):
+        made = make("someone", "bitbudget")._to_model()
+        assert [view["entityName"], view["projectName"]] == ["someone", "bitbudget"]
+        kinds = [
+            [panel["type"] for panel in panels(tree)]
+            for tree in (json.loads(view["spec"]), json.loads(made.model_dump_json(by_alias=True)))
+        ]
+        assert kinds[0] == kinds[1] != []
+    urls = [line for line in capsys.readouterr().out.splitlines() if line.startswith(place)]
+    assert len(urls) == 4
+    assert "/reports/" in urls[1]
+
+
 def test_a_place_that_is_none_is_told() -> None:
     for place in ("bitbudget", "a/b/c", "/b", "a/"):
         with pytest.raises(InputError, match=f"--wandb: '{place}'; ENTITY/PROJECT is needed"):

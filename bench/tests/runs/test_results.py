@@ -6,7 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from importlib import import_module
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +419,13 @@ def test_lines_of_a_panel_never_look_alike(name: str, monkeypatch: pytest.Monkey
         looks = [(line.get_color(), repr(line._unscaled_dash_pattern)) for line in lines]  # pyright: ignore[reportAttributeAccessIssue]
         assert len({*looks}) == len({line.get_label() for line in lines}) == len(lines) > 0
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        for one, other in combinations(lines, 2):  # of the same places and colour: of two widths
+            xys = np.asarray(one.get_xydata()), np.asarray(other.get_xydata())
+            if one.get_color() == other.get_color() and xys[0].shape == xys[1].shape:
+                seen = (xys[0] >= (left, low)) & (xys[0] <= (right, high))
+                apart = abs(xys[0] - xys[1])[seen.all(axis=1)] / (right - left, high - low)
+                if axes.get_xscale() == axes.get_yscale() == "linear" and len(apart) and apart.max() < 0.005:
+                    assert one.get_linewidth() > other.get_linewidth()
         points = np.concatenate([np.asarray(line.get_xydata()) for line in lines])
         assert any(left <= x <= right and low <= y <= high for x, y in points)
         if axes.get_ylabel() == TITLES[target["metric"]]:

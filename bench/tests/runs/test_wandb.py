@@ -237,9 +237,12 @@ def test_sync_tells_ids_with_dashes_apart(tmp_path: Path) -> None:
 
 def test_sync_waits_for_what_has_hardly_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The folder of a run killed at its start has no record file yet."""
-    (tmp_path / "offline-run-20260101_000000-abcdefgh").mkdir()
+    (begun := tmp_path / "offline-run-20260101_000000-abcdefgh").mkdir()
     sync(tmp_path, dry_run=False)
-    assert "0 runs sent, 1 not finished yet" in capsys.readouterr().out
+    said, advice, *folders = capsys.readouterr().out.splitlines()
+    assert "0 runs sent, 1 not finished yet" in said
+    assert "`wandb sync FOLDER` sends one of these as it is" in advice  # a finished one of an earlier version, too
+    assert folders == [str(begun)]
 
 
 @pytest.mark.parametrize("key", ["", "too-short"])

@@ -16,7 +16,8 @@ class Server(ThreadingHTTPServer):
         history: the lines of every run, by its id; a line sent again for the same place replaces the earlier one.
         artifacts: the names of created artifacts, in order.
         sweep: the text of the file of a sweep that agents may join.
-        views: the workspaces that were saved, as the variables of the request.
+        projects: the names of those that there are.
+        views: the workspaces and reports that were saved, as the variables of the request.
         commands: what agents are told to do, one command at a time.
         summaries: the last summary of every run, by its id.
         refusing: whether every request is answered with 403.
@@ -31,6 +32,7 @@ class Server(ThreadingHTTPServer):
         self.summaries: dict[str, dict[str, Any]] = {}
         self.artifacts: list[str] = []
         self.sweep = ""
+        self.projects: list[str] = []
         self.views: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
         self.requests = 0
@@ -69,7 +71,23 @@ class Server(ThreadingHTTPServer):
             return {"agentHeartbeat": {"agent": {"id": "g"}, "commands": json.dumps(told)}}
         if "upsertView(" in query:
             self.views.append(variables)
-            return {"upsertView": {"view": {"id": "v", "name": variables["name"]}, "inserted": True}}
+            kept = {key: variables.get(key) for key in ("name", "type", "displayName", "description", "spec")}
+            owner = {"id": "p", "name": variables["projectName"], "entityName": variables["entityName"]}
+            view = {"id": "v", **kept, "project": owner, "updatedAt": "2026-01-01T00:00:00"}
+            return {"upsertView": {"view": view, "inserted": True}}
+        if "GetProjects(" in query:
+            told = {
+                "entityName": variables["entity"],
+                "createdAt": "2026-01-01T00:00:00",
+                "isBenchmark": False,
+                "user": None,
+            }
+            edges = [{"node": {"__typename": "Project", "id": name, "name": name, **told}} for name in self.projects]
+            page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+            return {"models": {"pageInfo": page, "edges": edges}}
+        if "CreateProject(" in query:
+            self.projects.append(variables["input"]["name"])
+            return {"result": {"project": None, "inserted": True}}
         if "ArtifactType" in query:
             return {"project": {"artifact": {"artifactType": {"name": "results"}}}}
         if "ServerFeatures" in query:
