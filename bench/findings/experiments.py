@@ -160,9 +160,11 @@ def specified(name: str) -> tuple[dict[str, Any], list[str]]:
 def _refuse_mixture(arm: Arm, view: View) -> None:
     configs = [run.config() for run in arm.runs]
     for run, config in zip(arm.runs, configs, strict=True):
-        algorithm = config.get("algorithm")
-        if run.is_complete and not (isinstance(algorithm, dict) and "name" in algorithm):
-            raise InputError(f"{run.path / 'config.yaml'}: damaged, restore it or remove the run: it has no algorithm")
+        needed = {"algorithm": "name", "target": "metric"} | ({"link": "_target_"} if "link" in config else {})
+        for group, key in needed.items():
+            if run.is_complete and not (isinstance(part := config.get(group), dict) and key in part):
+                file = run.path / "config.yaml"
+                raise InputError(f"{file}: damaged, restore it or remove the run: it has no {group} with its {key}")
     first, config = arm.runs[0], configs[0]
     for other, theirs in zip(arm.runs[1:], configs[1:], strict=True):
         differing = differences(config, theirs).keys() - {"seed", "data.seed"}

@@ -33,11 +33,12 @@ class Autosave(Callback):
         self.interval_s = interval.total_seconds()
         self.evaluates = False  # whether the checkpoint is of a round whose evaluation is still to come
         self.report: torch.Tensor | None = None  # of that round
-        self.loops: dict[str, Any] = {}
+        self.loops: dict[str, Any] = {}  # progress at that round
 
     def on_train_start(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         self.saved_at = time.monotonic()
         if self.evaluates:
+            compressed(trainer).listen()  # which it would only do after all callbacks have started
             self._evaluate(trainer)
 
     def _evaluate(self, trainer: Trainer) -> None:
@@ -94,13 +95,28 @@ class Autosave(Callback):
         strategy.add_cohort(checkpoint)
         if trainer.is_global_zero:
             with going_on("checkpoint"), replacing(self.path) as partial:
-                torch.save(checkpoint, partial)
+                _write(checkpoint, partial)
         strategy.barrier()
         strategy.cohort.world.asks &= ~SAVE
         self.saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"evaluates": self.evaluates, "report": self.report}
+        return {"evaluates": self.evaluates, "report": self.report, "loops": self.loops if self.evaluates else {}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.__dict__.update(state_dict)
+
+
+def _write(checkpoint: dict[str, Any], file: Path) -> None:
+    """Write a checkpoint to a file.
+
+    Raises:
+        OSError: the disk is full, for example, which torch would tell as an error of its own.
+    """
+    with file.open("wb") as opened:
+        try:
+            torch.save(checkpoint, opened)
+        except RuntimeError as error:
+            if isinstance(cause := error.__context__, OSError):
+                raise cause from None
+            raise

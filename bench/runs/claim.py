@@ -117,7 +117,11 @@ class Claim:
 
     def _partial(self, file: Path) -> Path:
         partial = file.with_name(f"{file.name}.{self.host}.{self.pid}.partial")
-        partial.write_text(json.dumps(asdict(self)), "utf-8")
+        try:
+            partial.write_text(json.dumps(asdict(self)), "utf-8")
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(file)) from error  # names the file that is meant
         return partial
 
 

@@ -42,6 +42,9 @@ VIEWS = ("target", "link")
 MEANS = ("strategy.timeout", "trainer.devices", "trainer.num_nodes")
 """Where the processes of a run live, and how long they wait for each other, which may change when it goes on."""
 
+WRITTEN = ("config.yaml", "history.csv", "summary.json", "split.png", "last.ckpt", "wandb.id")
+"""The files that the process that holds a run writes to its folder, and no other."""
+
 PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where available: hundreds of configs are read
@@ -191,6 +194,9 @@ class RunFolder:
         try:
             with claimed(self.path / "run.claim") as claim:
                 self.failed.unlink(missing_ok=True)
+                for name in WRITTEN:  # of a process that was killed while it wrote
+                    for partial in self.path.glob(f"{name}.*.partial"):
+                        partial.unlink(missing_ok=True)
                 yield claim
         except HeldError as held:
             raise InputError(f"{busy} ({held.args[0].told}); let it end, or choose another name=") from None
@@ -231,9 +237,11 @@ class RunFolder:
         if others := {
             key: values for key, values in differing if key.split(".")[0] not in VIEWS and not key.startswith(MEANS)
         }:
-            told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in others.items())
+            named = {key: ["nothing" if value is None else value for value in pair] for key, pair in others.items()}
+            told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in named.items())
             raise InputError(
-                f"{self.path}: written under another config: {told}; choose another name= or label=, or remove it"
+                f"{self.path}: written under another config: {told}; choose another name= or label=, or remove it; "
+                f"when a run goes on, {', '.join((*MEANS, *VIEWS))} may be others"
             )
 
     def config(self) -> dict[str, Any]:
@@ -321,7 +329,9 @@ def _readable(file: Path) -> Iterator[None]:
     """Raise InputError, naming the file, if it cannot be parsed."""
     try:
         yield
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+    except InputError:
+        raise
+    except (ValueError, TypeError, RecursionError, csv.Error, yaml.YAMLError) as error:
         raise InputError(f"{file}: damaged, restore it or remove the run: {' '.join(str(error).split())}") from error
 
 

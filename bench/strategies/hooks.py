@@ -158,7 +158,7 @@ class Compressed(_Base):
             torch.set_rng_state(generators[rank])
 
     def on_train_start(self) -> None:
-        """Check that all processes will run the same rounds, and listen to signals."""
+        """Check that all processes will run the same rounds, and listen to signals from now on."""
         trainer = self._trainer
         agree(
             self.world,
@@ -167,8 +167,12 @@ class Compressed(_Base):
                 "accumulate_grad_batches": trainer.accumulate_grad_batches,
             },
         )
+        self.listen()
+
+    def listen(self) -> None:
+        """Let `ending_signals` end the fit after a round."""
         if self.ending_signals:
-            end_on(self.ending_signals, trainer, self.cohort.world, self.received)
+            end_on(self.ending_signals, self._trainer, self.cohort.world, self.received)
 
     # For every batch
 

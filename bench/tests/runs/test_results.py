@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import resource
 import shutil
 from dataclasses import replace
 from importlib import import_module
@@ -76,7 +77,7 @@ def test_differing_configs_are_told_by_key(tmp_path: Path) -> None:
     folder.check({"lr": 0.1})
     folder.write_config({"lr": 0.1, "data": {"batch": 10, "name": "x"}})
     folder.check({"data": {"name": "x", "batch": 10}, "lr": 0.1})
-    with pytest.raises(InputError, match=r"data\.batch \(10 there, 20 now\), extra \(None there, 1 now\)"):
+    with pytest.raises(InputError, match=r"data\.batch \(10 there, 20 now\), extra \(nothing there, 1 now\)"):
         folder.check({"lr": 0.1, "data": {"batch": 20, "name": "x"}, "extra": 1})
 
 
@@ -198,6 +199,7 @@ def test_bad_wishes_are_told(tmp_path: Path) -> None:
         ("summary.json", b"{}"),
         ("summary.json", b'{"round": 100, "downlink": "", "target": null}'),
         ("summary.json", b"[" * 100_000),
+        ("history.csv", b"round,train_loss\n" + b"1" * 200_000 + b",2\n"),
         ("config.yaml", b"a: ["),
         ("config.yaml", b"{}"),
         ("config.yaml", b"[" * 50_000),
@@ -206,6 +208,7 @@ def test_bad_wishes_are_told(tmp_path: Path) -> None:
             b"a: &a [1, 2]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (c, c, c - 1, c - 1) for c in range(98, 122)),
         ),
         ("config.yaml", b""),
+        ("config.yaml", b"algorithm: {name: sgd}\ntarget: 7\n"),
     ],
 )
 def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> None:
@@ -482,6 +485,39 @@ def test_a_full_disk_does_not_lose_the_run(
     assert [row["round"] for row in folder.history()] == [10, 20, 30]
     assert folder.is_complete
     assert "history.csv: not written, the run goes on" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_does_not_fit_does_not_end_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files may have 100 kB, which torch tells as an error of its own. What a killed process left half written goes."""
+    options = ["algorithm=sasg", "trainer.max_epochs=1", "trainer.val_check_interval=5", "logger=csv"]
+    options += ["autosave_minutes=0", f"results_dir={tmp_path}"]
+    folder = RunFolder(tmp_path / "local" / "sasg" / "seed=1")
+    folder.path.mkdir(parents=True)
+    (folder.path / "last.ckpt.7.partial").write_bytes(b"half")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        train(composed(options), options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert folder.is_complete
+    told = "checkpoint: not written, the run goes on: [Errno 27] File too large: '" + str(folder.checkpoint)
+    assert capsys.readouterr().err.count(told) == 2
+    names = sorted(file.name for file in folder.path.iterdir())
+    assert names == ["config.yaml", "history.csv", "split.png", "summary.json"]
+
+
+def test_a_claim_that_cannot_be_written_names_its_file(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*run\.claim'"), RunFolder(tmp_path / "run").held():
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_stretch_of_rounds(tmp_path: Path) -> None:

@@ -256,6 +256,21 @@ def test_a_run_that_is_told_to_end_goes_on(
     assert {entry.name for entry in tmp_path.iterdir()} == {"hpc_ckpt_1.ckpt", "results"}
 
 
+def test_a_run_is_told_to_end_again_while_it_repeats_an_evaluation(
+    whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation is dropped once more, and the run still goes on to the same bits."""
+    options = [*PREEMPTED, f"results_dir={tmp_path}"]
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+        with monkeypatch.context() as patch:
+            patch.setattr(Progress, "on_validation_batch_start", on_round(number, 40))
+            with pytest.raises(SystemExit):
+                script.train(composed(options), options)
+    assert torch.load(tmp_path / "local" / "sasg" / "seed=1" / "last.ckpt", weights_only=True)["global_step"] == 40
+    script.train(composed(options), options)
+    assert (tmp_path / "local" / "sasg" / "seed=1" / "history.csv").read_bytes() == whole
+
+
 def test_who_launched_the_run_queues_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A launcher's own handler, such as submitit's, is called once the run is saved."""
     called: list[Any] = []
