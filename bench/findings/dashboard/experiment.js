@@ -68,8 +68,10 @@ function drawTradeOff() {
   const better = data.falling.includes(metric) ? (a, b) => a.y < b.y : (a, b) => a.y > b.y;
   const front = points.filter((p) => !points.some((q) => q !== p && q.x <= p.x && better(q, p))).sort((a, b) => a.x - b.x);
   const few = points.length <= FEW;
+  const [left, right] = [Math.min, Math.max].map((most) => most(...points.map((p) => Math.log(p.x))));
+  const aside = (p) => ["right", "center", "left"][Math.min(2, Math.floor((3 * (Math.log(p.x) - left)) / (right - left || 1)))]; // names stay inside
   const traces = points.map((p) => ({
-    x: [p.x], y: [p.y], name: p.name, type: "scatter", mode: few ? "markers+text" : "markers", text: [p.name], textposition: "top center", cliponaxis: false,
+    x: [p.x], y: [p.y], name: p.name, type: "scatter", mode: few ? "markers+text" : "markers", text: [p.name], textposition: `top ${aside(p)}`, cliponaxis: false,
     marker: { color: p.look.color, symbol: p.look.point, size: 11 },
     error_x: { type: "data", array: [p.sx], thickness: 1 }, error_y: { type: "data", array: [p.sy], thickness: 1 },
     hovertemplate: `<b>${p.name}</b><br>${prefixed(p.x, "bit")} ± ${prefixed(p.sx, "bit")} (${prefixed(p.x / 8, "B")}) both ways to the target<br>`
