@@ -17,9 +17,9 @@ import signal
 import subprocess
 import sys
 import warnings
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bench.searchpath import searched
 from bench.suite.scripts.cli import IN_FULL, guarded
+from bench.suite.scripts.leaving import REQUEUEING, leave, leave_group, requeued_from_now_on, without_requeueing
 from bench.suite.scripts.loggers import logging_to
 from bench.suite.scripts.waiting import say_what_takes_long
 
@@ -107,6 +108,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> None:
 
         is_complete = joined.told(begun) if joined else leads and begun()
         if is_complete and leads:
+            folder.history()  # a complete run has one
             diverged = folder.summary().get("diverged")
             if folder.config().get("link") != config.get("link"):
                 print(f"{folder.path}: recorded on another link; scripts/tables.py link= shows this one")
@@ -165,7 +167,7 @@ def train_in_rounds(
     link = instantiate(cfg.link)
     link.refuse(instantiate(cfg.algorithm))
     strategy, module = strategy_and_module(cfg)
-    strategy.ending_signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    strategy.ending_signals = (signal.SIGINT, signal.SIGTERM, *REQUEUEING)
     history = History(folder, config, command, link)
     callbacks = [
         history,
@@ -222,7 +224,7 @@ def fit(cfg: DictConfig, folder: Any, joined: Any, module: Any, **parts: Any) ->
         key = "trainer.devices" if isinstance(trainer.strategy, bench.CompressedDDPStrategy) else "strategy.workers"
         raise InputError(f"{key}: {size}; as many as workers are needed, {cfg.workers}")
     look = folder.checked_checkpoint
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in REQUEUEING}
     try:
         with joined.shared(look, folder.checkpoint) if joined else nullcontext(look()) as resume:
             if resume and trainer.is_global_zero:
@@ -240,33 +242,6 @@ def fit(cfg: DictConfig, folder: Any, joined: Any, module: Any, **parts: Any) ->
             sys.exit(130)
         raise
     return trainer
-
-
-def without_requeueing() -> list[Any]:
-    """The plugins that keep Lightning from saving and requeueing SLURM's jobs by itself, elsewhere than in the run's
-    folder."""
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-
-
-def leave(number: int, launchers: Any) -> NoReturn:
-    """End the process as the signal asks: SIGUSR1 and SIGUSR2 by having the job queued again.
-
-    Args:
-        number: of the signal; 0 if another process got it.
-        launchers: the handler that whoever launched this process had set for it, such as submitit's.
-    """
-    _leave_group()
-    if number in (signal.SIGUSR1, signal.SIGUSR2):
-        if callable(launchers):
-            launchers(number, None)
-        elif "SLURM_JOB_ID" in os.environ and os.environ.get("SLURM_PROCID", "0") == "0":
-            job, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
-            with suppress(OSError):
-                subprocess.run(["scontrol", "requeue", f"{job}_{task}" if job else os.environ["SLURM_JOB_ID"]])
-        sys.exit(138)
-    sys.exit(128 + (number or signal.SIGTERM))
 
 
 def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
@@ -332,7 +307,7 @@ def _hydra_main(cfg: DictConfig) -> None:
     overrides = list(job.overrides.task)
     if job.mode is not RunMode.MULTIRUN:
         guarded(lambda: train(cfg, overrides))  # guarded inside Hydra, which would add its own lines to an error
-        _leave_group()
+        leave_group()
         return
     os.environ.pop("WANDB_RUN_ID", None)  # names a single run; each job needs its own
     launches = job.runtime.choices.get("world") == "processes" and "LOCAL_RANK" not in os.environ
@@ -342,14 +317,6 @@ def _hydra_main(cfg: DictConfig) -> None:
         if ended.code != 2:
             raise
         # The sweep goes on with its other runs.
-
-
-def _leave_group() -> None:
-    """Leave the process group, if there is one: gloo's threads may abort an interpreter that ends before them."""
-    import torch.distributed as dist
-
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def train_apart(overrides: list[str]) -> None:
@@ -378,6 +345,7 @@ def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
         _hydra_main()
 
+    requeued_from_now_on()
     guarded(composed)
 
 

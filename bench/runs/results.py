@@ -17,6 +17,7 @@ Each file appears whole or not at all.
 import csv
 import io
 import json
+import math
 import os
 import sys
 import zipfile
@@ -32,7 +33,7 @@ from filelock import FileLock, Timeout
 
 from bench.errors import InputError
 from bench.runs.claim import Claim, HeldError, claimed
-from bench.runs.columns import BY_WORKER, COLUMNS, Row, total_bits
+from bench.runs.columns import BY_WORKER, COLUMNS, COSTS, Row, total_bits
 from bench.runs.differences import differences
 from bench.runs.targets import target_reached
 
@@ -319,7 +320,7 @@ class RunFolder:
                 raise ValueError("no summary")
             if missing := {"round", "target"} - summary.keys():
                 raise ValueError(f"it has no {', '.join(sorted(missing))}")
-            if not isinstance(target := summary["target"], dict) or target.keys().isdisjoint({"metric"}):
+            if not isinstance(target := summary["target"], dict) or not isinstance(target.get("metric"), str):
                 raise ValueError(f"target: {target!r}; a metric and a value are needed")
             return summary
 
@@ -377,4 +378,7 @@ def _cell(name: str, text: str) -> Any:
         return None
     if name in BY_WORKER:
         return [int(part) for part in text.split()]
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+    value = int(text) if text.lstrip("-").isdigit() else float(text)
+    if name in COSTS and not math.isfinite(value):
+        raise ValueError(f"{name}: {text}; a number is needed")
+    return value

@@ -200,6 +200,8 @@ def test_bad_wishes_are_told(tmp_path: Path) -> None:
         ("summary.json", b'{"round": 100, "downlink": "", "target": null}'),
         ("summary.json", b"[" * 100_000),
         ("history.csv", b"round,train_loss\n" + b"1" * 200_000 + b",2\n"),
+        ("history.csv", b"round,train_loss\n1e999,1\n"),
+        ("summary.json", b'{"round": 100, "downlink": "", "target": {"metric": 3}}'),
         ("config.yaml", b"a: ["),
         ("config.yaml", b"{}"),
         ("config.yaml", b"[" * 50_000),

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -285,6 +287,28 @@ def test_who_launched_the_run_queues_it_again(tmp_path: Path, monkeypatch: pytes
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert called == [(signal.SIGUSR2, True)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_job_whose_time_is_over_before_it_trains_is_queued_again(number: int, tmp_path: Path) -> None:
+    """Also while it imports torch, or reads its data."""
+    queue = tmp_path / "scontrol"
+    queue.write_text(f'#!/bin/sh\necho "$@" > {tmp_path / "said"}\n')
+    queue.chmod(0o755)
+    told = "import os; from bench.suite.scripts import leaving; leaving.requeued_from_now_on(); os.kill(os.getpid(), "
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "SLURM_JOB_ID": "77", "SLURM_PROCID": "0"}
+    ended = subprocess.run([sys.executable, "-c", f"{told}{int(number)})"], env=environment)
+    assert ended.returncode == 138
+    assert (tmp_path / "said").read_text("utf-8").split() == ["requeue", "77"]
+
+
+def test_a_complete_run_without_its_history_is_not_taken_for_one(tmp_path: Path, whole: bytes) -> None:
+    options = [*PREEMPTED, f"results_dir={tmp_path}"]
+    script.train(composed(options), options)
+    (tmp_path / "local" / "sasg" / "seed=1" / "history.csv").unlink()
+    with pytest.raises(InputError, match=r"history.csv: missing; summary.json says round"):
+        script.train(composed(options), options)
 
 
 def test_checkpoints_between_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bytes) -> None:
