@@ -12,11 +12,11 @@ from bench.tests.found import RECIPES
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_at_once_is_one_after_the_other(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In state, weights, ledger and gauges, to the bit; also with a Byzantine worker, whose message is replaced."""
-    runs = []
+    runs, rounds = [], 12 if RECIPES[name].rule.adaptive else 4
     for together in (False, True):
         monkeypatch.setattr(Workers, "together", together)
         recorder = Recorder()
-        run = train(name, rounds=12 if RECIPES[name].rule.adaptive else 4, callbacks=[recorder, Gauged()], adversary=Random(1))
+        run = train(name, rounds=rounds, callbacks=[recorder, Gauged()], adversary=Random(1))
         runs.append((run, recorder.ledgers, run.strategy.last_report.error_square))
     (alone, ledgers, errors), (joined, of_joined, errors_of_joined) = runs
     assert torch.equal(alone.weights, joined.weights)
