@@ -6,11 +6,11 @@ from bench.findings.sample import Sample
 
 
 def ranks(costs: Mapping[str, Sample]) -> dict[str, Sample]:
-    """The places of arms by a cost, the least first, over the seeds that all of them ran.
+    """The places of arms by a cost, the least first, in every seed in which an arm has it.
 
     Args:
-        costs: by the labels of arms. An arm that lacks a seed's cost, as it missed the target or diverged, shares the
-            last place in it with its like.
+        costs: by the labels of arms. An arm that lacks a seed's cost, as it missed the target, diverged or was not run,
+            shares the last place in it with its like.
 
     Returns:
         Places from 1 by label; of equal costs all have the best one.

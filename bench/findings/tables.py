@@ -80,8 +80,8 @@ def cost_table(
     rounds = experiment.view.rounds
     figures = {arm.label: _stretch(arm.runs, *rounds) if rounds else _figures(arm.runs, at) for arm in arms}
     if rank:
-        placed = ranks({label: own[rank] for label, own in figures.items() if rank in own})
-        figures = {label: {**own, "rank": placed[label]} for label, own in figures.items() if label in placed}
+        for label, places in ranks({label: own[rank] for label, own in figures.items() if rank in own}).items():
+            figures[label]["rank"] = places
     runs = dict.fromkeys(experiment.grid, ()) | {arm.label: arm.runs for arm in arms}
     rows: list[dict[str, Entry]] = []
     for label in runs:
