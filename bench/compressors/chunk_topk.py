@@ -63,8 +63,7 @@ class ChunkTopK(Compressor):
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ChunkedMessage:
         chunks = chunks_of(segments, self.side, self.length)
         chunked = self.transformed(chunks.chunked(x), chunks)
-        indices = top_k(chunked, chunks.sizes, self.counts(chunks))
-        return self._message(indices, chunked.gather(1, indices), chunks)
+        return self._message(*top_k(chunked, chunks.sizes, self.counts(chunks)), chunks)
 
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> ChunkedMessage:
         chunks = chunks_of(segments, self.side, self.length)

@@ -45,8 +45,7 @@ class TopK(Compressor):
         return kept_counts(self.density, segments)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseMessage:
-        indices = top_k(x, segments, self.counts(segments))
-        return self._message(indices, x.gather(1, indices), segments)
+        return self._message(*top_k(x, segments, self.counts(segments)), segments)
 
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SparseMessage:
         indices = first_positions(num_rows, segments, self.counts(segments), like.device)
@@ -70,8 +69,9 @@ def kept_counts(density: float, segments: Segments) -> tuple[int, ...]:
     return tuple(max(1, int(round(density * n, 6))) for n in segments)
 
 
-def top_k(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
-    """Return ascending positions of the counts[s] largest |x| in each segment, first ones at ties: (R, d) -> (R, k)."""
+def top_k(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return ascending positions of the counts[s] largest |x| in each segment, first ones at ties, and the entries
+    there: (R, d) -> (R, k), (R, k)."""
     return (top_k_compiled if kernels.is_compiled(x) else selection.top_k)(x, segments, counts)
 
 
@@ -81,12 +81,13 @@ def first_positions(num_rows: int, segments: Segments, counts: tuple[int, ...], 
     return torch.cat(first).to(device).expand(num_rows, -1).clone()
 
 
-def top_k_compiled(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> Tensor:
+def top_k_compiled(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """`top_k` for float32 on the CPU."""
     indices = torch.empty(len(x), sum(counts), dtype=torch.int64)
-    bits = x.detach().contiguous().view(torch.int32).numpy()
-    kernels.top_k(bits, *_as_arrays(segments, counts), indices.numpy())
-    return indices
+    values = x.new_empty(indices.shape)
+    bits, found = (t.detach().contiguous().view(torch.int32).numpy() for t in (x, values))
+    kernels.top_k(bits, *_as_arrays(segments, counts), indices.numpy(), found)
+    return indices, values
 
 
 def _starts(segments: Segments) -> list[int]:

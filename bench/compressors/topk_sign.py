@@ -88,8 +88,7 @@ class TopKSign(Compressor):
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseSignMessage:
         counts = self.counts(segments)
-        indices = top_k(x, segments, counts)
-        kept = x.gather(1, indices)
+        indices, kept = top_k(x, segments, counts)
         values = torch.where(kept.isfinite(), torch.where(kept < 0, -1.0, 1.0).to(x), kept)
         return SparseSignMessage(indices, values, position_code(segments, counts, self.code), sum(segments))
 

@@ -67,8 +67,7 @@ class TopKTernary(TopK):
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseTernaryMessage:
         counts = self.counts(segments)
-        indices = top_k(x, segments, counts)
-        kept = x.gather(1, indices)
+        indices, kept = top_k(x, segments, counts)
         scales = torch.stack([mean_magnitudes(row, counts) for row in kept])  # sums do not depend on other rows
         values = spread(scales, counts) * torch.where(kept < 0, -1.0, 1.0).to(x)
         return SparseTernaryMessage(indices, values, position_code(segments, counts, self.code), x.shape[1], scales)

@@ -11,11 +11,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from bench.kernels.passes import HASH, SAMPLE, sample_rank
+from bench.kernels.passes import HASH, SAMPLE
 
 
-def top_k(x: Tensor, segments: tuple[int, ...], counts: tuple[int, ...]) -> Tensor:
-    """Return ascending positions of the counts[s] largest |x| in each segment, first ones at ties: (R, d) -> (R, k).
+def top_k(x: Tensor, segments: tuple[int, ...], counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return ascending positions of the counts[s] largest |x| in each segment, first ones at ties, and the entries
+    there: (R, d) -> (R, k), (R, k).
 
     NaN and infinity count as the largest.
     """
@@ -35,7 +36,18 @@ def top_k(x: Tensor, segments: tuple[int, ...], counts: tuple[int, ...]) -> Tens
     order = magnitudes[survivors].argsort(descending=True, stable=True)
     order = order[segment[order].argsort(stable=True)]
     kept = before.repeat_interleave(plan.counts, output_size=len(plan.places)) + plan.places
-    return survivors[order[kept]].sort().values.view(num_rows, -1) % dim
+    positions = survivors[order[kept]].sort().values.view(num_rows, -1) % dim
+    return positions, x.gather(1, positions)
+
+
+def sample_rank(n: int, k: int) -> int:
+    """Return the rank (largest first) of the sampled entry that serves as threshold; 0 if sampling does not pay.
+
+    With high probability the entry of this rank among SAMPLE ones is no larger than the k-th of n.
+    """
+    expected = SAMPLE * k / n
+    rank = int(expected + 4 * expected**0.5 + 4)  # four standard deviations: a threshold too high is rare
+    return rank if n > 4 * SAMPLE and rank < SAMPLE // 2 else 0
 
 
 @dataclass(frozen=True)

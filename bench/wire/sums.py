@@ -11,6 +11,9 @@ def sum_of_entries(indices: Tensor, values: Tensor, weights: Tensor | None, dim:
     """Return the sum (d,) of sparse rows with entries (R, k), each row times its weight (R,) if given."""
     values = values if weights is None else values * weights.to(values)[:, None]
     total = values.new_zeros(dim)
+    if is_compiled(values):
+        _add(indices.numpy(), values.numpy(), total.numpy())
+        return total
     for positions, row in zip(indices, values, strict=True):  # row by row: the same order on every device
         total.index_add_(0, positions, row)
     return total
@@ -41,18 +44,28 @@ def subtract_and_clear_entries(indices: Tensor, values: Tensor, x: Tensor, y: Te
         clear_entries(indices, y)
 
 
+# Positions are read as numbers without a sign: where one may be negative, numba adds a branch to count from the end.
+
+
+@numba.njit(nogil=True, cache=True)
+def _add(indices: np.ndarray, values: np.ndarray, total: np.ndarray) -> None:
+    for row in range(indices.shape[0]):
+        for i in range(indices.shape[1]):
+            total[np.uint64(indices[row, i])] += values[row, i]
+
+
 @numba.njit(nogil=True, cache=True)
 def _subtract(indices: np.ndarray, values: np.ndarray, x: np.ndarray) -> None:
     for row in range(x.shape[0]):
         for i in range(indices.shape[1]):
-            x[row, indices[row, i]] -= values[row, i]
+            x[row, np.uint64(indices[row, i])] -= values[row, i]
 
 
 @numba.njit(nogil=True, cache=True)
 def _subtract_and_clear(indices: np.ndarray, values: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     for row in range(x.shape[0]):
         for i in range(indices.shape[1]):
-            position = indices[row, i]
+            position = np.uint64(indices[row, i])
             x[row, position] -= values[row, i]
             y[row, position] = 0
 
@@ -61,4 +74,4 @@ def _subtract_and_clear(indices: np.ndarray, values: np.ndarray, x: np.ndarray, 
 def _clear(indices: np.ndarray, x: np.ndarray) -> None:
     for row in range(x.shape[0]):
         for i in range(indices.shape[1]):
-            x[row, indices[row, i]] = 0
+            x[row, np.uint64(indices[row, i])] = 0

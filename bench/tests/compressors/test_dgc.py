@@ -35,7 +35,7 @@ def test_the_vectors_that_are_kept() -> None:
         torch.testing.assert_close(x[0], v)
         message = TopK(0.1).compress(x, (200,), [])
         mask = torch.zeros(200, dtype=torch.bool)
-        mask[top_k(v[None], (200,), (20,))[0]] = True
+        mask[top_k(v[None], (200,), (20,))[0][0]] = True
         torch.testing.assert_close(message.dense()[0], v * mask)
         u, v = u * ~mask, v * ~mask
         feedback.settle(kept, message)

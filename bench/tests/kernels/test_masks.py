@@ -23,9 +23,20 @@ def test_nonzero(dtype: torch.dtype, length: int, seed: int) -> None:
 @settings(max_examples=30, deadline=None)
 @given(length=LENGTHS, low=st.integers(0, 9), high=st.integers(0, 9), seed=st.integers(0, 2**32 - 1))
 def test_above_and_between(length: int, low: int, high: int, seed: int) -> None:
+    low, high = sorted((low, high))
     entries = np.random.default_rng(seed).integers(0, 10, length, np.int32)
-    sets = masks.above_and_between(entries | np.int32(-(2**31)), np.int32(2**31 - 1), np.int32(low), np.int32(high))
-    for found, expected in zip(sets, (entries > high, (entries >= low) & (entries <= high)), strict=True):
-        places = np.empty(masks.size(found), np.int64)
-        masks.positions(found, 5, places)
-        assert places.tolist() == (np.flatnonzero(expected) + 5).tolist()
+    signed, mask = entries | np.int32(-(2**31)), np.int32(2**31 - 1)
+    num_above, between = masks.above_and_between(signed, mask, np.int32(low), np.int32(high))
+    assert num_above == (entries > high).sum()
+    places = np.empty(masks.size(between), np.int64)
+    masks.positions(between, 5, places)
+    assert places.tolist() == (np.flatnonzero((entries >= low) & (entries <= high)) + 5).tolist()
+
+
+@settings(max_examples=30, deadline=None)
+@given(word=st.integers(0, 2**64 - 1), count=st.integers(0, 70))
+def test_first_bits(word: int, count: int) -> None:
+    """They are the lowest ones that are set."""
+    places = [place for place in range(masks.WORD) if word >> place & 1][:count]
+    assert masks.first_bits(np.uint64(word), count) == sum(1 << place for place in places)
+    assert masks.num_bits(np.uint64(word)) == word.bit_count()
