@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, Self
 
 import torch
@@ -150,9 +149,14 @@ class Agreeing(Compressor):
         if not self.shared:
             return self.compress, None
         none = like.new_zeros(1, len(segments))
-        largest = torch.cat([none, *(self.offer(x, segments) for x in vectors)]).amax(dim=0)
-        agreed, cost = maximum(largest)
-        return partial(self.compress_agreed, agreed=agreed), cost
+        offers = [(x, self.offer(x, segments)) for x in vectors]
+        agreed, cost = maximum(torch.cat([none, *(offer for _, offer in offers)]).amax(dim=0))
+
+        def compress(x: Tensor, segments: Segments, noise: Sequence[Noise]) -> Message:
+            own = next((offer for offered, offer in offers if offered is x), None)
+            return self.compress_agreed(x, segments, noise, agreed, self.offer(x, segments) if own is None else own)
+
+        return compress, cost
 
     def offer_bits(self, segments: Segments, like: Tensor) -> int:
         return self.shared * len(segments) * 8 * like.element_size()
@@ -162,5 +166,7 @@ class Agreeing(Compressor):
         """Return the numbers to offer, (R, S) and at least 0, for vectors (R, d)."""
 
     @abstractmethod
-    def compress_agreed(self, x: Tensor, segments: Segments, noise: Sequence[Noise], agreed: Tensor) -> Message:
-        """Do as `compress` does, with the largest offers (S,) of all uploaders."""
+    def compress_agreed(
+        self, x: Tensor, segments: Segments, noise: Sequence[Noise], agreed: Tensor, own: Tensor
+    ) -> Message:
+        """Do as `compress` does, with the largest offers (S,) of all uploaders, and those (R, S) of these vectors."""

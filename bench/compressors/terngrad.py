@@ -20,7 +20,7 @@ from bench.kernels.norms import norms_of_segments
 from bench.kernels.sums import add_levels
 from bench.wire.bounds import entropies
 from bench.wire.columnar import Columnar
-from bench.wire.floats import as_bytes, bits_of_floats, finite_rows, scale_segments
+from bench.wire.floats import as_bytes, bits_of_floats, scale_segments
 from bench.wire.integers import Code, IntegerCode, integer_code, require_code
 from bench.wire.message import Message
 from bench.wire.reader import Reader
@@ -127,15 +127,13 @@ class TernGrad(Agreeing):
         return torch.minimum(largest, lengths * deviations)
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> ScaledTernaryMessage:
-        scales = self.offer(x, segments)
-        return self._ternary(x, segments, noise, scales, scales)
+        own = self.offer(x, segments)
+        return self._ternary(x, segments, noise, own, own)
 
     def compress_agreed(
-        self, x: Tensor, segments: Segments, noise: Sequence[Noise], agreed: Tensor
+        self, x: Tensor, segments: Segments, noise: Sequence[Noise], agreed: Tensor, own: Tensor
     ) -> ScaledTernaryMessage:
-        scales = agreed.expand(len(x), -1)
-        limits = scales if self.clip is None else torch.minimum(self.offer(x, segments), scales)  # own deviations
-        return self._ternary(x, segments, noise, scales, limits)
+        return self._ternary(x, segments, noise, agreed.expand(len(x), -1), own)
 
     def num_bits_paper(self, message: Message) -> Tensor:
         """Two bits per entry and one float per segment."""
@@ -154,14 +152,15 @@ class TernGrad(Agreeing):
         return sqrt(max(segments)) - 1 if self.clip is None and not self.shared else None
 
     def _ternary(
-        self, x: Tensor, segments: Segments, noise: Sequence[Noise], scales: Tensor, limits: Tensor
+        self, x: Tensor, segments: Segments, noise: Sequence[Noise], scales: Tensor, own: Tensor
     ) -> ScaledTernaryMessage:
-        """Draw the ternary entries. Magnitudes above the limit (R, S) of their segment count as the limit.
+        """Draw the ternary entries. Magnitudes above a vector's own scale or that of all, (R, S), count as these.
 
-        A limit is no larger than the scale: they differ by clipping, or if a Byzantine worker offers too small a scale.
+        Its own is above the other if a Byzantine worker offers too small a scale.
         """
+        limits = torch.minimum(own, scales)
         values = torch.empty_like(x, dtype=torch.int8)
-        for row, own, most, out, origin in zip(x, scales, limits, values, noise, strict=True):
-            draws.quantized(row, own, segments, 1, origin.key("compression"), 0, out, most)
+        for row, scale, limit, out, origin in zip(x, scales, limits, values, noise, strict=True):
+            draws.quantized(row, scale, segments, 1, origin.key("compression"), 0, out, limit)
         code = integer_code(self.code, TRITS_OF_VECTOR)
-        return ScaledTernaryMessage(values, scales, finite_rows(x), segments, code)
+        return ScaledTernaryMessage(values, scales, own.isfinite().all(dim=1), segments, code)

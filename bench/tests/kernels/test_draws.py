@@ -315,7 +315,8 @@ def test_terngrad_agrees_on_a_scale() -> None:
     assert shared.ledger["uplink_bits_paper"] - own.ledger["uplink_bits_paper"] == 10 * 4 * offer
     assert shared.ledger["traffic"]["agreement_bits"] == 10 * offer
     x = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
-    scales = TernGrad().compress_agreed(x, (50,), [Noise(0, 0, 0)] * 2, torch.tensor([9.0])).scales
+    own = TernGrad().offer(x, (50,))
+    scales = TernGrad().compress_agreed(x, (50,), [Noise(0, 0, 0)] * 2, torch.tensor([9.0]), own).scales
     assert scales.flatten().tolist() == [9.0, 9.0]
 
 
@@ -325,7 +326,8 @@ def test_an_answer_counts_multiples_of_the_scale(num_workers: int, aggregator: A
     """Rows with one scale add up to at most 2M + 1 values in each segment, which take at most log₂(2M + 1) bits."""
     x = torch.randn(num_workers, 60_010, generator=torch.Generator().manual_seed(num_workers))
     segments, noise = (50_000, 10_010), [Noise(0, 0, rank) for rank in range(num_workers)]
-    sent = TernGrad().compress_agreed(x, segments, noise, TernGrad().offer(x, segments).amax(dim=0))
+    own = TernGrad().offer(x, segments)
+    sent = TernGrad().compress_agreed(x, segments, noise, own.amax(dim=0), own)
     total = aggregator.aggregate(sent, None, noise[0])
     rounding = 1e-6 * float(total.abs().max())
     share = aggregator.weight(num_workers)
@@ -356,7 +358,8 @@ def test_an_agreed_scale_loses_nothing_on_average(largest: float) -> None:
         compressor = TernGrad(clip)
         own = float(compressor.offer(x[None], (400,)))
         rows, noise = x.expand(NUM_DRAWS, -1).contiguous(), [Noise(0, 0, rank) for rank in range(NUM_DRAWS)]
-        sent = compressor.compress_agreed(rows, (400,), noise, torch.tensor([largest * own])).dense().double()
+        offer = compressor.offer(rows, (400,))
+        sent = compressor.compress_agreed(rows, (400,), noise, torch.tensor([largest * own]), offer).dense().double()
         along = (sent - x.clamp(-own, own).double()) @ x.double()
         assert abs(float(along.mean())) < 5 * float(along.std()) / sqrt(NUM_DRAWS)
 
