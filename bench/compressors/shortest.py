@@ -64,8 +64,9 @@ class ShortestMessage(Columnar):
         count = int(pattern.count_nonzero())
         if COUNT_BITS + count * (8 * values.element_size() + 1) >= most_bits:
             return None
-        entries = (indices := nonzero(pattern))[None], values.index_select(0, indices)[None]
+        indices, patterns = nonzero(pattern)
         intact = torch.ones(1, dtype=torch.bool, device=values.device)
+        entries = indices[None], patterns.view(values.dtype)[None]
         piece = SparsePiece(torch.tensor([count]), *entries, intact, len(values))
         return piece if int(piece.num_bits) < most_bits else None
 

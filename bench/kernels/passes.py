@@ -43,19 +43,23 @@ def spread(scales: Tensor, sizes: Sequence[int]) -> Tensor:
     return scales.repeat_interleave(torch.tensor(sizes, device=scales.device), dim=-1, output_size=sum(sizes))
 
 
-def nonzero(x: Tensor) -> Tensor:
-    """Return the ascending positions of the integers (n,) that are not 0: a quarter of torch's time on the CPU."""
+def nonzero(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ascending positions of the integers (n,) that are not 0, and these: a quarter of torch's time on the
+    CPU."""
     if x.device.type != "cpu":
-        return x.nonzero()[:, 0]
-    return torch.from_numpy(_nonzero(x.numpy()))
+        positions = x.nonzero()[:, 0]
+        return positions, x[positions]
+    positions, integers = _nonzero(x.numpy())
+    return torch.from_numpy(positions), torch.from_numpy(integers)
 
 
 @numba.njit(nogil=True, cache=True)
-def _nonzero(x: np.ndarray) -> np.ndarray:
+def _nonzero(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = masks.nonzero(x)
-    positions = np.empty(masks.size(found), np.int64)
-    masks.positions(found, 0, positions)
-    return positions
+    count = masks.size(found)
+    positions, integers = np.empty(count, np.int64), np.empty(count, x.dtype)
+    masks.take(found, 0, x, positions, integers)
+    return positions, integers
 
 
 @numba.njit(nogil=True, cache=True)

@@ -17,7 +17,9 @@ LENGTHS = st.integers(0, 3 * masks.WORD + 1)
 @given(length=LENGTHS, seed=st.integers(0, 2**32 - 1))
 def test_nonzero(dtype: torch.dtype, length: int, seed: int) -> None:
     x = torch.from_numpy(np.random.default_rng(seed).integers(-1, 2, length)).to(dtype)
-    assert torch.equal(nonzero(x), x.nonzero()[:, 0])
+    positions, integers = nonzero(x)
+    assert torch.equal(positions, x.nonzero()[:, 0])
+    assert torch.equal(integers, x[positions])
 
 
 @settings(max_examples=30, deadline=None)
