@@ -82,6 +82,7 @@ class Workers:
         self.kept = like.new_zeros(len(ranks), algorithm.feedback.num_vectors, like.numel())
         self.past = Past(algorithm.rule.memory(len(ranks), like), len(ranks))
         self.offer_bits = algorithm.compressor.offer_bits(segments, like)
+        self._drafts: dict[int, tuple[Tensor, Message]] = {}  # what `would_send` compressed in this round, by row
         # Reused, as fresh memory pages cost as much as the numbers in them.
         self._workspace = like.new_empty(len(ranks) if self.keeps_rows else 1, len(like))
 
@@ -95,7 +96,7 @@ class Workers:
     def keeps_rows(self) -> bool:
         """Whether every worker has a row of the workspace, as it is read again."""
         compressor = self.algorithm.compressor
-        return compressor.keeps_input or compressor.agrees or self.together
+        return compressor.keeps_input or compressor.agrees or self.algorithm.rule.drafts or self.together
 
     def view(
         self,
@@ -157,6 +158,7 @@ class Workers:
             gauged: whether to measure the round.
         """
         rows = uploaded.nonzero()[:, 0]
+        drafts, self._drafts = self._drafts, {}
         gauges = Measured(gradients) if gauged else Gauges(gradients)
         if self.algorithm.sends_gradients and self.adversary is None:
             message = GradientMessage(gradients, rows, self.like) if len(rows) else None
@@ -169,8 +171,13 @@ class Workers:
         if compressor.agrees:  # already compensated while agreeing
             vectors = offered.__getitem__
         messages = []
-        with set_aside(self.kept.flatten(0, 1), rate.standing(self.algorithm.units)):
-            for row, x, message in self._compressed(rows.tolist(), vectors, compress, round):
+        standing = rate.standing(self.algorithm.units)
+        with set_aside(self.kept.flatten(0, 1), standing):
+            if drafts and standing is None and not compressor.agrees:
+                compressed = ((row, *drafts[row]) for row in rows.tolist())
+            else:
+                compressed = self._compressed(rows.tolist(), vectors, compress, round)
+            for row, x, message in compressed:
                 messages.append(self._corrupted(x, message, compress, self._noise(row, round)))
                 gauges.compressed(row, x, message)
                 self.algorithm.feedback.settle(self.kept[row], message)
@@ -182,7 +189,11 @@ class Workers:
         """‖C(x)‖² and ‖x − C(x)‖² of what one worker would send."""
         x = self._vector(gradients, rate, row)
         message = compressor.compress(x, self.segments, [self._noise(row, round)])
-        return message.dense().square().sum(), message.subtract_from(x.clone()).square().sum()
+        self._drafts[row] = x, message
+        length = message.dense().square().sum()
+        if compressor.lossless:
+            return length, torch.zeros_like(length)
+        return length, message.subtract_from(x.clone()).square().sum()
 
     def report(
         self, sent: Sent, losses: Tensor, num_backwards: Tensor, rate: Rate, fell_back: bool, asks: int

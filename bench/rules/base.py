@@ -55,7 +55,8 @@ class UploadRule(ABC):
     """Whether a worker may skip; if so, each worker sends one bit per round that says whether it uploads."""
 
     drafts: bool = False
-    """Whether the rule compresses trial messages (`View.would_send`), which must have no side effects."""
+    """Whether the rule compresses every worker's message to decide (`View.would_send`), which must have no side
+    effects. Those of uploaders are sent."""
 
     second_pass: bool = False
     """Whether deciding takes a second backward pass, of every worker that may skip."""
