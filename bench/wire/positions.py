@@ -163,10 +163,12 @@ def _quotients(positions: np.ndarray, starts: np.ndarray, counts: np.ndarray, sh
     total, first = 0, 0
     for s in range(counts.size):
         part, shift = positions[first : first + counts[s]], shifts[s]
-        if part.size:
+        if part.size and shift == 0:  # all gaps together
+            total += part[-1] - starts[s] - (part.size - 1)
+        elif part.size:
             total += (part[0] - starts[s]) >> shift
-        for i in range(1, part.size):  # no step needs the one before: vector instructions
-            total += (part[i] - part[i - 1] - 1) >> shift
+            for i in range(1, part.size):  # no step needs the one before: vector instructions
+                total += (part[i] - part[i - 1] - 1) >> shift
         first += counts[s]
     return total
 
