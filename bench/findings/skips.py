@@ -31,7 +31,7 @@ PANELS = {
 
 
 def lazy(results: Path) -> dict[str, list[Arm]]:
-    """The lazy arms that have complete runs, without those that diverged, by the titles of panels."""
+    """The lazy arms that have complete runs, by the titles of panels; without runs that diverged or do not tell."""
     there, found = experiments_in(results), dict[str, list[Arm]]()
     for title, names in PANELS.items():
         for experiment in (Experiment.read(name, results) for name in names if name in there):
@@ -43,7 +43,8 @@ def lazy(results: Path) -> dict[str, list[Arm]]:
 
 
 def _sound(arm: Arm) -> Arm:
-    return Arm(arm.label, [run for run in arm.runs if "diverged" not in run.summary()])
+    ended = [run for run in arm.runs if "diverged" not in run.summary()]
+    return Arm(arm.label, [run for run in ended if run.history()[-1]["skips"] is not None])
 
 
 def shares(run: ViewedRun) -> tuple[np.ndarray, np.ndarray]:
