@@ -4,6 +4,7 @@
     python scripts/figures.py signs_mnist_iid     # one experiment
     python scripts/figures.py signs_mnist_iid link=gather link.bandwidth_bps=10Gbit link.latency_s=50us
     python scripts/figures.py scale               # what was measured; so are testbed, vote_noise and pay/<model>
+    python scripts/figures.py skips               # of several experiments: who skips when
 
 Writes results/<experiment>/figure.{png,pdf}; on another network, views/<experiment>/figure.{png,pdf}.
 """
@@ -18,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 
 from bench.errors import InputError
+from bench.findings import skips
 from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.figures import digest, figure, save
 from bench.findings.view import AS_RECORDED
@@ -40,7 +42,8 @@ def measured(results: Path) -> dict[str, str]:
 
 
 def draw(args: argparse.Namespace) -> None:
-    """Draw the figures of the named experiments; without names, of all that have a `figure:`, and what was measured."""
+    """Draw the figures of the named experiments; without names, of all that have a `figure:`, what was measured, and
+    who skips where any may."""
     names, view = read_view(args)
     if view.rounds is not None:
         raise InputError("rounds: a figure shows all of them; scripts/tables.py takes a stretch")
@@ -56,7 +59,11 @@ def draw(args: argparse.Namespace) -> None:
         for name in others.keys() & names if names else others:
             import_module(f"bench.suite.scripts.{others[name]}").redraw(args.results / name)
             print(args.results / name / "figure.png")
-        if names and not (names := [name for name in names if name not in others]):
+        panels = skips.lazy(args.results) if not names or "skips" in names else {}
+        if panels or "skips" in names:
+            save(skips.drawing(panels), args.results / "skips", skips.digest(panels))
+            print(args.results / "skips" / "figure.png")
+        if names and not (names := [name for name in names if name not in {*others, "skips"}]):
             return
     each(read_experiments(names, args.results, view), save_figure)
 

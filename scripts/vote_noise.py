@@ -2,18 +2,21 @@
 
     python scripts/vote_noise.py
 
-At fixed parameters, M workers vote on the sign of the gradient g of all of MNIST, each from a batch of 16. The loss of
-a vote is Σ|g_i| over the entries it gets wrong; its mean is at most ‖σ‖₁/√M, where σ_i is the standard deviation of
-one worker's g_i (Bernstein et al., ICLR 2019, proof of Theorem 2). Shown as a share of ‖g‖₁, at the initial parameters
-of 784-512-10 and after 600 rounds of signSGD with majority vote, 15 workers, γ = 0.001. Writes
+At fixed parameters, M workers vote on the sign of the gradient g of all of MNIST, each from a batch of 16; zeros and
+ties vote +1 (`plus`) or 0 (`zero`). A vote v falls short of the true signs by Σ|g_i|(1 − sign(g_i) v_i), twice |g_i| of
+a wrong entry. The mean is at most 2‖σ‖₁/√M, where σ_i is the standard deviation of one worker's g_i: the noise term of
+the bound on signSGD with majority vote (Bernstein et al., ICML 2018, Theorem 2). Both are shown as shares of ‖g‖₁, at
+the initial parameters of 784-512-10 and after 600 rounds of signSGD with majority vote, 15 workers, γ = 0.001. Writes
 results/vote_noise/{noise.csv, figure.png, figure.pdf}; scripts/figures.py draws the figure anew.
 """
 
 import argparse
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import lightning
@@ -25,7 +28,7 @@ from tqdm.auto import tqdm
 
 import bench
 from bench.aggregators import MajorityVote
-from bench.compressors import Sign
+from bench.compressors import Sign, Ternary
 from bench.findings.figures import LOOK, save
 from bench.findings.look import COLORS
 from bench.gradients.batches import Dealt, as_shards
@@ -42,21 +45,23 @@ from bench.suite.scripts.bare import fit, keep_quiet
 from bench.suite.scripts.cli import guarded
 
 VOTERS = (1, 3, 7, 15, 31)
+VOTES = {"plus": (Sign(), MajorityVote()), "zero": (Ternary(), MajorityVote("zero"))}
+"""What workers send, and what the server makes of it, by what a zero and a tie become."""
 BATCH_SIZE = 16
 SEED = 1
 
 
 @dataclass(frozen=True)
 class Measured:
-    """At one point of training. `shares`: by number of voters, (repeats,) shares of ‖g‖₁ voted wrong. `ratio`:
-    ‖σ‖₁/‖g‖₁."""
+    """At one point of training. `shares`: by what a zero becomes and the number of voters, (repeats,) shares of ‖g‖₁ by
+    which votes fall short. `ratio`: ‖σ‖₁/‖g‖₁."""
 
-    shares: dict[int, Tensor]
+    shares: dict[tuple[str, int], Tensor]
     ratio: float
 
     def bound(self, num_voters: int) -> float:
         """The upper bound on the mean share."""
-        return self.ratio / num_voters**0.5
+        return 2 * self.ratio / num_voters**0.5
 
 
 def measure(module: Classifier, images: ImageSet, repeats: int, progress: tqdm) -> Measured:
@@ -69,7 +74,7 @@ def measure(module: Classifier, images: ImageSet, repeats: int, progress: tqdm) 
     weights = gradient.abs() / gradient.abs().sum()
     engine = LoopEngine(module, layout, WorkerBuffers(module, max(VOTERS)))
     generator = torch.Generator().manual_seed(SEED)
-    shares: dict[int, list[Tensor]] = {num_voters: [] for num_voters in VOTERS}
+    shares: dict[tuple[str, int], list[Tensor]] = {key: [] for key in product(VOTES, VOTERS)}
     variance = torch.zeros_like(gradient)
     for _ in range(repeats):
         samples = torch.randint(len(images), (max(VOTERS), BATCH_SIZE), generator=generator)
@@ -77,39 +82,48 @@ def measure(module: Classifier, images: ImageSet, repeats: int, progress: tqdm) 
         shards = as_shards(Dealt(images[samples]))
         rows = engine.gradients(module.training_step, shards, noise).dense(torch.arange(max(VOTERS)))
         variance += (rows - gradient).square().mean(dim=0) / repeats
-        for num_voters in VOTERS:
-            message = Sign().compress(rows[:num_voters], (layout.num_parameters,), noise)
-            vote = MajorityVote().aggregate(message, None, noise[0])
-            shares[num_voters].append(weights[vote != gradient.sign()].sum())  # an entry whose g is 0 adds nothing
+        for zeros, num_voters in shares:
+            compressor, majority = VOTES[zeros]
+            message = compressor.compress(rows[:num_voters], (layout.num_parameters,), noise)
+            vote = majority.aggregate(message, None, noise[0])
+            shares[zeros, num_voters].append((weights * (1 - gradient.sign() * vote)).sum())
         progress.update()
     ratio = float(variance.sqrt().sum() / gradient.abs().sum())
-    return Measured({num_voters: torch.stack(values) for num_voters, values in shares.items()}, ratio)
+    return Measured({key: torch.stack(values) for key, values in shares.items()}, ratio)
 
 
 def redraw(folder: Path) -> None:
     """Draw the figure of a folder's noise.csv."""
     with (folder / "noise.csv").open(encoding="utf-8", newline="") as lines:
-        shares: dict[int, list[float]] = {}
-        for row in csv.DictReader(lines):
-            shares.setdefault(int(row["rounds"]), []).append(float(row["wrong_share_mean"]))
-    save(drawing(shares), folder, "noise.csv")
+        save(drawing(list(csv.DictReader(lines))), folder, "noise.csv")
 
 
-def drawing(shares: dict[int, list[float]]) -> Figure:
-    """Draw a line of measurements, the mean share by VOTERS, for each number of rounds, and the slope of the bound."""
+def drawing(rows: Sequence[Mapping[str, str]]) -> Figure:
+    """Draw a panel for each number of rounds: measurements by VOTERS, a line for each of VOTES, and the bound.
+
+    Args:
+        rows: of noise.csv.
+    """
     with matplotlib.style.context(LOOK):
-        figure = Figure(figsize=(3.6, 2.7), layout="constrained")
-        axes = figure.subplots()
-        last = shares[0][-1]
-        axes.plot(VOTERS, [last * (VOTERS[-1] / m) ** 0.5 for m in VOTERS], ":", color="#666666", label="slope of 1/√M")
-        for (num_rounds, mean), style in zip(shares.items(), ("-", "--"), strict=True):
-            label = f"after {num_rounds} rounds" if num_rounds else "at the first parameters"
-            axes.plot(VOTERS, mean, style, marker="o", markersize=3, color=COLORS["signsgd_mv"], label=label)
-        axes.set(xscale="log", yscale="log", xlabel="voters M", ylabel="share of ‖g‖₁ voted wrong")
-        axes.set_xticks(VOTERS, [str(m) for m in VOTERS])
-        axes.set_yticks(ticks := (0.05, 0.1, 0.2, 0.5, 1), [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-        axes.legend()
+        points = list(dict.fromkeys(row["rounds"] for row in rows))
+        figure = Figure(figsize=(2.6 * len(points) + 0.6, 2.7), layout="constrained")
+        grid = figure.subplots(1, len(points), sharey=True, squeeze=False)
+        for axes, rounds in zip(grid[0], points, strict=True):
+            for zeros, recipe, look in (
+                ("plus", "signsgd_mv", {"linewidth": 3, "alpha": 0.4}),  # seen beneath the other
+                ("zero", "sparse_signsgd", {"marker": "o", "markersize": 3}),
+            ):
+                found = [row for row in rows if (row["rounds"], row["zeros"]) == (rounds, zeros)]
+                means = [float(row["short_share_mean"]) for row in found]
+                axes.plot(VOTERS, means, **look, color=COLORS[recipe], label=f"zeros and ties: {zeros}")
+            axes.plot(VOTERS, [float(row["bound"]) for row in found], ":", color="#666666", label="bound, 2‖σ‖₁/√M")
+            title = f"after {rounds} rounds" if int(rounds) else "at the first parameters"
+            axes.set(xscale="log", yscale="log", xlabel="voters M", title=title)
+            axes.set_xticks(VOTERS, [str(m) for m in VOTERS])
+            axes.set_yticks(ticks := (0.1, 0.3, 1, 3, 10), [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+        grid[0][0].set_ylabel("shortfall of a vote, in ‖g‖₁")
+        grid[0][0].legend()
     return figure
 
 
@@ -134,11 +148,11 @@ def main() -> None:
             measured[600] = measure(module, images, args.repeats, progress)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["rounds", "voters", "wrong_share_mean", "wrong_share_std", "n", "bound"])
+        writer.writerow(["rounds", "zeros", "voters", "short_share_mean", "short_share_std", "n", "bound"])
         for num_rounds, at in measured.items():
-            for num_voters, values in at.shares.items():
+            for (zeros, num_voters), values in at.shares.items():
                 figures = [f"{x:.6f}" for x in (float(values.mean()), float(values.std()), at.bound(num_voters))]
-                writer.writerow([num_rounds, num_voters, *figures[:2], len(values), figures[2]])
+                writer.writerow([num_rounds, zeros, num_voters, *figures[:2], len(values), figures[2]])
         write_whole(args.results / "vote_noise" / "noise.csv", text.getvalue())
         redraw(args.results / "vote_noise")
         print(text.getvalue(), end="")

@@ -1,7 +1,8 @@
 """Figures of an experiment: accuracy against its costs, and the effect of a swept setting.
 
-Each algorithm has one colour in all figures; its variants differ in line style. Lines are means over seeds; bands
-reach from the lowest seed to the highest; a dotted line is the target. The rest of the style is in paper.mplstyle.
+Each algorithm has one colour in all figures; its variants differ in line style. Lines are means over seeds, or medians
+where an experiment's file asks for them; bands reach from the lowest seed to the highest; a dotted line is the target.
+The rest of the style is in paper.mplstyle.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from bench.findings.look import TITLES, color, shortest
 from bench.findings.scales import scale
 from bench.findings.tradeoff import tradeoff
 from bench.findings.tuning import Tuned
+from bench.findings.variance import write_variances
 from bench.runs.columns import Row
 from bench.runs.results import write_whole
 from bench.traffic import Traffic
@@ -35,6 +37,7 @@ LOOK = Path(__file__).with_name("paper.mplstyle")
 TRAFFIC = tuple(field.name for field in fields(Traffic))
 UNDRAWN = ("waited_s", "compute_s", "compression_s", "sent_bytes", "received_bytes", *TRAFFIC)
 """Columns that no figure shows."""
+CENTERS = {"mean": np.mean, "median": np.median}
 FEW = 16
 """Up to so many evaluations are marked on a line."""
 DASHES: Any = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
@@ -62,6 +65,8 @@ def curves(
     best: str | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     log: Sequence[str] = (),
+    center: str = "mean",
+    variances: bool = False,
 ) -> Figure:
     """Draw a line for each arm.
 
@@ -75,10 +80,14 @@ def curves(
             first `y` is drawn.
         groups: names of arms by the title of a panel; one column of panels each, with a legend of its own.
         log: columns with logarithmic axes besides those that always have one.
+        center: of the seeds, mean or median.
+        variances: whether to write var and the density of every compressor into its panels.
 
     Raises:
-        InputError: none of a group's arms has a complete run.
+        InputError: none of a group's arms has a complete run; `center` has another value.
     """
+    if center not in CENTERS:
+        raise InputError(f"figure.center: {center!r}; one of {', '.join(CENTERS)} is needed")
     arms = Tuned(best, y[0]).best(arms) if best else arms
     there = list(dict.fromkeys(arm.name for arm in arms))
     for title, names in (groups or {}).items():
@@ -99,7 +108,9 @@ def curves(
             wanted = {rows: down_value, columns: across_value if columns else ""}
             picked = [arm for arm in arms if all(arm.settings[key] == v for key, v in wanted.items() if key)]
             picked = [arm for arm in picked if not groups or arm.name in groups[across_value]]
-            _draw(axes, picked, cost, metric, looks)
+            _draw(axes, picked, cost, metric, looks, center)
+            if variances:
+                write_variances(axes, picked, [looks[arm.label][1] for arm in picked])
             titles = [f"{TITLES.get(key, key)} {shortest(value)}" for key, value in wanted.items() if key]
             axes.set(xlabel=TITLES[cost], title=across_value if groups else ", ".join(titles))
             scale(axes, "x", cost, log)
@@ -125,6 +136,8 @@ def sweep(
     x: str,
     y: Sequence[str] = ("test_accuracy",),
     panels: str | None = None,
+    best: str | None = None,
+    log: Sequence[str] = (),
 ) -> Figure:
     """Draw final values against a swept setting `x`, a line for each arm's name. A cross marks a diverged run.
 
@@ -133,17 +146,26 @@ def sweep(
         x: the swept setting, a number.
         y: columns of the history, one panel each.
         panels: another swept setting, one panel for each of its values.
+        best: a tuned setting; among arms that differ in nothing else, only the one with the best final value of the
+            first `y` is drawn.
+        log: settings with a logarithmic axis.
     """
-    values = _values(arms, panels)
+    arms = Tuned(best, y[0]).best(arms) if best else arms
+    values, names = _values(arms, panels), list(dict.fromkeys(arm.name for arm in arms))
+    shades = [next(color(arm.algorithm) for arm in arms if arm.name == name) for name in names]
+    dashes = {name: DASHES[shades[:at].count(shades[at])] for at, name in enumerate(names)}
     drawing = Figure(figsize=(2.6 * len(values) * len(y) + 1.5, 2.7), layout="constrained")
     columns = [(value, metric) for value in values for metric in y]
     grid = drawing.subplots(1, len(columns), squeeze=False, sharey=len(y) == 1)
     for axes, (value, metric) in zip(grid[0], columns, strict=True):
         shown = [arm for arm in arms if not panels or arm.settings[panels] == value]
         for name in dict.fromkeys(arm.name for arm in shown):
-            _line(axes, [arm for arm in shown if arm.name == name], x, metric)
-        axes.set(xlabel=TITLES.get(x, x), ylabel=TITLES[metric], title=value)
+            _line(axes, [arm for arm in shown if arm.name == name], x, metric, dashes[name])
+        title = f"{TITLES[panels]} {value}" if panels in TITLES else value
+        axes.set(xlabel=TITLES.get(x, x), ylabel=TITLES[metric], title=title)
         scale(axes, "y", metric, ())
+        if x in log:
+            axes.set_xscale("log")
         axes.label_outer()
         ticks = sorted({float(arm.settings[x]) for arm in shown})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -197,7 +219,9 @@ def _coincide(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and one.size > 0 and bool((abs(one - other) < 0.05 * np.ptp(one)).all())
 
 
-def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, looks: Mapping[str, tuple[str, str, Any]]) -> None:
+def _draw(
+    axes: Axes, arms: Sequence[Arm], cost: str, y: str, looks: Mapping[str, tuple[str, str, Any]], center: str
+) -> None:
     """Draw one panel of `curves`. `looks`: by the labels of arms."""
     for arm in arms:
         label, shade, dashes = looks[arm.label]
@@ -209,7 +233,7 @@ def _draw(axes: Axes, arms: Sequence[Arm], cost: str, y: str, looks: Mapping[str
         values = np.array([[row[y] for row in history] for history in histories])
         lost = len(arm.runs) - len(histories)
         label = f"{label} ({lost} of {len(arm.runs)} diverged)" if lost else label
-        axes.plot(across, values.mean(axis=0), linestyle=dashes, color=shade, label=label)
+        axes.plot(across, CENTERS[center](values, axis=0), linestyle=dashes, color=shade, label=label)
         axes.fill_between(across, values.min(axis=0), values.max(axis=0), color=shade, alpha=0.15, linewidth=0)
 
 
@@ -282,13 +306,13 @@ def _mark(axes: Axes, arms: Sequence[Arm], cost: str, y: str) -> None:
             axes.axvline(before[-1], **mark)
 
 
-def _line(axes: Axes, arms: Sequence[Arm], x: str, y: str) -> None:
+def _line(axes: Axes, arms: Sequence[Arm], x: str, y: str, dashes: Any) -> None:
     arms = sorted(arms, key=lambda arm: float(arm.settings[x]))
     shade, at = color(arms[0].algorithm), np.array([float(arm.settings[x]) for arm in arms])
     summaries = [[run.summary() for run in arm.runs] for arm in arms]
     final = [[summary[y] for summary in runs if "diverged" not in summary] or [np.nan] for runs in summaries]
     mean = np.array([np.mean(values) for values in final])
-    axes.plot(at, mean, color=shade, marker="o", markersize=3, label=arms[0].name)
+    axes.plot(at, mean, linestyle=dashes, color=shade, marker="o", markersize=3, label=arms[0].name)
     axes.fill_between(at, [min(v) for v in final], [max(v) for v in final], color=shade, alpha=0.15, linewidth=0)
     crossed = [place for place, runs in zip(at, summaries, strict=True) if any("diverged" in run for run in runs)]
     axes.plot(crossed, [0.03] * len(crossed), "x", color=shade, transform=axes.get_xaxis_transform())

@@ -102,6 +102,9 @@ TITLES = {
     "threshold": "shrunk below",
     "num_byzantine": "Byzantine workers f",
     "workers": "workers M",
+    "density": "density K/d",
+    "num_channels": "channels",
+    "num_labels": "labels a worker:",
 }
 
 LOGARITHMIC = (

@@ -296,6 +296,12 @@ def test_figures(tmp_path: Path) -> None:
     assert [len(figures._named(axes)) for axes in grouped.axes] == [1, 2] * 2
     with pytest.raises(InputError, match=r"figure\.groups\.dense: adam; one that ran is needed, of sgd, sparse"):
         figure(experiment(tmp_path / "runs", figure=spec | {"groups": {"dense": ["adam"]}}))
+    make_run(tmp_path / "runs" / "sgd" / "seed=2", 100)
+    RunFolder(tmp_path / "runs" / "sgd" / "seed=2").write_config({"algorithm": {"name": "sgd"}})
+    middle = figure(experiment(tmp_path / "runs", figure=spec | {"center": "median"})).axes[0].get_lines()[0]
+    assert middle.get_ydata() == pytest.approx([0.9, 0.99, 0.99])
+    with pytest.raises(InputError, match=r"figure\.center: 'mode'; one of mean, median is needed"):
+        figure(experiment(tmp_path / "runs", figure=spec | {"center": "mode"}))
     with pytest.raises(InputError, match=r"figure\.kind: 'pie'; one of curves, sweep"):
         figure(experiment(tmp_path / "runs", figure={"kind": "pie"}))
 
@@ -314,6 +320,24 @@ def test_figures_of_sweeps(tmp_path: Path) -> None:
     assert np.asarray(line.get_xdata()).tolist() == [1, 9, 16]
     assert np.asarray(line.get_ydata())[:2] == pytest.approx([0.3, 0.1])
     assert np.asarray(crosses.get_xdata()).tolist() == [16]
+
+
+def test_sweeps_of_tuned_arms(tmp_path: Path) -> None:
+    """A line has each value's best rate; lines of one colour differ in dash."""
+    for name, losses in {
+        "kept": {("1", "0.1"): 0.3, ("1", "1"): 0.2, ("9", "0.1"): 0.1},
+        "lost": {("1", "1"): 0.5},
+    }.items():
+        for (workers, lr), loss in losses.items():
+            folder = RunFolder(tmp_path / "toy" / f"{name},workers={workers},lr={lr}" / "seed=1")
+            folder.write_config({"algorithm": {"name": "sparse_signsgd"}})
+            folder.write_summary([row(train_loss=loss)], {"metric": "test_accuracy", "value": 0.9}, "python")
+    spec = {"kind": "sweep", "x": "workers", "y": ["train_loss"], "best": "lr", "log": ["workers"]}
+    (axes,) = figure(experiment(tmp_path / "toy", figure=spec)).axes
+    kept, lost = figures._named(axes)
+    assert np.asarray(kept.get_ydata()) == pytest.approx([0.2, 0.1])
+    assert (kept.get_color(), axes.get_xscale()) == (lost.get_color(), "log")
+    assert kept.get_linestyle() != lost.get_linestyle()
 
 
 def test_no_results_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
