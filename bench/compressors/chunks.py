@@ -1,5 +1,6 @@
 """Chunks of a vector: tiles of its matrices, stretches of its other tensors."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -20,31 +21,40 @@ class Chunks:
         side, length: the largest allowed.
 
     Attributes:
-        order: (d,) where each entry lies in the vector.
         tiles: (number of chunks, rows, columns) of each segment's.
         sizes: of all chunks, each named by its segment.
     """
 
     def __init__(self, shapes: tuple[tuple[int, int], ...], side: int, length: int) -> None:
-        orders, self.tiles, sizes, start = [], [], [], 0
+        self.tiles, self._grids, sizes = [], [], []
         for segment, (rows, columns) in enumerate(shapes):
             a = _divisor(rows, side)
             b = _divisor(columns, side if rows > 1 else length)
-            places = torch.arange(start, start + rows * columns)
-            orders.append(places.view(rows // a, a, columns // b, b).transpose(1, 2).flatten())
+            self._grids.append((rows // a, a, columns // b, b))
             self.tiles.append((rows * columns // (a * b), a, b))
             sizes += [TensorSize(a * b, name=f"segment {segment}")] * (rows * columns // (a * b))
-            start += rows * columns
-        self.order = torch.cat(orders)
         self.sizes: Segments = tuple(sizes)
 
     def chunked(self, x: Tensor) -> Tensor:
         """Vectors (R, d) in the order of chunks."""
-        return x[:, self.order.to(x.device)]
+        chunked = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for of_vector, of_chunks in self._matched(x, chunked):
+            of_chunks.copy_(of_vector)
+        return chunked
 
     def restored(self, chunked: Tensor) -> Tensor:
         """The inverse of `chunked`."""
-        return torch.empty_like(chunked).index_copy_(1, self.order.to(chunked.device), chunked)
+        x = torch.empty_like(chunked, memory_format=torch.contiguous_format)
+        for of_vector, of_chunks in self._matched(x, chunked):
+            of_vector.copy_(of_chunks)
+        return x
+
+    def _matched(self, x: Tensor, chunked: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each segment's entries of vectors and of their chunks, (R, chunks down, chunks across, rows, columns)."""
+        sizes = [down * a * across * b for down, a, across, b in self._grids]
+        for grid, of_vector, of_chunks in zip(self._grids, x.split(sizes, 1), chunked.split(sizes, 1), strict=True):
+            down, a, across, b = grid
+            yield of_vector.unflatten(1, grid).transpose(2, 3), of_chunks.unflatten(1, (down, across, a, b))
 
 
 def chunks_of(segments: Segments, side: int, length: int) -> Chunks:

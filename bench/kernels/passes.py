@@ -23,6 +23,7 @@ MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but the sign
 SAMPLE = 8192
 FEW = 1024  # entries that are sorted out without a histogram
 LEADING = 14  # bits of a magnitude that name its bin of the histogram: those of the exponent, and 6 of the mantissa
+LEADING_OF_SHORT = 11  # of a part that is not sampled: more bins would take longer to look through than its entries
 BINS = 2**12  # of equal width, in which the candidates for the k-th are counted
 HASH = np.uint64(2654435761)  # Knuth's multiplicative hash: sampling is robust to periodic data
 
@@ -89,10 +90,11 @@ def _bracket(part: np.ndarray, k: int) -> tuple[np.int32, np.int32]:
     """Return two magnitudes between which the k-th largest of `part` lies, or very likely lies if `part` is sampled."""
     if part.size < FEW:
         return np.int32(0), MAGNITUDE
-    shift = np.int32(31 - LEADING)
-    counts = np.zeros(2**LEADING, np.int32)
+    sampled = part.size > 4 * SAMPLE
+    leading_bits = LEADING if sampled else LEADING_OF_SHORT
+    shift, counts = np.int32(31 - leading_bits), np.zeros(2**leading_bits, np.int32)
     fewest = most = k
-    if part.size > 4 * SAMPLE:
+    if sampled:
         for i in range(SAMPLE):
             hashed = (np.uint64(i) * HASH) & np.uint64(0xFFFFFFFF)
             counts[(part[(hashed * np.uint64(part.size)) >> np.uint64(32)] & MAGNITUDE) >> shift] += 1
