@@ -49,6 +49,7 @@ NOT_RESULTS = (
     "hours",
     "figure",
     "table",
+    "tables",
 )
 
 # Arguments of lightning.Trainer that train.py sets itself.

@@ -63,7 +63,10 @@ class Tuning:
             shares,
             {key: Knob.of(key, one, "tune") for key, one in shared.items()},
             {
-                arm: {key: one if one is None else Knob.of(key, one, f"tune.arms.{arm}") for key, one in knobs.items()}
+                arm: {
+                    key: one if one is None else Knob.of(key, one, f"tune.arms.{arm}")
+                    for key, one in (knobs or {}).items()
+                }
                 for arm, knobs in own.items()
             },
             arms,
