@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.algorithm import Algorithm
 from bench.errors import InputError
+from bench.knobs import declared
 from bench.names import FOLDER, house_names
 
 PARTS = ("compressor", "feedback", "rule", "aggregator", "downlink", "local_steps", "moments")
@@ -50,15 +51,34 @@ def load_recipe(name: str | Path) -> Algorithm:
 def _read(file: Any) -> Algorithm:
     from omegaconf import OmegaConf
 
-    from bench.configured import instantiate  # imported here, so that importing bench stays fast
-
     try:
-        recipe = instantiate(OmegaConf.create(file.read_text("utf-8")))
+        recipe = make_recipe(OmegaConf.create(file.read_text("utf-8")), str(file))
     except FileNotFoundError:
         raise InputError(f"algorithm: {file}; there is no such file") from None
     if not isinstance(recipe, Algorithm):
         raise InputError(f"{file}: a {type(recipe).__name__}; _target_: bench.Algorithm is needed")
     return recipe
+
+
+def make_recipe(config: Any, where: str = "algorithm") -> Algorithm:
+    """The recipe that a config describes. The knobs that it declares are checked, and are no part of the recipe.
+
+    Args:
+        config: as a recipe's yaml.
+        where: it is, for error messages.
+
+    Raises:
+        InputError: a knob that cannot be meant, or parts that are incompatible.
+    """
+    from omegaconf import OmegaConf
+
+    from bench.configured import instantiate  # imported here, so that importing bench stays fast
+
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    if isinstance(settings, dict):
+        declared(settings, where)
+        settings.pop("knobs", None)
+    return instantiate(settings)
 
 
 def add(recipe: Algorithm, module: str) -> None:

@@ -96,8 +96,9 @@ def experiments() -> list[str]:
     nav.append("    - All tables")
     for folder in sorted(path.parent for path in RESULTS.glob("*/table.md")):
         full = folder / "table_full.md"
-        table = (full if full.exists() else folder / "table.md").read_text("utf-8")
-        write(f"experiments/{folder.name}.md", f"# {folder.name}\n\n{table}")
+        further = sorted(set(folder.glob("*.md")) - {full, folder / "table.md"})
+        tables = [file.read_text("utf-8") for file in (full if full.exists() else folder / "table.md", *further)]
+        write(f"experiments/{folder.name}.md", "\n\n".join([f"# {folder.name}", *tables]))
         nav.append(f"        - [{folder.name}](experiments/{folder.name}.md)")
     return nav
 

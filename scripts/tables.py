@@ -7,9 +7,9 @@
     python scripts/tables.py sasg_mnist rounds=11900-12000
     python scripts/tables.py sasg_mnist link=sharded link.bandwidth_bps=100Mbit link.latency_s=50us step_ms=5
 
-Writes results/<experiment>/table.{md,tex,csv}, and with all columns table_full.{md,tex,csv}; updates those in README.md
-and results/README.md. Another target, stretch or network changes none of these: its tables are printed, and
-written to views/<experiment>/.
+Writes results/<experiment>/table.{md,tex,csv}, and with all columns table_full.{md,tex,csv}, and a file for each of the
+experiment's further `tables`; updates those in README.md and results/README.md. Another target, stretch or network
+changes none of these: the first table is printed, and written to views/<experiment>/.
 """
 
 if __name__ == "__main__":  # before the imports that take long
@@ -23,23 +23,24 @@ from pathlib import Path
 
 from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.table import Table
-from bench.findings.tables import table
+from bench.findings.tables import further_tables, table
 from bench.findings.view import AS_RECORDED
 from bench.runs.results import write_whole
 from bench.suite.scripts.cli import each, guarded
 from bench.suite.scripts.views import add_view, read_view
 
 
-def into_page(page: Path, experiment: str, table: Table) -> None:
-    """Replace the table between the experiment's markers, if the page has them. The first marker may name columns, as
-    headings of table_full.csv begin: <!-- table sasg_mnist: recipe final uploads -->."""
+def into_page(page: Path, which: str, table: Table) -> None:
+    """Replace the table between the markers of an experiment, or of one of its further tables (`<experiment>/<table>`),
+    if the page has them. The first marker may name columns, as headings of table_full.csv begin:
+    <!-- table sasg_mnist: recipe final uploads -->."""
     text = page.read_text("utf-8")
 
     def found(old: re.Match[str]) -> str:
         shown = table.only(old["columns"].split()) if old["columns"] else table.short
         return f"{old['start']}\n{shown.markdown()}{old['end']}"
 
-    marked = rf"(?P<start><!-- table {experiment}(: (?P<columns>[a-z_ ]+))? -->).*?(?P<end><!-- /table -->)"
+    marked = rf"(?P<start><!-- table {which}(: (?P<columns>[a-z_ ]+))? -->).*?(?P<end><!-- /table -->)"
     shown = re.sub(marked, found, text, flags=re.DOTALL)
     if shown != text:
         write_whole(page, shown)
@@ -51,15 +52,16 @@ def regenerate(args: argparse.Namespace) -> None:
     results, shown = args.results, args.print
 
     def write(experiment: Experiment) -> None:
-        found = table(experiment)
         if view != AS_RECORDED:
+            found = table(experiment)
             found.write(args.out / experiment.name)
             return print(found.short.markdown())
-        found.write(experiment.folder)
-        for page in (results.parent / "README.md", results / "README.md"):
-            if page.exists():
-                into_page(page, experiment.name, found)
-        print(found.short.markdown() if shown else experiment.folder / "table.md")
+        for name, found in {"table": table(experiment), **further_tables(experiment)}.items():
+            found.write(experiment.folder, name)
+            for page in (results.parent / "README.md", results / "README.md"):
+                if page.exists():
+                    into_page(page, experiment.name if name == "table" else f"{experiment.name}/{name}", found)
+            print(found.short.markdown() if shown else experiment.folder / f"{name}.md")
 
     each(read_experiments(names, results, view), write)
 

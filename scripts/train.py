@@ -49,6 +49,7 @@ NOT_RESULTS = (
     "hours",
     "figure",
     "table",
+    "tables",
 )
 
 # Arguments of lightning.Trainer that train.py sets itself.
@@ -159,13 +160,14 @@ def train_in_rounds(
         joined: the processes of the run, where torchrun or SLURM started them; else None.
     """
     from bench.configured import instantiate
+    from bench.recipes import make_recipe
     from bench.runs.autosave import Autosave
     from bench.runs.history import History
     from bench.runs.progress import Progress
     from bench.suite.datamodules.images import SplitPicture
 
     link = instantiate(cfg.link)
-    link.refuse(instantiate(cfg.algorithm))
+    link.refuse(make_recipe(cfg.algorithm))
     strategy, module = strategy_and_module(cfg)
     strategy.ending_signals = (signal.SIGINT, signal.SIGTERM, *REQUEUEING)
     history = History(folder, config, command, link)
@@ -187,10 +189,11 @@ def strategy_and_module(cfg: DictConfig) -> tuple[Any, Any]:
     import lightning
 
     from bench.configured import instantiate
+    from bench.recipes import make_recipe
     from bench.runs.module import Classifier
 
     strategy = instantiate(cfg.strategy, _partial_=True)(
-        algorithm=instantiate(cfg.algorithm),
+        algorithm=make_recipe(cfg.algorithm),
         adversary=instantiate(cfg.get("adversary")),
         estimator=instantiate(cfg.get("estimator")),
         seed=cfg.seed,
@@ -250,6 +253,7 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
 
     from bench.configured import instantiate
     from bench.errors import InputError, NonFiniteError
+    from bench.recipes import make_recipe
     from bench.runs.pace import paced
     from bench.runs.targets import refuse_target
     from bench.suite.datamodules.synthetic import SVMData
@@ -266,7 +270,7 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
     refuse_target(cfg.target.metric, {"train_loss": 0})
     features, labels = data.draw()
     signed = np.ascontiguousarray(features * labels[:, None], np.float32)
-    algorithm, ridge = instantiate(cfg.algorithm), objective.keywords["ridge"]
+    algorithm, ridge = make_recipe(cfg.algorithm), objective.keywords["ridge"]
     with logging_to(cfg, folder) as logger:
         rows, facts = instantiate(cfg.asynchronous).train(algorithm, signed, ridge, cfg.optimizer.lr, cfg.seed)
         finite = list(itertools.takewhile(lambda row: math.isfinite(row["train_loss"]), rows))
@@ -295,8 +299,10 @@ def described(cfg: DictConfig) -> dict[str, Any]:
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain values, but for its recipe's knobs, on which no run depends."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
+    plain["algorithm"].pop("knobs", None)
     return {str(key): value for key, value in plain.items()}
 
 

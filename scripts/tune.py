@@ -3,10 +3,11 @@
     python scripts/tune.py experiment=pretraining budget=8
     python scripts/tune.py experiment=pretraining budget=8 jobs=2 'arms=[adamw,diloco]'
 
-An experiment's `tune` declares knobs, their ranges and scales. Optuna's TPE proposes `budget` trials an arm from the
-results of a quarter of a run; the better half goes on to half of it, the best two to its end, which decides. Nothing
-is lost when it is killed: the same command goes on. It writes studies to <results_dir>/<name>/tuning/, and
-tuned.yaml there: an experiment, to be put beside the others, that runs every arm as tuned.
+An experiment's `tune` declares knobs, their ranges and scales, and a recipe those of its own. Optuna's TPE proposes
+`budget` trials an arm from the results of a quarter of a run; the better half goes on to half of it, the best two to
+its end, which decides. Nothing is lost when it is killed: the same command goes on. It writes studies to
+<results_dir>/<name>/tuning/, and tuned.yaml there: an experiment, to be put beside the others, that runs every arm as
+tuned.
 """
 
 if __name__ == "__main__":  # before the imports that take long
@@ -29,11 +30,12 @@ from tqdm.auto import tqdm
 
 from bench.errors import InputError
 from bench.extras import need
+from bench.knobs import Knob
 from bench.runs.columns import FALLING
 from bench.runs.grid import cells
-from bench.runs.knobs import Knob, Tuning, survivors
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder, write_whole
+from bench.runs.tuning import Tuning, survivors
 from bench.suite.scripts.cli import guarded
 from bench.suite.scripts.launchers import run_alone
 from bench.suite.scripts.train import described
@@ -48,6 +50,7 @@ class Arm:
         name: of the arm.
         overrides: of its runs, but for knobs.
         num_rounds: of a whole run.
+        knobs: that are tuned.
         tuning: of the experiment.
         budget: trials.
         told: what the arm is, to recognise a study of it.
@@ -63,6 +66,7 @@ class Arm:
         name: str,
         overrides: Sequence[str],
         num_rounds: int,
+        knobs: list[Knob],
         tuning: Tuning,
         budget: int,
         told: str,
@@ -75,7 +79,7 @@ class Arm:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.name, self.overrides, self.num_rounds, self.cfg = name, overrides, num_rounds, cfg
-        self.knobs: list[Knob] = tuning.knobs[name]
+        self.knobs = knobs
         self.held_out = tuning.held_out
         self.lengths = [max(1, round(share * num_rounds)) for share in tuning.shares]
         self.numbers = survivors(budget, len(self.lengths))
@@ -167,10 +171,10 @@ def tune(overrides: list[str]) -> None:
     budget, jobs = (_whole(own, name, default) for name, default in (("budget", 8), ("jobs", 1)))
     cfg, grid = cells([*given, "matrix.seed=null"])
     tuning = Tuning.of(cfg)
-    names = yaml.safe_load(own["arms"]) if "arms" in own else list(tuning.knobs)
+    names = yaml.safe_load(own["arms"]) if "arms" in own else list(tuning.arms)
     for name in names:
-        if name not in tuning.knobs:
-            raise InputError(f"arms: {name!r}; one of {', '.join(tuning.knobs)} is needed")
+        if name not in tuning.arms:
+            raise InputError(f"arms: {name!r}; one of {', '.join(tuning.arms)} is needed")
     folder = Path(cfg.results_dir) / cfg.name / "tuning"
     folder.mkdir(parents=True, exist_ok=True)
     arms = []
@@ -182,9 +186,9 @@ def tune(overrides: list[str]) -> None:
         num_rounds = one.trainer.get("max_steps", -1)
         if num_rounds < 1:
             raise InputError(f"trainer.max_steps: {num_rounds}; trials are shortened by it, a number is needed")
-        arms.append(
-            Arm(name, cell.overrides, num_rounds, tuning, budget, tuning.told(name, described(one)), cfg, folder)
-        )
+        recipe: Any = OmegaConf.to_container(one.algorithm, resolve=True)
+        told = tuning.told(knobs := tuning.knobs(name, recipe), described(one))
+        arms.append(Arm(name, cell.overrides, num_rounds, knobs, tuning, budget, told, cfg, folder))
     total = sum(sum(arm.numbers) for arm in arms)
     with (
         ThreadPoolExecutor(jobs) as pool,

@@ -119,6 +119,11 @@ LOGARITHMIC = (
 """Quantities with a logarithmic axis."""
 
 
+STYLES = dict.fromkeys(("test_accuracy", "test_top5_accuracy"), "percent")
+STYLES |= dict.fromkeys(("val_loss", "val_perplexity"), "number")
+"""How tables write metrics, but for powers of ten."""
+
+
 def engineering(value: float) -> str:
     """A number with an SI prefix: 1.5 G."""
     scale, prefix = si(value)

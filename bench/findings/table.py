@@ -121,11 +121,11 @@ class Table:
                 record["best"] = row["best"]
         return list(names), [[record.get(name) for name in names] for record in records]
 
-    def write(self, folder: Path) -> None:
-        """Write table.md, table.tex and table.csv; and table_full.*, if these do not have all columns."""
-        for name, table in (("table", self.short), *([("table_full", self)] if self.main else [])):
+    def write(self, folder: Path, name: str = "table") -> None:
+        """Write <name>.md, <name>.tex and <name>.csv; and <name>_full.*, if these do not have all columns."""
+        for stem, table in ((name, self.short), *([(f"{name}_full", self)] if self.main else [])):
             for suffix, text in (("md", table.markdown()), ("tex", table.latex()), ("csv", table.csv())):
-                write_whole(folder / f"{name}.{suffix}", text)
+                write_whole(folder / f"{stem}.{suffix}", text)
 
 
 def _parts(key: str, cell: Entry) -> dict[str, Any]:

@@ -5,10 +5,13 @@ from typing import Any, Literal
 
 from bench.errors import InputError
 from bench.findings.asked import made
+from bench.findings.budgets import budget_table
+from bench.findings.captions import absent, num_seeds
 from bench.findings.experiments import Arm, Experiment
-from bench.findings.look import TITLES, amount, shortest
+from bench.findings.look import STYLES, TITLES, amount, shortest
 from bench.findings.ranks import ranks
 from bench.findings.sample import Ratio, Sample, Theirs
+from bench.findings.seconds import seconds_table
 from bench.findings.table import Column, Entry, Table
 from bench.findings.tuning import Tuned
 from bench.findings.view import ViewedRun
@@ -22,9 +25,6 @@ FINAL = {
     "val_loss": "final validation loss",
     "val_perplexity": "final perplexity",
 }
-STYLES = dict.fromkeys(("test_accuracy", "test_top5_accuracy"), "percent")
-STYLES |= dict.fromkeys(("val_loss", "val_perplexity"), "number")
-"""How final metrics are written, but for powers of ten."""
 COSTED = ("round", "uploads", "uplink_bits", "uplink_bits_paper", "downlink_bits", "total_bits", "modelled_s")
 """Costs that a table shows."""
 MAIN = ("recipe", "rank", "final", "round", "total_bits", "total_bits_saving", "modelled_s")
@@ -45,6 +45,19 @@ def table(experiment: Experiment) -> Table:
     """
     asked = experiment.spec.get("table") or {"kind": "costs"}
     return made("table", asked, {"costs": cost_table, "sweep": sweep_table}, experiment)
+
+
+def further_tables(experiment: Experiment) -> dict[str, Table]:
+    """Make the tables that an experiment's file asks for besides, under `tables:`, by their names there.
+
+    Raises:
+        InputError: a table cannot be made, or has the name of the first one's files.
+    """
+    kinds = {"budgets": budget_table, "seconds": seconds_table}
+    asked = {name: own for name, own in (experiment.spec.get("tables") or {}).items() if own is not None}
+    if taken := {"table", "table_full"} & asked.keys():
+        raise InputError(f"tables: {min(taken)}; the file of `table` has this name, another is needed")
+    return {name: made(f"tables.{name}", own, kinds, experiment) for name, own in asked.items()}
 
 
 def cost_table(
@@ -129,7 +142,7 @@ def cost_table(
     when = f"at {reached} {amount(*target.values())}" if at == "target" else "after the last round"
     if rounds:
         when = f"of rounds {rounds[0]:,} to {rounds[1]:,}"
-    caption = f"{experiment.name}: cost {when}; mean ± standard deviation over n = {_num_seeds(arms)} seeds."
+    caption = f"{experiment.name}: cost {when}; mean ± standard deviation over n = {num_seeds(arms)} seeds."
     if experiment.view.retimes:
         caption += f" Seconds: {experiment.view.told}."
     silent = [arm.label for arm in arms if "modelled_s" not in figures[arm.label]]
@@ -147,18 +160,7 @@ def cost_table(
         caption += ", outside: theirs lies outside our 95 % interval (Student's t)." if flagged else "."
     if logs:
         caption += f" Authors' logs: {logs['source']}, mean over seeds {', '.join(map(str, logs['seeds']))}."
-    return Table(caption + _absent(experiment), columns, rows, main)
-
-
-def _absent(experiment: Experiment) -> str:
-    """The runs of the grid that are not there, what makes them, and how long that takes."""
-    if not (missing := experiment.missing):
-        return ""
-    hours = experiment.spec.get("hours") or {}
-    took = sum(hours[label] * number for label, number in missing.items()) if missing.keys() <= hours.keys() else None
-    told = "" if took is None else f", about {took:,.0f} hours of a core"
-    runs = f"{sum(missing.values())} of {sum(experiment.grid.values())} runs"
-    return f" Not run: {runs}; python scripts/matrix.py experiment={experiment.name} makes them{told}."
+    return Table(caption + absent(experiment), columns, rows, main)
 
 
 def sweep_table(experiment: Experiment, across: str, metric: str = "test_accuracy", best: bool = False) -> Table:
@@ -195,7 +197,7 @@ def sweep_table(experiment: Experiment, across: str, metric: str = "test_accurac
             row["best"] = key
     caption = (
         f"{experiment.name}: {metric} after the last round{', %' if percent else ''}; mean ± standard deviation over"
-        f" n = {_num_seeds(arms)} seeds."
+        f" n = {num_seeds(arms)} seeds."
     )
     if best:
         caption += f" Bold: the best of each row{' at which no seed diverged' * _any_missed(rows.values())}."
@@ -226,12 +228,6 @@ def _target(experiment: Experiment) -> dict[str, Any]:
         both = f"{told[0]} and {other[0]} in {experiment.folder}"
         raise InputError(f"target: {both}; scripts/tables.py --target VALUE shows one for all")
     return told[0]
-
-
-def _num_seeds(arms: Sequence[Arm]) -> str:
-    """The number of runs per recipe, as a range if recipes differ."""
-    counts = sorted({len(arm.runs) for arm in arms})
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 
 def _stretch(runs: Sequence[ViewedRun], first: int, last: int) -> dict[str, Sample]:

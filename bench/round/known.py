@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench.algorithm import Algorithm
@@ -63,7 +64,7 @@ class Known:
 
 
 class LearnedMoments:
-    """The state of `Moments`.
+    """The state of `Moments`, of at least float32: in halves v would stand still, as 1 − β₂ of it is lost to rounding.
 
     Args:
         options: the recipe's.
@@ -76,29 +77,30 @@ class LearnedMoments:
 
     def __init__(self, options: Moments, like: Tensor) -> None:
         self.options = options
-        self.first, self.second = like.new_zeros(like.shape), like.new_zeros(like.shape)
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        self.first, self.second = (like.new_zeros(like.shape, dtype=dtype) for _ in range(2))
         self.num_rounds = self.num_exact = 0
 
     def lead(self, gradient: Tensor) -> Tensor:
         beta = self.options.beta1
-        return gradient.mul_(1 - beta).add_(self.first, alpha=beta)
+        return gradient.mul_(1 - beta).add_(self.first, alpha=beta)  # in the gradient's dtype, that of messages
 
     def direction(self, answer: Tensor, exact: bool) -> Tensor:
         options, last = self.options, self.first
-        self.first = answer.clone()
+        self.first = answer.to(last.dtype, copy=True)
         self.num_rounds += 1
         if exact:
-            mean = (answer - options.beta1 * last).div_(1 - options.beta1)  # ḡ
+            mean = (self.first - options.beta1 * last).div_(1 - options.beta1)  # ḡ
             self.second.mul_(options.beta2).addcmul_(mean, mean, value=1 - options.beta2)
             self.num_exact += 1
         first = self.first / (1 - options.beta1**self.num_rounds)
         second = self.second / (1 - options.beta2**self.num_exact)
-        return first.div_(second.sqrt().add_(options.epsilon)).masked_fill_(second == 0, 0)
+        step = first.div_(second.sqrt().add_(options.epsilon)).masked_fill_(second == 0, 0)
+        return step.to(answer.dtype)
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("first", "second", "num_rounds", "num_exact")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        device = self.first.device
-        self.first, self.second = state["first"].to(device), state["second"].to(device)
+        self.first, self.second = state["first"].to(self.first), state["second"].to(self.first)
         self.num_rounds, self.num_exact = state["num_rounds"], state["num_exact"]

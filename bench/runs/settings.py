@@ -56,6 +56,7 @@ class Settings:
     results_dir: str
     figure: Group | None = None
     table: Group | None = None
+    tables: Group | None = None
     tune: Group | None = None
     paper: Group | None = None
     logs: Group | None = None

@@ -118,7 +118,7 @@ class Compressed(_Base):
             layout = Layout(module.named_parameters())
             with one_optimizer():
                 super().setup_optimizers(trainer)
-            refuse_optimizers(self.optimizers)
+            refuse_optimizers(self.optimizers, self.algorithm)
             if self.estimator is not None:
                 self.estimator.refuse(self.algorithm, self.adversary, self.optimizers[0])
             if self.algorithm.local_steps is not None:

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from bench.algorithm import Algorithm
 from bench.errors import InputError
 from bench.estimators import Estimator
 from bench.gradients.layout import Layout
@@ -148,14 +149,24 @@ def one_optimizer() -> Iterator[None]:
         raise InputError(f"configure_optimizers: {told}") from error
 
 
-def refuse_optimizers(optimizers: list[torch.optim.Optimizer]) -> None:
-    """Check that there is an optimizer.
+def refuse_optimizers(optimizers: list[torch.optim.Optimizer], algorithm: Algorithm) -> None:
+    """Check that there is an optimizer, and that it does not step by moments where the recipe already does.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none; a recipe with moments under another one than SGD without momentum.
     """
-    if isinstance(optimizers[0], _MockOptimizer):
+    optimizer = optimizers[0]
+    if isinstance(optimizer, _MockOptimizer):
         raise InputError("configure_optimizers: returned None; one optimizer is needed")
+    if algorithm.moments is None:
+        return
+    is_sgd = isinstance(optimizer, torch.optim.SGD)
+    if not is_sgd or any(group["momentum"] for group in optimizer.param_groups):
+        given = f"{type(optimizer).__name__}{' with momentum' * is_sgd}"
+        raise InputError(
+            f"configure_optimizers: {given}; {algorithm.name} steps by Adam's moments of its own, SGD without momentum"
+            " is needed"
+        )
 
 
 def refuse_schedulers(schedulers: list[LRSchedulerConfig]) -> None:

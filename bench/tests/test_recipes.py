@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from bench.aggregators import Sum
 from bench.compressors import PowerSGD, TopK, qsgd, topk
@@ -14,8 +15,8 @@ from bench.configured import get_object
 from bench.errors import InputError
 from bench.kernels import selection
 from bench.kernels.noise import Noise
-from bench.names import house_names
-from bench.recipes import PARTS, changed
+from bench.names import FOLDER, house_names
+from bench.recipes import PARTS, changed, load_recipe
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
 from bench.tests.found import RECIPES
@@ -67,6 +68,37 @@ def test_what_is_changed() -> None:
 def test_what_nothing_has_is_refused(kind: Any, name: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         kind(name, **options)
+
+
+SHARE = {"low": 0.01, "high": 0.1, "scale": "log"}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"compressor.share": SHARE}, None),
+        ({"optimizer.lr": SHARE, "compressor.share": SHARE, "local_steps.outer_lr": SHARE}, None),
+        ({"compressor.shar": SHARE}, "knobs: compressor.shar; a number among the recipe's settings is needed, or opt"),
+        ({"compressor": SHARE}, "knobs: compressor; a number"),
+        ({"local_steps.apart": SHARE}, "knobs: local_steps.apart; a number"),
+        ({"compressor.share": {"low": 0.01, "high": 0.1}}, "knobs: algorithm.compressor.share: .* scale are needed"),
+        (0.1, "knobs: 0.1; ranges by the names of settings are needed"),
+        (
+            {"compressor.share": SHARE, "local_steps.outer_lr": SHARE, "local_steps.outer_momentum": SHARE},
+            "knobs: algorithm.compressor.share, .*outer_momentum; at most 2 besides optimizer.lr",
+        ),
+    ],
+)
+def test_knobs_are_no_part_of_a_recipe(knobs: Any, told: str | None, tmp_path: Path) -> None:
+    """What may be tuned changes no run; bad ones are refused by file and key."""
+    file = tmp_path / "mine.yaml"
+    described = yaml.safe_load((FOLDER / "sparta.yaml").read_text("utf-8"))
+    file.write_text(yaml.safe_dump({**described, "knobs": knobs}))
+    if told is None:
+        assert load_recipe(file) == load_recipe("sparta")
+    else:
+        with pytest.raises(InputError, match=f"mine.yaml: {told}"):
+            load_recipe(file)
 
 
 @pytest.mark.parametrize("option", ["ddp_comm_hook", "model_averaging_period"])

@@ -14,8 +14,8 @@ ORDER = [
     "vocabulary", "gradients", "wire", "kernels", "extras", "errors",
 ]  # fmt: skip
 VOCABULARY = [
-    "adversary", "aggregators", "algorithm", "compressors", "configured", "feedback", "link", "local_steps", "moments",
-    "names", "recipes", "rules", "searchpath", "traffic",
+    "adversary", "aggregators", "algorithm", "compressors", "configured", "feedback", "knobs", "link", "local_steps",
+    "moments", "names", "recipes", "rules", "searchpath", "traffic",
 ]  # fmt: skip
 """The modules that configs and users name; together one layer. `bench/__init__.py` exports their public names, and may
 import anything."""

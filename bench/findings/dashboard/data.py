@@ -14,7 +14,7 @@ from bench.findings.dashboard.about import about, problem
 from bench.findings.experiments import Experiment, experiments_in
 from bench.findings.look import GREYS, LOGARITHMIC, PALETTES, TITLES, shortest
 from bench.findings.table import Table
-from bench.findings.tables import table
+from bench.findings.tables import further_tables, table
 from bench.findings.tuning import Tuned
 from bench.findings.view import ViewedRun
 from bench.link import GatherLink, ParallelLink, RingLink, ShardedLink, StarLink
@@ -171,7 +171,9 @@ def _experiment(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any],
         "tuned": tuned and tuned._asdict(),
         "figure": [figure] if isinstance(figure, str) else figure,
     }
+    further = further_tables(experiment) if experiment.complete else {}
     data = {"name": experiment.name, **asked, "arms": arms, "table": shown}
+    data["further"] = [{"name": key, **_cells(other)} for key, other in further.items()]
     return data, about(experiment, made), problems
 
 
@@ -232,9 +234,13 @@ def _carried(run: ViewedRun) -> dict[str, Any]:
 def _table(experiment: Experiment, made: Table) -> dict[str, Any]:
     """The experiment's table; each cell is its text and the value to sort by."""
     asked = experiment.spec.get("table") or {}
+    at = "end" if asked.get("kind") == "sweep" else asked.get("at", "target")
+    return {"at": at, "main": made.main, **_cells(made)}
+
+
+def _cells(made: Table) -> dict[str, Any]:
     columns = [{"key": c.key, "title": c.title, "name": c.style == "name"} for c in made.columns]
     rows = [[[made.text(row, c), made.number(row, c), row.get("best") == c.key] for c in made.columns]
             for row in made.rows]  # fmt: skip
-    at = "end" if asked.get("kind") == "sweep" else asked.get("at", "target")
     texts = {"md": made.markdown(), "tex": made.latex(), "csv": made.csv()}
-    return {"at": at, "caption": made.caption, "columns": columns, "main": made.main, "rows": rows, "texts": texts}
+    return {"caption": made.caption, "columns": columns, "rows": rows, "texts": texts}

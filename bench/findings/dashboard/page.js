@@ -54,6 +54,7 @@ function drawExperiment() {
   if (some) drawCurves();
   drawGrid();
   drawTable();
+  drawFurther();
   drawSkips(); // which leaves more or less room for the trade-off
   drawTradeOff();
   drawNetwork();

@@ -52,9 +52,23 @@ function drawTable() {
   return undefined;
 }
 
-for (const [kind, title] of [["md", "Markdown"], ["tex", "LaTeX"], ["csv", "CSV"]])
+const TEXTS = [["md", "Markdown"], ["tex", "LaTeX"], ["csv", "CSV"]];
+for (const [kind, title] of TEXTS)
   byId("table-downloads").append(make("button", { type: "button", textContent: title,
     onclick: () => save(`${state.experiment.name}.${kind}`, state.experiment.table.texts[kind]) }), " ");
+
+// The experiment's further tables, as its file declares them.
+function drawFurther() {
+  const { name: experiment, further } = state.experiment;
+  byId("further").replaceChildren(...further.flatMap(({ name, caption, columns, rows, texts }) => {
+    const head = make("tr", {}, ...columns.map((column) => make("th", { scope: "col", className: column.name ? "name" : "", textContent: column.title })));
+    const body = rows.map((row) => make("tr", {}, ...row.map(([textContent], at) => make(at ? "td" : "th", { className: columns[at].name ? "name" : "", textContent, ...(!at && { scope: "row" }) }))));
+    const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
+    const downloads = TEXTS.map(([kind, title]) => make("button", { type: "button", textContent: title, onclick: () => save(`${experiment}.${name}.${kind}`, texts[kind]) }));
+    return [make("h3", { textContent: name }), make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: name }, table),
+      make("div", { className: "tools" }, "Download ", ...downloads), make("p", { textContent: caption })];
+  }));
+}
 
 function drawRuns() {
   const { metric, experiment } = state;

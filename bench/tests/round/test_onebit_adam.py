@@ -1,6 +1,8 @@
 """1-bit Adam is torch's Adam while it warms up, and then what its paper's equations give."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -97,6 +99,35 @@ def test_an_entry_that_had_no_gradient_does_not_move() -> None:
     first, second = moments.direction(torch.tensor([0.5, 0.5]), exact=False).tolist()
     assert first == 0
     assert second > 0
+
+
+def test_moments_of_halves_are_those_of_floats() -> None:
+    """In bfloat16 v would not move: what a round adds to it is less than its rounding."""
+    draws = torch.Generator().manual_seed(1)
+    half, whole = (LearnedMoments(Moments(), torch.zeros(50, dtype=dtype)) for dtype in (torch.bfloat16, torch.float32))
+    for _ in range(300):
+        answer = torch.randn(50, generator=draws).bfloat16()
+        step = half.direction(answer, exact=True)
+        assert step.dtype == torch.bfloat16
+        torch.testing.assert_close(step.float(), whole.direction(answer.float(), exact=True), rtol=0.01, atol=0)
+    assert torch.equal(half.second, whole.second)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "told"),
+    [
+        (torch.optim.Adam, "configure_optimizers: Adam; onebit_adam steps by Adam's moments of its own, SGD without"),
+        (partial(torch.optim.SGD, momentum=0.9), "configure_optimizers: SGD with momentum; onebit_adam steps by"),
+        (partial(torch.optim.SGD, weight_decay=0.1), None),
+    ],
+)
+def test_nothing_steps_twice(optimizer: Any, told: str | None) -> None:
+    class Theirs(Toy):
+        def configure_optimizers(self) -> Any:
+            return optimizer(self.parameters(), lr=LR)
+
+    with nullcontext() if told is None else pytest.raises(InputError, match=told):
+        train("onebit_adam", Theirs, rounds=2)
 
 
 @pytest.mark.parametrize(

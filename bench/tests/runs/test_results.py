@@ -22,7 +22,7 @@ from bench.findings.figures import digest, figure, save
 from bench.findings.look import COLORS, TITLES
 from bench.findings.sample import Ratio, Sample, Theirs
 from bench.findings.table import Column, Table
-from bench.findings.tables import BESIDE_UPLOADS, table
+from bench.findings.tables import BESIDE_UPLOADS, further_tables, table
 from bench.findings.view import View
 from bench.runs.columns import BY_WORKER, COLUMNS, MEASURED
 from bench.runs.results import RunFolder, write_whole
@@ -179,6 +179,14 @@ def test_bad_wishes_are_told(tmp_path: Path) -> None:
         (table, {"table": {"kind": "costs", "at": "ende"}}, r"table\.at: 'ende'; target or end is needed"),
         (table, {"table": {"kind": "costs", "to": "dense"}}, r"table\.to: 'dense'; one of .* is needed"),
         (table, {"table": {"kind": "sweep", "across": "lr"}}, r"table: 'lr'; a column or a setting"),
+        (
+            further_tables,
+            {"tables": {"table": {"kind": "budgets"}}},
+            "tables: table; the file of `table` has this",
+        ),
+        (further_tables, {"tables": {"bits": {"kind": "costs"}}}, r"tables\.bits\.kind: 'costs'; one of budgets, sec"),
+        (further_tables, {"tables": {"bits": {"kind": "budgets"}}}, r"tables\.bits\.bits: not given; budgets needs it"),
+        (further_tables, {"tables": {"bits": {"kind": "budgets", "bits": [2, 1]}}}, r"bits: \[2, 1\]; numbers above 0"),
         (figure, {"figure": {"kind": "curves", "x": ["round"], "rows": "lr"}}, r"figure: 'lr'; a column or a setting"),
         (figure, {"figure": {"kind": "curves", "x": ["joules"]}}, r"figure: 'joules'; a column or a setting"),
     ):
@@ -383,6 +391,9 @@ def test_committed_tables_are_those_of_the_results(name: str, tmp_path: Path) ->
     folder = ROOT / "results" / name
     made = table(Experiment.read(name, ROOT / "results"))
     made.write(tmp_path / name)
+    further = further_tables(Experiment.read(name, ROOT / "results"))
+    for key, other in further.items():
+        other.write(tmp_path / name, key)
     for file in (tmp_path / name).iterdir():
         assert (folder / file.name).read_text("utf-8") == file.read_text("utf-8")
     keys = [column.key for column in made.short.columns]
@@ -392,6 +403,8 @@ def test_committed_tables_are_those_of_the_results(name: str, tmp_path: Path) ->
         copy = tmp_path / page.name
         copy.write_text(page.read_text("utf-8"), "utf-8")
         into_page(copy, name, made)
+        for key, other in further.items():
+            into_page(copy, f"{name}/{key}", other)
         assert copy.read_text("utf-8") == page.read_text("utf-8")
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,6 +17,7 @@ from bench.errors import InputError
 from bench.findings.view import View, ViewedRun
 from bench.laws.toys import QUIET
 from bench.link import ShardedLink
+from bench.recipes import make_recipe
 from bench.runs.columns import COLUMNS
 from bench.runs.grid import Cell, _axis, cells
 from bench.runs.overrides import composable
@@ -95,7 +95,7 @@ def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> Non
         many = len(arms) > 16 and number % 4 > 0
         if many or (number > 0 and choices(cell) in elsewhere):
             refuse(cfg := composed(cell.overrides))
-            instantiate(cfg.algorithm)
+            make_recipe(cfg.algorithm)
             continue
         # Of the large network, whose rounds take seconds, one run is enough: arms do not differ in it.
         other = ["model=resnet20"] if is_large and number > 0 else []

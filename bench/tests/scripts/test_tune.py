@@ -10,12 +10,15 @@ import yaml
 from omegaconf import OmegaConf
 
 from bench.errors import InputError
-from bench.runs.knobs import Knob, Tuning, survivors
+from bench.knobs import Knob
+from bench.names import FOLDER
+from bench.runs.tuning import Tuning, survivors
 from bench.suite.scripts import tune as script
 from bench.suite.scripts.launchers import Ended
 from bench.suite.scripts.train import train
 from bench.tests.configs import composed
 
+RESULTS = Path(__file__).parents[3] / "results"
 ARMS = ("adamw", "sparta")
 BUDGET = 4
 
@@ -97,7 +100,7 @@ def test_the_better_half_goes_on(budget: int, expected: list[int]) -> None:
 )
 def test_knobs_that_cannot_be_meant(given: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
-        Knob.of("optimizer.lr", given)
+        Knob.of("optimizer.lr", given, "tune")
 
 
 LR = {"low": 0.1, "high": 1.0, "scale": "log"}
@@ -112,7 +115,8 @@ LR = {"low": 0.1, "high": 1.0, "scale": "log"}
         ({"held_out": None}, "nothing is tuned on test data"),
         ({"arms": {"b": {}}}, "tune.arms: 'b'; one of a is needed"),
         ({"knobs": None}, "tune.knobs: none for a; one at least"),
-        ({"arms": {"a": {"x": LR, "y": LR, "z": LR}}}, "tune.arms.a: 3 knobs; at most 2"),
+        ({"arms": {"a": {"x": LR, "y": LR, "z": LR}}}, "tune.arms.a: x, y, z; at most 2"),
+        ({"arms": {"a": {"optimizer.lr": None}}}, "tune.knobs: none for a; one at least"),
         ({"shares": [0.5, 0.2, 1]}, "fractions that grow to 1"),
     ],
 )
@@ -120,7 +124,42 @@ def test_tuning_that_cannot_be_meant(changes: dict[str, Any] | None, told: str) 
     fair = {"held_out": "data.num_held_out=10", "knobs": {"optimizer.lr": LR}}
     tune = None if changes is None else {**fair, **changes}
     with pytest.raises(InputError, match=told.replace("[", r"\[")):
-        Tuning.of(OmegaConf.create({"name": "it", "matrix": {"arms": {"a": {}}}, "tune": tune}))
+        Tuning.of(OmegaConf.create({"name": "it", "matrix": {"arms": {"a": {}}}, "tune": tune})).knobs("a", {})
+
+
+def test_whose_knob_it_is() -> None:
+    """The experiment's for all, then the recipe's but for what the arm sets, then the experiment's for the arm."""
+    recipe = {"compressor": {"share": 0.1, "side": 8}, "knobs": {"optimizer.lr": LR, "compressor.share": LR}}
+    wide = {"low": 0.01, "high": 2.0, "scale": "log"}
+    arms = {"plain": {}, "set": {"algorithm.compressor.share": 0.5}, "other": {}, "less": {}}
+    own = {"other": {"algorithm.compressor.share": wide}, "less": {"algorithm.compressor.share": None}}
+    tune = {"held_out": "data.num_held_out=10", "knobs": {"optimizer.lr": wide}, "arms": own}
+    tuning = Tuning.of(OmegaConf.create({"name": "it", "matrix": {"arms": arms}, "tune": tune}))
+    lows = {arm: {knob.key: knob.low for knob in tuning.knobs(arm, recipe)} for arm in arms}
+    rate, share = "optimizer.lr", "algorithm.compressor.share"
+    assert lows == {
+        "plain": {rate: 0.1, share: 0.1},
+        "set": {rate: 0.1},
+        "other": {rate: 0.1, share: 0.01},
+        "less": {rate: 0.1},
+    }
+    assert {knob.key: knob.low for knob in tuning.knobs("plain", {})} == {rate: 0.01}
+
+
+@pytest.mark.parametrize("experiment", sorted(path.parent.name for path in RESULTS.glob("*/tuning")))
+def test_committed_trials_are_of_these_knobs(experiment: str) -> None:
+    """So the command would go on with their studies: it has the same knobs in the same order, and their ranges."""
+    cfg = composed([f"experiment={experiment}"])
+    tuning = Tuning.of(cfg)
+    files = sorted((RESULTS / experiment / "tuning").glob("*.csv"))
+    assert {file.stem for file in files} == tuning.arms.keys()
+    for file in files:
+        recipe = (FOLDER / f"{tuning.arms[file.stem]['algorithm']}.yaml").read_text("utf-8")
+        described: Any = OmegaConf.to_container(OmegaConf.create(recipe), resolve=True)
+        knobs = tuning.knobs(file.stem, described)
+        rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+        assert list(rows[0]) == ["arm", "rounds", *(knob.key for knob in knobs), cfg.target.metric]
+        assert all(knob.low <= float(row[knob.key]) <= knob.high for row in rows for knob in knobs)
 
 
 def test_what_the_command_refuses(tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from bench.tests.found import RECIPES
 
 
 class Convolutional(lightning.LightningModule):
-    """A user's module: convolutions, layer norm, dicts as batch and output, Adam, a schedule, logs."""
+    """A user's module: convolutions, layer norm, dicts as batch and output, Adam or another, a schedule, logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, optimizer: type[torch.optim.Optimizer] = torch.optim.Adam) -> None:
         super().__init__()
+        self.optimizer: Any = optimizer
         self.network = nn.Sequential(
             nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.LayerNorm(144), nn.Dropout(0.1), nn.Linear(144, 5)
         )
@@ -38,7 +39,7 @@ class Convolutional(lightning.LightningModule):
         return {"loss": loss, "extra": loss.detach() * 2}
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.parameters(), lr=1e-2)
+        optimizer = self.optimizer(self.parameters(), lr=1e-2)
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
 
 
@@ -54,9 +55,9 @@ class Pictures(torch.utils.data.Dataset):
 @pytest.mark.parametrize("name", bench.recipe_names())
 def test_any_module(name: str) -> None:
     lightning.seed_everything(0, verbose=False)
-    module = Convolutional()
-    before = flat(module)
     recipe = RECIPES[name]
+    module = Convolutional(torch.optim.SGD if recipe.moments else torch.optim.Adam)  # which has moments of its own
+    before = flat(module)
     strategy = bench.CompressedStrategy(recipe) if recipe.local_steps else name
     trainer = Trainer(strategy=strategy, max_epochs=4, gradient_clip_val=1.0, **QUIET)
     with pytest.warns(UserWarning, match="no gradient reached unused") if recipe.moves_zeros else nullcontext():

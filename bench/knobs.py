@@ -1,0 +1,94 @@
+"""What may be tuned: settings with ranges and scales. A recipe declares its own in its yaml; no run depends on them.
+
+knobs:
+  optimizer.lr: {low: 1e-5, high: 1e-2, scale: log} # in place of the experiment's range
+  compressor.share: {low: 0.005, high: 0.1, scale: log} # a setting of the recipe
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.errors import InputError
+
+SCALES = ("log", "linear")
+RATE = "optimizer.lr"
+MOST_OWN = 2  # knobs besides the learning rate and those that all share
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A setting and its range.
+
+    Args:
+        key: the override's.
+        low, high: the bounds, both possible.
+        scale: "log" or "linear".
+    """
+
+    key: str
+    low: float
+    high: float
+    scale: str
+
+    @classmethod
+    def of(cls, key: str, given: Any, where: str) -> "Knob":
+        """The knob that a config describes.
+
+        Args:
+            key: the override's.
+            given: its range and scale.
+            where: the config says so, for error messages.
+
+        Raises:
+            InputError: bounds or scale are missing or impossible.
+        """
+        if not isinstance(given, Mapping) or set(given) != {"low", "high", "scale"}:
+            raise InputError(f"{where}: {key}: {given}; low, high and scale are needed")
+        if given["scale"] not in SCALES:
+            raise InputError(f"{where}: {key}: scale: {given['scale']!r}; one of {', '.join(SCALES)} is needed")
+        low, high = given["low"], given["high"]
+        if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
+            raise InputError(f"{where}: {key}: {low} to {high}; low below high is needed")
+        if given["scale"] == "log" and low <= 0:
+            raise InputError(f"{where}: {key}: low: {low}; above 0 is needed on a log scale")
+        return cls(key, float(low), float(high), given["scale"])
+
+
+def declared(recipe: Mapping[str, Any], where: str) -> dict[str, Knob]:
+    """The knobs that a recipe's config declares, by the keys of overrides.
+
+    Args:
+        recipe: the config, resolved.
+        where: it is, for error messages.
+
+    Raises:
+        InputError: no knobs by name; one that is no number of the recipe or of the optimizer, or without range or
+            scale; too many.
+    """
+    if (given := recipe.get("knobs")) is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InputError(f"{where}: knobs: {given!r}; ranges by the names of settings are needed")
+    found = dict[str, Knob]()
+    for name, spread in given.items():
+        of_optimizer = str(name).startswith("optimizer.")
+        if not of_optimizer and not _is_number(recipe, str(name)):
+            raise InputError(f"{where}: knobs: {name}; a number among the recipe's settings is needed, or {RATE}")
+        key = name if of_optimizer else f"algorithm.{name}"
+        found[key] = Knob.of(key, spread, f"{where}: knobs")
+    refuse_many(found.keys() - {RATE}, f"{where}: knobs")
+    return found
+
+
+def refuse_many(own: Any, where: str) -> None:
+    """Raise InputError if these are more knobs than a method may have of its own: they would be tuned worse."""
+    if len(own) > MOST_OWN:
+        raise InputError(f"{where}: {', '.join(sorted(own))}; at most {MOST_OWN} besides {RATE} and those of all")
+
+
+def _is_number(tree: Any, name: str) -> bool:
+    """Whether a dotted name leads to a number."""
+    for part in name.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return isinstance(tree, int | float) and not isinstance(tree, bool)
