@@ -6,6 +6,8 @@ Adam's Convergence Speed, ICML 2021, Algorithm 1.
 
 from dataclasses import dataclass
 
+import torch
+
 from bench.errors import InputError
 
 
@@ -37,3 +39,22 @@ class Moments:
                 raise InputError(f"{name}: {getattr(self, name)}; a number in [0, 1) is needed")
         if not self.epsilon > 0:
             raise InputError(f"epsilon: {self.epsilon}; a number above 0 is needed")
+
+    @staticmethod
+    def refuse(optimizer: torch.optim.Optimizer, where: str, name: str) -> None:
+        """Check that nothing steps twice.
+
+        Args:
+            optimizer: that takes the step.
+            where: it comes from, for the error message.
+            name: of the recipe.
+
+        Raises:
+            InputError: it is another than SGD without momentum.
+        """
+        is_sgd = isinstance(optimizer, torch.optim.SGD)
+        if not is_sgd or any(group["momentum"] for group in optimizer.param_groups):
+            given = f"{type(optimizer).__name__}{' with momentum' * is_sgd}"
+            raise InputError(
+                f"{where}: {given}; {name} steps by Adam's moments of its own, SGD without momentum is needed"
+            )

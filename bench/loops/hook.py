@@ -29,7 +29,8 @@ class CompressionHook(Worker):
     Args:
         model: the wrapped module; the default process group is used.
         algorithm: a recipe or the name of one.
-        optimizer: of its parameters; needed where messages or thresholds contain the learning rate.
+        optimizer: of its parameters; needed where messages or thresholds contain the learning rate, and by recipes
+            with moments.
         seed: of the workers' noise, together with round and rank.
         collective: how messages travel (`CompressedDDPStrategy`).
         options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
@@ -67,6 +68,10 @@ class CompressionHook(Worker):
         if self.optimizer is None and (algorithm.units == "update" or algorithm.rule.adaptive):
             whose = "messages" if algorithm.units == "update" else f"thresholds of {rule}"
             raise InputError(f"optimizer: None; {whose} contain the learning rate, the optimizer is needed")
+        if algorithm.moments is not None:
+            if self.optimizer is None:
+                raise InputError(f"optimizer: None; {algorithm.name} needs one without moments, to see that it is")
+            algorithm.moments.refuse(self.optimizer, "optimizer", algorithm.name)
 
     def _take(self, state: None, bucket: GradBucket) -> Future[Tensor]:
         """Keep a bucket; after the last one, run the round."""

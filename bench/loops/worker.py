@@ -114,8 +114,11 @@ class Worker:
         """Run a round from this worker's gradient (1, d). Returns the direction (d,), in units of gradients.
 
         Raises:
+            InputError: the recipe has moments, and the optimizer would step by others besides.
             NonFiniteError: a gradient is NaN or infinite. In every process alike.
         """
+        if self.algorithm.moments is not None and optimizer is not None:
+            self.algorithm.moments.refuse(optimizer, "optimizer", self.algorithm.name)
         rate = 1.0 if optimizer is None else rate_of(optimizer, self.layout)
         gradients = DenseGradients(gradient.new_zeros(1), gradient)
         gradients.num_backwards = num_backwards

@@ -158,15 +158,8 @@ def refuse_optimizers(optimizers: list[torch.optim.Optimizer], algorithm: Algori
     optimizer = optimizers[0]
     if isinstance(optimizer, _MockOptimizer):
         raise InputError("configure_optimizers: returned None; one optimizer is needed")
-    if algorithm.moments is None:
-        return
-    is_sgd = isinstance(optimizer, torch.optim.SGD)
-    if not is_sgd or any(group["momentum"] for group in optimizer.param_groups):
-        given = f"{type(optimizer).__name__}{' with momentum' * is_sgd}"
-        raise InputError(
-            f"configure_optimizers: {given}; {algorithm.name} steps by Adam's moments of its own, SGD without momentum"
-            " is needed"
-        )
+    if algorithm.moments is not None:
+        algorithm.moments.refuse(optimizer, "configure_optimizers", algorithm.name)
 
 
 def refuse_schedulers(schedulers: list[LRSchedulerConfig]) -> None:

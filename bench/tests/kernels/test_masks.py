@@ -40,5 +40,5 @@ def test_above_and_between(length: int, low: int, high: int, seed: int) -> None:
 def test_first_bits(word: int, count: int) -> None:
     """They are the lowest ones that are set."""
     places = [place for place in range(masks.WORD) if word >> place & 1][:count]
-    assert masks.first_bits(np.uint64(word), count) == sum(1 << place for place in places)
+    assert masks.first_bits(np.uint64(word), np.int64(count)) == sum(1 << place for place in places)
     assert masks.num_bits(np.uint64(word)) == word.bit_count()

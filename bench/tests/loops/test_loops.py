@@ -138,6 +138,10 @@ def refusals(rank: int) -> dict[str, str]:
     assert bench.CompressedAllReduce(toy, "sgd").world.timeout == timedelta(seconds=77)
     note("second pass", lambda: bench.CompressionHook(wrapped, "sasg", optimizer))
     note("rate", lambda: bench.CompressionHook(wrapped, "sparse"))
+    note("no moments", lambda: bench.CompressionHook(wrapped, "onebit_adam"))
+    adam = torch.optim.Adam(toy.parameters())
+    note("moments", lambda: bench.CompressionHook(wrapped, "onebit_adam", adam))
+    note("moments in a loop", lambda: bench.CompressedAllReduce(toy, "onebit_adam")(adam))
     note("option", lambda: bench.CompressedAllReduce(toy, "sparse", densty=0.1))
     note("differing", lambda: bench.CompressedAllReduce(toy, "sparse", density=0.1 * (1 + rank)))
     batch = next(iter(loader(toy_data(), M, [rank])))
@@ -236,6 +240,9 @@ def test_two_recipes_live_side_by_side(ended: list[dict[str, Any]]) -> None:
     {
         "second pass": "takes a second backward pass, which a hook of DDP cannot",
         "rate": "optimizer: None; messages contain the learning rate",
+        "no moments": "optimizer: None; onebit_adam needs one without moments",
+        "moments": "optimizer: Adam; onebit_adam steps by Adam's moments of its own, SGD without momentum is needed",
+        "moments in a loop": "optimizer: Adam; onebit_adam steps by Adam's moments of its own, SGD without momentum is",
         "option": "densty: 0.1; neither sparse nor its parts have it",
         "differing": "algorithm: rank 1 has",
         "closure": "closure: None; LASGWK2 takes a second gradient",
