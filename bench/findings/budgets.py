@@ -40,7 +40,8 @@ def budget_table(experiment: Experiment, bits: Sequence[float]) -> Table:
         " comes later. Who sends less in all keeps what it ends with."
     )
     last = Column("total_bits", "bits in all", "bits")
-    return Table(caption + absent(experiment), [Column("recipe", "recipe", "name"), *columns, last], rows)
+    title = f"{TITLES[metric].capitalize()} at equal bits"
+    return Table(caption + absent(experiment), [Column("recipe", "recipe", "name"), *columns, last], rows, title=title)
 
 
 def _sent(row: Mapping[str, Entry]) -> float:

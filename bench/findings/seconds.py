@@ -65,7 +65,8 @@ def seconds_table(
     )
     if silent := [str(row["recipe"]) for row in rows if None in row.values()]:
         caption += f" Empty: {', '.join(silent)}, recorded without what seconds follow from."
-    return Table(caption + absent(experiment), [Column("recipe", "recipe", "name"), *columns], rows)
+    title = f"Seconds to a {TITLES[metric]} {better} {amount(metric, aim)}"
+    return Table(caption + absent(experiment), [Column("recipe", "recipe", "name"), *columns], rows, title=title)
 
 
 def common(arms: Sequence[Arm], metric: str) -> float:

@@ -39,6 +39,7 @@ class Table:
 
     Attributes:
         main: the keys of the columns to show first; all if there are none.
+        title: its heading on the page, where it has one of its own.
         rows: entries by the keys of columns; "best" holds the key of the column that is marked in a row.
     """
 
@@ -46,6 +47,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Entry]]
     main: Sequence[str] = ()
+    title: str = ""
 
     @property
     def short(self) -> "Table":

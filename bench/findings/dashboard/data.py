@@ -243,4 +243,4 @@ def _cells(made: Table) -> dict[str, Any]:
     rows = [[[made.text(row, c), made.number(row, c), row.get("best") == c.key] for c in made.columns]
             for row in made.rows]  # fmt: skip
     texts = {"md": made.markdown(), "tex": made.latex(), "csv": made.csv()}
-    return {"caption": made.caption, "columns": columns, "rows": rows, "texts": texts}
+    return {"caption": made.caption, "title": made.title, "columns": columns, "rows": rows, "texts": texts}

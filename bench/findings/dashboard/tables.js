@@ -60,12 +60,12 @@ for (const [kind, title] of TEXTS)
 // The experiment's further tables, as its file declares them.
 function drawFurther() {
   const { name: experiment, further } = state.experiment;
-  byId("further").replaceChildren(...further.flatMap(({ name, caption, columns, rows, texts }) => {
+  byId("further").replaceChildren(...further.flatMap(({ name, title: heading, caption, columns, rows, texts }) => {
     const head = make("tr", {}, ...columns.map((column) => make("th", { scope: "col", className: column.name ? "name" : "", textContent: column.title })));
     const body = rows.map((row) => make("tr", {}, ...row.map(([textContent], at) => make(at ? "td" : "th", { className: columns[at].name ? "name" : "", textContent, ...(!at && { scope: "row" }) }))));
     const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
     const downloads = TEXTS.map(([kind, title]) => make("button", { type: "button", textContent: title, onclick: () => save(`${experiment}.${name}.${kind}`, texts[kind]) }));
-    return [make("h3", { textContent: name }), make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: name }, table),
+    return [make("h3", { textContent: heading }), make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: heading }, table),
       make("div", { className: "tools" }, "Download ", ...downloads), make("p", { textContent: caption })];
   }));
 }
