@@ -5,6 +5,7 @@ knobs:
   compressor.share: {low: 0.005, high: 0.1, scale: log} # a setting of the recipe
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,8 @@ class Knob:
         if given["scale"] not in SCALES:
             raise InputError(f"{where}: {key}: scale: {given['scale']!r}; one of {', '.join(SCALES)} is needed")
         low, high = given["low"], given["high"]
-        if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
-            raise InputError(f"{where}: {key}: {low} to {high}; low below high is needed")
+        if not (_is_number(low) and _is_number(high) and -math.inf < low < high < math.inf):
+            raise InputError(f"{where}: {key}: {low} to {high}; finite numbers, low below high, are needed")
         if given["scale"] == "log" and low <= 0:
             raise InputError(f"{where}: {key}: low: {low}; above 0 is needed on a log scale")
         return cls(key, float(low), float(high), given["scale"])
@@ -72,10 +73,11 @@ def declared(recipe: Mapping[str, Any], where: str) -> dict[str, Knob]:
         raise InputError(f"{where}: knobs: {given!r}; ranges by the names of settings are needed")
     found = dict[str, Knob]()
     for name, spread in given.items():
-        of_optimizer = str(name).startswith("optimizer.")
-        if not of_optimizer and not _is_number(recipe, str(name)):
-            raise InputError(f"{where}: knobs: {name}; a number among the recipe's settings is needed, or {RATE}")
-        key = name if of_optimizer else f"algorithm.{name}"
+        if name != RATE and not isinstance(setting := _setting(recipe, str(name)), float):
+            whole = isinstance(setting, int) and not isinstance(setting, bool)
+            told = f"{name}: {setting}, a whole number" if whole else name
+            raise InputError(f"{where}: knobs: {told}; a float among the recipe's settings is needed, or {RATE}")
+        key = name if name == RATE else f"algorithm.{name}"
         found[key] = Knob.of(key, spread, f"{where}: knobs")
     refuse_many(found.keys() - {RATE}, f"{where}: knobs")
     return found
@@ -87,8 +89,12 @@ def refuse_many(own: Any, where: str) -> None:
         raise InputError(f"{where}: {', '.join(sorted(own))}; at most {MOST_OWN} besides {RATE} and those of all")
 
 
-def _is_number(tree: Any, name: str) -> bool:
-    """Whether a dotted name leads to a number."""
+def _setting(tree: Any, name: str) -> Any:
+    """What a dotted name leads to; None if to nothing."""
     for part in name.split("."):
         tree = tree.get(part) if isinstance(tree, Mapping) else None
-    return isinstance(tree, int | float) and not isinstance(tree, bool)
+    return tree
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool)

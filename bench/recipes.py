@@ -52,7 +52,10 @@ def _read(file: Any) -> Algorithm:
     from omegaconf import OmegaConf
 
     try:
-        recipe = make_recipe(OmegaConf.create(file.read_text("utf-8")), str(file))
+        config = OmegaConf.create(file.read_text("utf-8"))
+        recipe = make_recipe(config)
+        settings: Any = OmegaConf.to_container(config, resolve=True)
+        declared(settings, str(file))
     except FileNotFoundError:
         raise InputError(f"algorithm: {file}; there is no such file") from None
     if not isinstance(recipe, Algorithm):
@@ -60,15 +63,11 @@ def _read(file: Any) -> Algorithm:
     return recipe
 
 
-def make_recipe(config: Any, where: str = "algorithm") -> Algorithm:
-    """The recipe that a config describes. The knobs that it declares are checked, and are no part of the recipe.
-
-    Args:
-        config: as a recipe's yaml.
-        where: it is, for error messages.
+def make_recipe(config: Any) -> Algorithm:
+    """The recipe that a config describes, as a recipe's yaml does. The knobs that it declares are no part of it.
 
     Raises:
-        InputError: a knob that cannot be meant, or parts that are incompatible.
+        InputError: parts that are incompatible.
     """
     from omegaconf import OmegaConf
 
@@ -76,7 +75,6 @@ def make_recipe(config: Any, where: str = "algorithm") -> Algorithm:
 
     settings: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(settings, dict):
-        declared(settings, where)
         settings.pop("knobs", None)
     return instantiate(settings)
 

@@ -56,12 +56,16 @@ def regenerate(args: argparse.Namespace) -> None:
             found = table(experiment)
             found.write(args.out / experiment.name)
             return print(found.short.markdown())
-        for name, found in {"table": table(experiment), **further_tables(experiment)}.items():
-            found.write(experiment.folder, name)
-            for page in (results.parent / "README.md", results / "README.md"):
-                if page.exists():
-                    into_page(page, experiment.name if name == "table" else f"{experiment.name}/{name}", found)
-            print(found.short.markdown() if shown else experiment.folder / f"{name}.md")
+        keep(experiment, "table", table(experiment))
+        for name, found in further_tables(experiment).items():
+            keep(experiment, name, found)
+
+    def keep(experiment: Experiment, name: str, found: Table) -> None:
+        found.write(experiment.folder, name)
+        for page in (results.parent / "README.md", results / "README.md"):
+            if page.exists():
+                into_page(page, experiment.name if name == "table" else f"{experiment.name}/{name}", found)
+        print(found.short.markdown() if shown else experiment.folder / f"{name}.md")
 
     each(read_experiments(names, results, view), write)
 

@@ -4,10 +4,11 @@
 
 At fixed parameters, M workers vote on the sign of the gradient g of all of MNIST, each from a batch of 16; zeros and
 ties vote +1 (`plus`) or 0 (`zero`). A vote v falls short of the true signs by Σ|g_i|(1 − sign(g_i) v_i), twice |g_i| of
-a wrong entry. The mean is at most 2‖σ‖₁/√M, where σ_i is the standard deviation of one worker's g_i: the noise term of
-the bound on signSGD with majority vote (Bernstein et al., ICML 2018, Theorem 2). Both are shown as shares of ‖g‖₁, at
-the initial parameters of 784-512-10 and after 600 rounds of signSGD with majority vote, 15 workers, γ = 0.001. Writes
-results/vote_noise/{noise.csv, figure.png, figure.pdf}; scripts/figures.py draws the figure anew.
+a wrong entry. Where each g_i has symmetric noise of one peak, as the bound on signSGD with majority vote assumes
+(Bernstein et al., ICML 2018, Theorem 2), the mean is at most its noise term, 2‖σ‖₁/√M, σ_i being the standard deviation
+of one worker's g_i; noise of entries that are mostly zero, whose votes are +1, is not of this kind. Both are shown as
+shares of ‖g‖₁, at the initial parameters of 784-512-10 and after 600 rounds of signSGD with majority vote, 15 workers,
+γ = 0.001. Writes results/vote_noise/{noise.csv, figure.png, figure.pdf}; scripts/figures.py draws the figure anew.
 """
 
 import argparse
@@ -60,7 +61,7 @@ class Measured:
     ratio: float
 
     def bound(self, num_voters: int) -> float:
-        """The upper bound on the mean share."""
+        """The bound's noise term, 2‖σ‖₁/√M, as a share."""
         return 2 * self.ratio / num_voters**0.5
 
 

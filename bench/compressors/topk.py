@@ -64,7 +64,7 @@ class TopK(Compressor):
         return SparseMessage(indices, values, code, sum(segments))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def kept_counts(density: float, segments: Segments) -> tuple[int, ...]:
     """Return max(1, ⌊density · n⌋) of each segment; 0.29 · 100 = 28.999999999999996 counts as 29."""
     return tuple(max(1, int(round(density * n, 6))) for n in segments)

@@ -1,12 +1,22 @@
 """Makes the figure or table that an experiment's file asks for under `figure:` or `table:`, or rejects the request."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from bench.errors import InputError
 
 T = TypeVar("T")
+
+
+def refuse_falling(field: str, given: Any) -> None:
+    """Raise InputError unless what is given is a list of numbers above 0 that rise."""
+    numbers = [one for one in given if isinstance(one, int | float)] if isinstance(given, Sequence) else []
+    rises = all(low < high < math.inf for low, high in pairwise([0, *numbers]))
+    if not numbers or not rises or len(numbers) != len(given):
+        raise InputError(f"{field}: {given}; a list of numbers above 0 that rise is needed")
 
 
 def made(field: str, asked: Mapping[str, Any], kinds: Mapping[str, Callable[..., T]], subject: Any) -> T:

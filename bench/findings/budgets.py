@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from bench.errors import InputError
+from bench.findings.asked import refuse_falling
 from bench.findings.captions import absent, num_seeds
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.look import STYLES, TITLES, engineering
@@ -21,13 +21,13 @@ def budget_table(experiment: Experiment, bits: Sequence[float]) -> Table:
     Raises:
         InputError: no budgets, or they do not rise.
     """
-    if not bits or min(bits) <= 0 or sorted(set(bits)) != list(bits):
-        raise InputError(f"tables.bits: {list(bits)}; numbers above 0 that rise are needed")
+    refuse_falling("tables.bits", bits)
     arms = experiment.complete
     metric = arms[0].runs[0].target()["metric"]
     rows: list[dict[str, Entry]] = []
     for arm in arms:
-        total = tuple(float(history[-1]["total_bits"]) for run in arm.runs if (history := run.history()))
+        ended = [run.history()[-1] for run in arm.runs if run.history() and "diverged" not in run.summary()]
+        total = tuple(float(last["total_bits"]) for last in ended)
         cells = {f"bits={budget:g}": _learned(arm, metric, budget) for budget in bits}
         rows.append({"recipe": arm.label, **cells, "total_bits": Sample(total, len(arm.runs), "diverged")})
     rows.sort(key=_sent)

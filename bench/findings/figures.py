@@ -153,7 +153,7 @@ def sweep(
     arms = Tuned(best, y[0]).best(arms) if best else arms
     values, names = _values(arms, panels), list(dict.fromkeys(arm.name for arm in arms))
     shades = [next(color(arm.algorithm) for arm in arms if arm.name == name) for name in names]
-    dashes = {name: DASHES[shades[:at].count(shades[at])] for at, name in enumerate(names)}
+    dashes = {name: DASHES[shades[:at].count(shades[at]) % len(DASHES)] for at, name in enumerate(names)}
     drawing = Figure(figsize=(2.6 * len(values) * len(y) + 1.5, 2.7), layout="constrained")
     columns = [(value, metric) for value in values for metric in y]
     grid = drawing.subplots(1, len(columns), squeeze=False, sharey=len(y) == 1)

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 
 from bench.errors import InputError
+from bench.findings.asked import refuse_falling
 from bench.findings.captions import absent, num_seeds
 from bench.findings.experiments import Arm, Experiment
 from bench.findings.look import TITLES, amount, engineering
@@ -37,8 +39,7 @@ def seconds_table(
     Raises:
         InputError: no bandwidth, or numbers that a network or a view cannot have; no target, as every arm diverged.
     """
-    if not bandwidth_bps:
-        raise InputError("tables.bandwidth_bps: none; one at least is needed")
+    refuse_falling("tables.bandwidth_bps", bandwidth_bps)
     arms, view = experiment.complete, View(step_ms=step_ms, overlap=overlap)
     metric = arms[0].runs[0].target()["metric"]
     aim = common(arms, metric) if target is None else target
@@ -64,7 +65,7 @@ def seconds_table(
         " messages; work on messages is not in them."
     )
     if silent := [str(row["recipe"]) for row in rows if None in row.values()]:
-        caption += f" Empty: {', '.join(silent)}, recorded without what seconds follow from."
+        caption += f" Empty: {', '.join(silent)}, which no link carries or no run tells enough of."
     title = f"Seconds to a {TITLES[metric]} {better} {amount(metric, aim)}"
     return Table(caption + absent(experiment), [Column("recipe", "recipe", "name"), *columns], rows, title=title)
 
@@ -81,8 +82,9 @@ def common(arms: Sequence[Arm], metric: str) -> float:
     if not ended:
         raise InputError("tables.target: none; every arm diverged, one is needed")
     worst = min(max(sign * row[metric] for row in run.history()) for arm in ended for run in arm.runs)
-    digit = 10.0 ** (math.floor(math.log10(abs(worst) or 1)) - 2)
-    return sign * float(f"{digit * (math.ceil(worst / digit) - 1):.3g}")
+    exact = Decimal(repr(worst))
+    digit = Decimal(10) ** (exact.adjusted() - 2)
+    return sign * float((math.ceil(exact / digit) - 1) * digit)
 
 
 def _seconds(arm: Arm, view: View, link: LinkModel, metric: str, aim: float) -> Sample | None:

@@ -2,7 +2,8 @@
 that they were asked for (Wangni et al., NeurIPS 2018, write both beside their curves).
 
 The paper's var is Σ‖Q(g)‖²/Σ‖g‖². As Q(g) − g is at right angles to g in the mean, it has the mean of
-1 + Σ‖Q(g) − g‖²/Σ‖g‖², which the rounds before evaluations measure.
+1 + Σ‖Q(g) − g‖²/Σ‖g‖². The rounds before evaluations measure it, each weighted by the square of the workers' mean norm:
+exact as long as their norms differ by the same factors in all of these rounds, and without error feedback.
 """
 
 from collections.abc import Sequence

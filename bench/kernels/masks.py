@@ -107,21 +107,10 @@ def size(words: np.ndarray) -> np.int64:
 
 
 @numba.njit(nogil=True, cache=True)
-def positions(words: np.ndarray, start: int, out: np.ndarray) -> None:
-    """Write the positions of a set, ascending, plus `start`, to `out`, which has room for all."""
-    filled = np.uint64(0)  # numbers without a sign: where an index may be negative, numba counts from the end
-    for i in range(words.size):
-        word, first = words[i], np.uint64(start + i * WORD)
-        for _ in range(num_bits(word)):
-            out[filled] = first + lowest(word)
-            filled += ONE
-            word &= word - ONE
-
-
-@numba.njit(nogil=True, cache=True)
 def take(words: np.ndarray, start: int, x: np.ndarray, out: np.ndarray, values: np.ndarray) -> None:
-    """`positions`, and the entries of `x` (n,) there to `values`."""
-    filled = np.uint64(0)
+    """Write the positions of a set, ascending, plus `start`, to `out`, and the entries of `x` (n,) there to `values`;
+    both have room for all."""
+    filled = np.uint64(0)  # numbers without a sign: where an index may be negative, numba counts from the end
     for i in range(words.size):
         word, first = words[i], np.uint64(i * WORD)
         for _ in range(num_bits(word)):

@@ -91,6 +91,8 @@ def compression(compressor: Compressor, segments: Segments, x: Tensor) -> None:
     before = x.clone()
     message = compressor.compress(x, segments, NOISE)
     assert torch.equal(x, before)
+    if (positions := message.tensors.get("indices")) is not None:
+        assert ((positions >= 0) & (positions < x.shape[1])).all(), "sums do not check them"
     error = message.subtract_from(x.clone())
     rounding = 1e-6 * float(message.dense().abs().max())  # of (x − sent) + sent
     torch.testing.assert_close(message.dense() + error, x, rtol=1e-6, atol=rounding)

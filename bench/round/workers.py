@@ -173,7 +173,7 @@ class Workers:
         messages = []
         standing = rate.standing(self.algorithm.units)
         with set_aside(self.kept.flatten(0, 1), standing):
-            if drafts and standing is None and not compressor.agrees:
+            if standing is None and not compressor.agrees and drafts.keys() >= set(rows.tolist()):
                 compressed = ((row, *drafts[row]) for row in rows.tolist())
             else:
                 compressed = self._compressed(rows.tolist(), vectors, compress, round)
@@ -189,10 +189,11 @@ class Workers:
         """‖C(x)‖² and ‖x − C(x)‖² of what one worker would send."""
         x = self._vector(gradients, rate, row)
         message = compressor.compress(x, self.segments, [self._noise(row, round)])
-        self._drafts[row] = x, message
+        if self.algorithm.rule.drafts:  # has a row of the workspace
+            self._drafts[row] = x, message
         length = message.dense().square().sum()
         if compressor.lossless:
-            return length, torch.zeros_like(length)
+            return length, length - length  # NaN if it is not finite
         return length, message.subtract_from(x.clone()).square().sum()
 
     def report(

@@ -45,7 +45,11 @@ class Tuning:
             raise InputError(f"tune: None; {cfg.name} declares no knobs, ranges and scales")
         if unknown := set(given) - set(KEYS):
             raise InputError(f"tune: {', '.join(sorted(unknown))}; nothing reads it, there is {', '.join(KEYS)}")
-        arms = {str(arm): dict(sets) for arm, sets in (cfg.matrix.get("arms") or {}).items() if sets is not None}
+        arms = {
+            str(arm): {str(key).lstrip("+"): value for key, value in sets.items()}
+            for arm, sets in (cfg.matrix.get("arms") or {}).items()
+            if sets is not None
+        }
         shared, own = given.get("knobs") or {}, given.get("arms") or {}
         for arm in own.keys() - arms.keys():
             raise InputError(f"tune.arms: {arm!r}; one of {', '.join(arms)} is needed")

@@ -78,9 +78,11 @@ SHARE = {"low": 0.01, "high": 0.1, "scale": "log"}
     [
         ({"compressor.share": SHARE}, None),
         ({"optimizer.lr": SHARE, "compressor.share": SHARE, "local_steps.outer_lr": SHARE}, None),
-        ({"compressor.shar": SHARE}, "knobs: compressor.shar; a number among the recipe's settings is needed, or opt"),
-        ({"compressor": SHARE}, "knobs: compressor; a number"),
-        ({"local_steps.apart": SHARE}, "knobs: local_steps.apart; a number"),
+        ({"compressor.shar": SHARE}, "knobs: compressor.shar; a float among the recipe's settings is needed, or opti"),
+        ({"compressor": SHARE}, "knobs: compressor; a float"),
+        ({"local_steps.apart": SHARE}, "knobs: local_steps.apart; a float"),
+        ({"local_steps.num_steps": SHARE}, "knobs: local_steps.num_steps: 1, a whole number; a float"),
+        ({"optimizer.typo": SHARE}, "knobs: optimizer.typo; a float among the recipe's settings is needed, or opt"),
         ({"compressor.share": {"low": 0.01, "high": 0.1}}, "knobs: algorithm.compressor.share: .* scale are needed"),
         (0.1, "knobs: 0.1; ranges by the names of settings are needed"),
         (

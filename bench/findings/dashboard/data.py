@@ -171,7 +171,10 @@ def _experiment(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Any],
         "tuned": tuned and tuned._asdict(),
         "figure": [figure] if isinstance(figure, str) else figure,
     }
-    further = further_tables(experiment) if experiment.complete else {}
+    try:
+        further = further_tables(experiment) if experiment.complete else {}
+    except InputError as error:
+        further, problems = {}, [*problems, f"{experiment.name}: {error}"]
     data = {"name": experiment.name, **asked, "arms": arms, "table": shown}
     data["further"] = [{"name": key, **_cells(other)} for key, other in further.items()]
     return data, about(experiment, made), problems

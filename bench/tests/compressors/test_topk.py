@@ -74,7 +74,7 @@ def test_both_ways_choose_alike(seed: int) -> None:
     def drawn(most: int) -> int:
         return int(torch.randint(most, (), generator=generator))
 
-    sizes = (1, 2, 9, kernels.FEW, 5_000, 4 * kernels.SAMPLE, 4 * kernels.SAMPLE + 1, N)
+    sizes = (1, 2, 9, kernels.FEW - 1, kernels.FEW, 5_000, 4 * kernels.SAMPLE, 4 * kernels.SAMPLE + 1, N)
     segments = tuple(sizes[drawn(len(sizes))] for _ in range(1 + drawn(7)))
     x = torch.randn(1 + drawn(10), sum(segments), generator=generator)
     x = (x * 10 ** drawn(4)).round() if drawn(2) else x

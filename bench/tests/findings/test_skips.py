@@ -14,7 +14,9 @@ RESULTS = Path(__file__).parents[3] / "results"
 
 
 def test_shares_add_up_to_the_skips_of_a_run() -> None:
-    for arms in lazy(RESULTS).values():
+    panels = lazy(RESULTS)
+    assert panels
+    for arms in panels.values():
         for run in (run for arm in arms for run in arm.runs):
             rows, (epochs, values) = run.history(), shares(run)
             lengths = np.diff([0, *(row["round"] for row in rows)])

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,15 +99,30 @@ def test_who_diverged_has_no_value_from_then_on() -> None:
     assert isinstance(early, Sample)
     assert isinstance(late, Sample)
     assert (early.missed, late.missed, late.fate) == (0, 1, "diverged")
+    total = row["total_bits"]
+    assert isinstance(total, Sample)
+    assert (total.missed, total.fate) == (1, "diverged"), "what it sent until then is not what it sends in all"
     assert common(experiment.complete, "val_loss") < 2.4 < 2.9 < common(whole.complete, "val_loss")
 
 
 def test_what_cannot_be_asked() -> None:
     experiment = Experiment.read(SMALL, RESULTS)
-    for bits in ([], [0, 1], [2, 1], [1, 1]):
-        with pytest.raises(InputError, match=r"tables.bits: .*; numbers above 0 that rise are needed"):
-            budget_table(experiment, bits)
-    with pytest.raises(InputError, match=r"tables.bandwidth_bps: none; one at least"):
-        seconds_table(experiment, [], 5e-5, 20)
+    given: Any
+    for given in ([], [0, 1], [2, 1], [1, 1], ["30Mbit"], 1e8, [1e8, "1Gbit"]):
+        with pytest.raises(InputError, match=r"tables.bits: .*; a list of numbers above 0 that rise is needed"):
+            budget_table(experiment, given)
+        with pytest.raises(InputError, match=r"tables.bandwidth_bps: .*; a list of numbers above 0 that rise"):
+            seconds_table(experiment, given, 5e-5, 20)
     with pytest.raises(InputError, match="step_ms: -1; at least 0"):
         seconds_table(experiment, [1e8], 5e-5, -1)
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "test_accuracy"])
+def test_every_run_is_better_than_the_common_target(metric: str) -> None:
+    """Also where the worst run's best value has few digits."""
+    for hundredths in range(10, 1000):
+        run = SimpleNamespace(history=lambda at=hundredths / 100: [{metric: at}], summary=dict)
+        arms: Any = [SimpleNamespace(runs=[run])]
+        aim, worst = common(arms, metric), hundredths / 100
+        assert (aim - worst if metric == "val_loss" else worst - aim) == pytest.approx(0, abs=0.011 * worst)
+        assert aim > worst if metric == "val_loss" else aim < worst

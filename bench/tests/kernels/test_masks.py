@@ -30,9 +30,10 @@ def test_above_and_between(length: int, low: int, high: int, seed: int) -> None:
     signed, mask = entries | np.int32(-(2**31)), np.int32(2**31 - 1)
     num_above, between = masks.above_and_between(signed, mask, np.int32(low), np.int32(high))
     assert num_above == (entries > high).sum()
-    places = np.empty(masks.size(between), np.int64)
-    masks.positions(between, 5, places)
+    places, values = np.empty(masks.size(between), np.int64), np.empty(masks.size(between), np.int32)
+    masks.take(between, 5, signed, places, values)
     assert places.tolist() == (np.flatnonzero((entries >= low) & (entries <= high)) + 5).tolist()
+    assert values.tolist() == signed[places - 5].tolist()
 
 
 @settings(max_examples=30, deadline=None)

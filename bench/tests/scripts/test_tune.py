@@ -94,7 +94,9 @@ def test_the_better_half_goes_on(budget: int, expected: list[int]) -> None:
     [
         ({"low": 1, "high": 2}, "low, high and scale are needed"),
         ({"low": 1, "high": 2, "scale": "cubic"}, "scale: 'cubic'; one of log, linear"),
-        ({"low": 2, "high": 1, "scale": "log"}, "2 to 1; low below high"),
+        ({"low": 2, "high": 1, "scale": "log"}, "2 to 1; finite numbers, low below high, are needed"),
+        ({"low": 1, "high": float("inf"), "scale": "log"}, "1 to inf; finite numbers"),
+        ({"low": True, "high": 2, "scale": "log"}, "True to 2; finite numbers"),
         ({"low": 0, "high": 1, "scale": "log"}, "low: 0; above 0 is needed on a log scale"),
     ],
 )
