@@ -17,9 +17,9 @@ class Moments:
 
     Every worker sends m_m = β₁ m + (1 − β₁) g_m, where m is the server's last answer. All step by m̂ / (√v̂ + ε), m
     being the new answer. While messages are exact, v ← β₂ v + (1 − β₂) ḡ², and the step is Adam's; then v stays. The
-    means of few rounds are corrected as Adam corrects them, which the authors' code in DeepSpeed does not do; all else is
-    as there. An entry without a gradient until then has no v and does
-    not move: a sign over ε would be far too large a step. Use with SGD without momentum.
+    means of few rounds are corrected as Adam corrects them; the authors' code in DeepSpeed does not, and is the same
+    otherwise. An entry without a gradient until then has no v and does not move: a sign over ε would be far too large
+    a step. Use with SGD without momentum.
 
     Args:
         beta1: β₁, in [0, 1).
