@@ -166,7 +166,8 @@ def sweep(
         scale(axes, "y", metric, ())
         if x in log:
             axes.set_xscale("log")
-        axes.label_outer()
+        if len(y) == 1:  # panels share their axes
+            axes.label_outer()
         ticks = sorted({float(arm.settings[x]) for arm in shown})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
