@@ -120,7 +120,8 @@ def test_committed_results_are_those_of_the_grid(experiment: str) -> None:
         choices = {"experiment", *GROUPS}
         kind = tuple((key, value if key in choices else ...) for key, value in settings)
         if kind in alike:
-            values = OmegaConf.from_dotlist([f"{key}={value}" for key, value in settings if key not in choices])
+            there_to_set = [pair for pair in settings if pair[0] not in choices and not pair[0].startswith("~")]
+            values = OmegaConf.from_dotlist([f"{key}={value}" for key, value in there_to_set])
             alike[kind].merge_with(values)
         else:
             alike[kind] = composed(composable(cell.overrides))
