@@ -64,8 +64,8 @@ def declared(recipe: Mapping[str, Any], where: str) -> dict[str, Knob]:
         where: it is, for error messages.
 
     Raises:
-        InputError: no knobs by name; one that is no number of the recipe or of the optimizer, or without range or
-            scale; too many.
+        InputError: no knobs by name; one that is neither a float of the recipe nor the learning rate, or without range
+            or scale; too many.
     """
     if (given := recipe.get("knobs")) is None:
         return {}
