@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.compressors.base import Compressor, Segments
 from bench.errors import DamagedError
+from bench.kernels import masks
 from bench.kernels.noise import Noise
 from bench.kernels.passes import nonzero
 from bench.wire import distinct
@@ -22,12 +23,41 @@ from bench.wire.columnar import Columnar
 from bench.wire.distinct import Distinct
 from bench.wire.floats import as_bytes
 from bench.wire.message import Message
+from bench.wire.positions import Golomb
 from bench.wire.reader import Reader
 from bench.wire.sparse import COUNT_BITS, SparsePiece
 
 FLAG_BITS = 8  # which of the forms follows
 DENSE, SPARSE, DISTINCT = range(3)
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The entries of a vector (d,) that are not +0; their positions are found when they are written."""
+
+    values: Tensor
+
+    @cached_property
+    def num_bits(self) -> int:
+        if self.values.device.type != "cpu":
+            return int(self.piece.num_bits)
+        found = masks.nonzero(self._pattern.numpy())
+        if not (count := int(masks.size(found))):
+            return COUNT_BITS
+        bits_of_positions = Golomb((len(self.values),), (count,)).num_bits_of_set(found)
+        return COUNT_BITS + count * 8 * self.values.element_size() + bits_of_positions
+
+    @cached_property
+    def piece(self) -> SparsePiece:
+        indices, patterns = nonzero(self._pattern)
+        counts = torch.tensor([len(indices)])
+        intact = torch.ones(1, dtype=torch.bool, device=self.values.device)
+        return SparsePiece(counts, indices[None], patterns.view(self.values.dtype)[None], intact, len(self.values))
+
+    @property
+    def _pattern(self) -> Tensor:
+        return self.values.view(INTEGERS[self.values.element_size()])  # in which −0 is an entry like any other
 
 
 @dataclass(frozen=True)
@@ -50,25 +80,14 @@ class ShortestMessage(Columnar):
         return self.values.shape[1] * 8 * self.values.element_size()
 
     @cached_property
-    def forms(self) -> list[SparsePiece | Distinct | None]:
+    def forms(self) -> list["Entries | Distinct | None"]:
         """Every row in its shortest form; None where that is the dense one."""
         forms = []
         for row in range(self.num_rows):
             few = distinct.distinct(self.values[row], self.segments, self.num_bits_dense)
-            forms.append(self._sparse(row, self.num_bits_dense if few is None else few.num_bits) or few)
+            entries, least = Entries(self.values[row]), self.num_bits_dense if few is None else few.num_bits
+            forms.append(entries if entries.num_bits < least else few)
         return forms
-
-    def _sparse(self, row: int, most_bits: int) -> SparsePiece | None:
-        values = self.values[row]
-        pattern = values.view(INTEGERS[values.element_size()])  # in which −0 is an entry like any other
-        count = int(pattern.count_nonzero())
-        if COUNT_BITS + count * (8 * values.element_size() + 1) >= most_bits:
-            return None
-        indices, patterns = nonzero(pattern)
-        intact = torch.ones(1, dtype=torch.bool, device=values.device)
-        entries = indices[None], patterns.view(values.dtype)[None]
-        piece = SparsePiece(torch.tensor([count]), *entries, intact, len(values))
-        return piece if int(piece.num_bits) < most_bits else None
 
     def encode(self, row: int) -> np.ndarray:
         form = self.forms[row]
@@ -77,7 +96,7 @@ class ShortestMessage(Columnar):
         elif isinstance(form, Distinct):
             flag, payload = DISTINCT, distinct.encode(form, self.segments)
         else:
-            flag, payload = SPARSE, form.encode(0)
+            flag, payload = SPARSE, form.piece.encode(0)
         return np.concatenate([np.array([flag], np.uint8), payload])
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import DamagedError
+from bench.kernels import masks
 from bench.wire.integers import Code
 from bench.wire.reader import Reader
 
@@ -121,6 +122,11 @@ class Golomb(PositionCode):
         quotients = torch.tensor([_quotients(row, *self.arrays) for row in positions.cpu().numpy()])
         return quotients + LENGTH_BITS + self.num_positions + self.num_low
 
+    def num_bits_of_set(self, found: np.ndarray) -> int:
+        """Return the bits that `encode` writes for the positions in a set (`bench.kernels.masks`), of one segment."""
+        (shift,) = self.arrays[2]
+        return int(_quotients_of_set(found, shift)) + LENGTH_BITS + self.num_positions + self.num_low
+
     def encode(self, positions: Tensor) -> np.ndarray:
         gaps, shifts = self.gaps(positions[None].cpu())[0].numpy(), self.shifts
         quotients = gaps >> shifts
@@ -170,6 +176,29 @@ def _quotients(positions: np.ndarray, starts: np.ndarray, counts: np.ndarray, sh
             for i in range(1, part.size):  # no step needs the one before: vector instructions
                 total += (part[i] - part[i - 1] - 1) >> shift
         first += counts[s]
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _quotients_of_set(found: np.ndarray, shift: int) -> np.int64:
+    """Return the sum of the gaps between the positions in a set that is not empty, each shifted."""
+    if shift == 0:  # all gaps together: what lies before the last position, but for the positions there
+        last = found.size - 1
+        while not found[last]:
+            last -= 1
+        word, position = found[last], np.int64(0)
+        while word:
+            position = last * masks.WORD + np.int64(masks.lowest(word))
+            word &= word - masks.ONE
+        return position + 1 - masks.size(found)
+    total, previous = np.int64(0), np.int64(-1)
+    for i in range(found.size):
+        word = found[i]
+        for _ in range(masks.num_bits(word)):
+            position = i * masks.WORD + np.int64(masks.lowest(word))
+            total += (position - previous - 1) >> shift
+            previous = position
+            word &= word - masks.ONE
     return total
 
 
