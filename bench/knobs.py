@@ -49,7 +49,7 @@ class Knob:
         if given["scale"] not in SCALES:
             raise InputError(f"{where}: {key}: scale: {given['scale']!r}; one of {', '.join(SCALES)} is needed")
         low, high = given["low"], given["high"]
-        if not (_is_number(low) and _is_number(high) and -math.inf < low < high < math.inf):
+        if not (is_number(low) and is_number(high) and -math.inf < low < high < math.inf):
             raise InputError(f"{where}: {key}: {low} to {high}; finite numbers, low below high, are needed")
         if given["scale"] == "log" and low <= 0:
             raise InputError(f"{where}: {key}: low: {low}; above 0 is needed on a log scale")
@@ -96,5 +96,6 @@ def _setting(tree: Any, name: str) -> Any:
     return tree
 
 
-def _is_number(given: Any) -> bool:
+def is_number(given: Any) -> bool:
+    """Whether a config gives a number; true and false, which Python counts among them, are none."""
     return isinstance(given, int | float) and not isinstance(given, bool)

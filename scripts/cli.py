@@ -35,7 +35,8 @@ def guarded(main: Callable[[], None]) -> None:
             traceback.print_exc()
         # Rank 0 prints an error that all processes share; a lost worker is reported by every process that survives.
         if getattr(rank_zero_only, "rank", 0) == 0 or isinstance(error, WorkerLostError):
-            theirs = type(error) is not InputError and isinstance(error, ValueError)  # may be a bug instead
+            ours = type(error) is InputError or isinstance(error, OmegaConfBaseException)
+            theirs = isinstance(error, ValueError) and not ours  # may be a bug instead
             print(f"error: {one_line(error)}{' (HYDRA_FULL_ERROR=1 shows where)' * theirs}", file=sys.stderr)
         sys.exit(2)
 
@@ -52,10 +53,14 @@ def _nobody_reads() -> bool:
 def one_line(error: BaseException) -> str:
     """An error's message on one line, without Hydra's wrapping."""
     from hydra.errors import InstantiationException, MissingConfigException
+    from omegaconf.errors import InterpolationKeyError
 
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}: {name!r}; one of {', '.join(error.options)} is needed"
+    if isinstance(error, InterpolationKeyError):
+        _, missing, _ = str(error).split("'", 2)
+        return f"{error.full_key}: ${{{missing}}}; this config has no {missing}, a value is needed here or there"
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
         return one_line(error.__cause__)
     return " ".join(str(error).split())

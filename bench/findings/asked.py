@@ -7,13 +7,15 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from bench.errors import InputError
+from bench.knobs import is_number
 
 T = TypeVar("T")
 
 
 def refuse_falling(field: str, given: Any) -> None:
     """Raise InputError unless what is given is a list of numbers above 0 that rise."""
-    numbers = [one for one in given if isinstance(one, int | float)] if isinstance(given, Sequence) else []
+    listed = given if isinstance(given, Sequence) else []
+    numbers = [one for one in listed if is_number(one)]
     rises = all(low < high < math.inf for low, high in pairwise([0, *numbers]))
     if not numbers or not rises or len(numbers) != len(given):
         raise InputError(f"{field}: {given}; a list of numbers above 0 that rise is needed")

@@ -146,6 +146,7 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["world=processes", "workers=0"], ["workers: 0", "at least 1"]),
         (["data=cifar10", "model=mlp"], ["model", "3 × 32 × 32"]),
         (["data=cifar10", "model=resnet20", "model.num_classes=100"], ["num_classes: 100", "10 classes"]),
+        (["model=linear"], ["model.num_features: ${data.num_features}", "no data.num_features"]),
         (["data=cifar100", "model=resnet20"], ["num_classes: 10;", "100 classes"]),
         (["estimator=svrg", "estimator.interval=0"], ["interval: 0", "at least 1"]),
         (["estimator=local_sgd", "estimator.num_steps=0"], ["num_steps: 0", "at least 1"]),
