@@ -21,7 +21,8 @@ from pathlib import Path
 from bench.errors import InputError
 from bench.findings import skips
 from bench.findings.experiments import Experiment, read_experiments
-from bench.findings.figures import digest, figure, save
+from bench.findings.figures import digest, figure
+from bench.findings.paper import save
 from bench.findings.view import AS_RECORDED
 from bench.suite.scripts.cli import each, guarded
 from bench.suite.scripts.views import add_view, read_view

@@ -27,8 +27,8 @@ from tqdm.auto import tqdm
 
 import bench
 from bench.collectives.simulated import SimulatedWorld
-from bench.findings.figures import LOOK, save
 from bench.findings.look import color
+from bench.findings.paper import LOOK, save
 from bench.findings.scales import in_full
 from bench.findings.table import Column, Table
 from bench.gradients.layout import Layout

@@ -30,8 +30,8 @@ from tqdm.auto import tqdm
 import bench
 from bench.aggregators import MajorityVote
 from bench.compressors import Sign, Ternary
-from bench.findings.figures import LOOK, save
 from bench.findings.look import COLORS
+from bench.findings.paper import LOOK, save
 from bench.gradients.batches import Dealt, as_shards
 from bench.gradients.buffers import WorkerBuffers
 from bench.gradients.engines import LoopEngine

@@ -109,6 +109,11 @@ class Experiment:
         return of_runs + [file for file in self.folder.iterdir() if file.is_file()]
 
 
+def values_of(arms: Sequence[Arm], setting: str | None) -> list[str]:
+    """The values of a setting, in order of appearance; [""] if no setting is given."""
+    return list(dict.fromkeys(arm.settings[setting] for arm in arms)) if setting else [""]
+
+
 def read_experiments(names: Sequence[str], results: Path, view: View = AS_RECORDED) -> list[Experiment]:
     """Read the experiments of these names; without names, all that have a complete run, naming the others on stderr.
 

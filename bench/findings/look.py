@@ -1,6 +1,7 @@
 """Colours of algorithms and titles of quantities, shared by all figures, panels and the dashboard."""
 
 import math
+from typing import Any
 
 COLORS = {  # on white: 3:1 against it, and told apart by the colour-blind, as a search found them
     "sgd": "#4E4247",
@@ -118,6 +119,8 @@ LOGARITHMIC = (
 )
 """Quantities with a logarithmic axis."""
 
+DASHES: Any = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
+"""Of lines of one colour."""
 
 STYLES = dict.fromkeys(("test_accuracy", "test_top5_accuracy"), "percent")
 STYLES |= dict.fromkeys(("val_loss", "val_perplexity"), "number")

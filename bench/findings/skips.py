@@ -16,8 +16,8 @@ from matplotlib.ticker import PercentFormatter
 
 from bench.errors import InputError
 from bench.findings.experiments import Arm, Experiment, experiments_in
-from bench.findings.figures import LOOK
 from bench.findings.look import color
+from bench.findings.paper import LOOK
 from bench.findings.view import ViewedRun
 from bench.rules import Always
 

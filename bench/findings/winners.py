@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from bench.findings.figures import LOOK, save
 from bench.findings.look import GREYS, color, engineering
+from bench.findings.paper import LOOK, save
 from bench.findings.pay import Network, Step, quickest
 from bench.findings.prices import Prices
 

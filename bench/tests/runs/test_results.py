@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from bench.errors import InputError
-from bench.findings import figures
 from bench.findings.experiments import Arm, Experiment, read_experiments, specified
-from bench.findings.figures import digest, figure, save
+from bench.findings.figures import digest, figure
 from bench.findings.look import COLORS, TITLES
+from bench.findings.marks import named_lines
+from bench.findings.paper import save
 from bench.findings.sample import Ratio, Sample, Theirs
 from bench.findings.table import Column, Table
 from bench.findings.tables import BESIDE_UPLOADS, further_tables, table
@@ -305,7 +306,7 @@ def test_figures(tmp_path: Path) -> None:
         experiment(tmp_path / "runs", figure=spec | {"groups": {"dense": ["sgd"], "both": ["sgd", "sparse"]}})
     )
     assert [axes.get_title() for axes in grouped.axes] == ["dense", "both"] * 2
-    assert [len(figures._named(axes)) for axes in grouped.axes] == [1, 2] * 2
+    assert [len(named_lines(axes)) for axes in grouped.axes] == [1, 2] * 2
     with pytest.raises(InputError, match=r"figure\.groups\.dense: adam; one that ran is needed, of sgd, sparse"):
         figure(experiment(tmp_path / "runs", figure=spec | {"groups": {"dense": ["adam"]}}))
     make_run(tmp_path / "runs" / "sgd" / "seed=2", 100)
@@ -346,7 +347,7 @@ def test_sweeps_of_tuned_arms(tmp_path: Path) -> None:
             folder.write_summary([row(train_loss=loss)], {"metric": "test_accuracy", "value": 0.9}, "python")
     spec = {"kind": "sweep", "x": "workers", "y": ["train_loss"], "best": "lr", "log": ["workers"]}
     (axes,) = figure(experiment(tmp_path / "toy", figure=spec)).axes
-    kept, lost = figures._named(axes)
+    kept, lost = named_lines(axes)
     assert np.asarray(kept.get_ydata()) == pytest.approx([0.2, 0.1])
     assert (kept.get_color(), axes.get_xscale()) == (lost.get_color(), "log")
     assert kept.get_linestyle() != lost.get_linestyle()
@@ -457,11 +458,11 @@ def test_sweeps_mark_the_target(name: str) -> None:
 @pytest.mark.parametrize("name", CURVES)
 def test_lines_of_a_panel_never_look_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two lines differ in colour or dash, and in name, as drawn; some of each is visible, and so is the target."""
-    monkeypatch.setattr(figures, "_name_lines", lambda drawing, grid: None)  # which takes long
+    monkeypatch.setattr("bench.findings.curves.name_lines", lambda drawing, grid: None)  # which takes long
     experiment = Experiment.read(name, ROOT / "results")
     target = experiment.arms[0].runs[0].target()
     for axes in figure(experiment).axes:
-        lines = figures._named(axes)
+        lines = named_lines(axes)
         looks = [(line.get_color(), repr(line._unscaled_dash_pattern)) for line in lines]  # pyright: ignore[reportAttributeAccessIssue]
         assert len({*looks}) == len({line.get_label() for line in lines}) == len(lines) > 0
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
