@@ -17,8 +17,8 @@ from scipy.optimize import least_squares
 from tqdm.auto import tqdm
 
 from bench.errors import InputError
-from bench.findings.figures import LOOK, save
 from bench.findings.look import color
+from bench.findings.paper import LOOK, save
 from bench.findings.pay import COLLECTIVES
 from bench.findings.scales import in_full
 from bench.findings.subject import make_subject
@@ -222,7 +222,7 @@ def fit(recorded: Mapping[str, Any]) -> Host:
     found = least_squares(
         lambda x: factors @ x - wanted, begun, bounds=(0, np.inf), loss="soft_l1", f_scale=0.02, x_scale=begun
     )
-    return Host(*map(float, found.x))
+    return Host(*(float(f"{constant:.6g}") for constant in found.x))  # further digits are the machine's
 
 
 def picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
