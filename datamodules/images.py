@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bench.errors import InputError
-from bench.runs.results import going_on
+from bench.runs.whole import going_on
 from bench.suite.datamodules.arrays import ImageArrays
 from bench.suite.datamodules.augmentation import Augmentation, augment
 from bench.suite.datamodules.sharding import ShardedData

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bench.errors import InputError
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 
 
 class Split(ABC):

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from bench.findings.claims import Page, read_claims
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 from bench.suite.scripts.cli import guarded
 
 

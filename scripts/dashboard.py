@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.errors import InputError
 from bench.extras import need
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 from bench.suite.scripts.cli import guarded, one_line
 from bench.suite.scripts.waiting import say_what_takes_long
 

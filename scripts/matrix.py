@@ -38,7 +38,7 @@ from bench.findings.tables import table
 from bench.findings.view import View
 from bench.runs.grid import Cell, cells
 from bench.runs.overrides import composable
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 from bench.suite.scripts.cli import guarded, one_line
 from bench.suite.scripts.launchers import INTERRUPTED, Ended, came_out, end_cells, launch, run_alone
 from bench.suite.scripts.train import described, refuse

@@ -38,7 +38,7 @@ from bench.findings.race import race
 from bench.findings.subject import Subject, make_model, make_subject
 from bench.findings.winners import draw_winners
 from bench.recipes import load_recipe, recipe_names
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 from bench.suite.scripts.cli import guarded
 from bench.suite.scripts.units import bandwidth_bps, seconds
 from bench.suite.scripts.views import number, share

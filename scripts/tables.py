@@ -25,7 +25,7 @@ from bench.findings.experiments import Experiment, read_experiments
 from bench.findings.table import Table
 from bench.findings.tables import further_tables, table
 from bench.findings.view import AS_RECORDED
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 from bench.suite.scripts.cli import each, guarded
 from bench.suite.scripts.views import add_view, read_view
 

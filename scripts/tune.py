@@ -34,8 +34,9 @@ from bench.knobs import Knob
 from bench.runs.columns import FALLING
 from bench.runs.grid import cells
 from bench.runs.overrides import composable
-from bench.runs.results import RunFolder, write_whole
+from bench.runs.results import RunFolder
 from bench.runs.tuning import Tuning, survivors
+from bench.runs.whole import write_whole
 from bench.suite.scripts.cli import guarded
 from bench.suite.scripts.launchers import run_alone
 from bench.suite.scripts.train import described

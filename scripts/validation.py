@@ -23,7 +23,7 @@ from bench.findings.pay import COLLECTIVES
 from bench.findings.scales import in_full
 from bench.findings.subject import make_subject
 from bench.findings.table import Column, Table
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 from bench.suite.models.mlp import mlp
 from bench.suite.scripts.namespaces import Testbed
 from bench.traffic import Traffic

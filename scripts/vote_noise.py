@@ -38,7 +38,7 @@ from bench.gradients.engines import LoopEngine
 from bench.gradients.layout import Layout
 from bench.kernels.noise import Noise
 from bench.runs.module import Classifier
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 from bench.suite.datamodules.images import ImageSet
 from bench.suite.datamodules.mnist import MNIST
 from bench.suite.models.mlp import mlp

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 
 LOOK = Path(__file__).with_name("paper.mplstyle")
 

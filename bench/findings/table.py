@@ -13,7 +13,7 @@ from typing import Any
 from bench.errors import InputError
 from bench.findings.look import si
 from bench.findings.sample import Ratio, Sample, Theirs
-from bench.runs.results import write_whole
+from bench.runs.whole import write_whole
 
 Entry = Sample | Ratio | Theirs | float | str | None
 """A number over seeds, a paper's number, a ratio, a name, or None for an empty cell."""

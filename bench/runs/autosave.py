@@ -14,7 +14,7 @@ from lightning import Callback, Trainer
 from bench.collectives.report import END, SAVE, Report
 from bench.errors import Preempted
 from bench.runs.history import compressed
-from bench.runs.results import going_on, replacing
+from bench.runs.whole import going_on, replacing
 
 
 class Autosave(Callback):

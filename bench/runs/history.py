@@ -11,8 +11,9 @@ from bench.errors import InputError, NonFiniteError
 from bench.link import LinkModel
 from bench.runs.columns import MEASURED, METRICS, Row, total_bits
 from bench.runs.pace import Pace
-from bench.runs.results import RunFolder, going_on
+from bench.runs.results import RunFolder
 from bench.runs.targets import refuse_target
+from bench.runs.whole import going_on
 from bench.strategies.processes import CompressedDDPStrategy
 from bench.strategies.simulated import CompressedStrategy
 from bench.traffic import Traffic

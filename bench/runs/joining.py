@@ -20,7 +20,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from bench.collectives.processes import ProcessWorld
 from bench.errors import InputError, WorkerLostError
-from bench.runs.results import replacing
+from bench.runs.whole import replacing
 
 T = TypeVar("T")
 

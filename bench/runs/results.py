@@ -17,10 +17,6 @@ Each file appears whole or not at all.
 import csv
 import io
 import json
-import math
-import os
-import sys
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,9 +29,11 @@ from filelock import FileLock, Timeout
 
 from bench.errors import InputError
 from bench.runs.claim import Claim, HeldError, claimed
-from bench.runs.columns import BY_WORKER, COLUMNS, COSTS, Row, total_bits
+from bench.runs.columns import BY_WORKER, COLUMNS, Row
 from bench.runs.differences import differences
+from bench.runs.stored import damage_of, read_config, read_rows, read_summary
 from bench.runs.targets import target_reached
+from bench.runs.whole import write_whole
 
 VIEWS = ("target", "link")
 """Keys of a config that change how a run is looked at, but not its result."""
@@ -47,39 +45,6 @@ WRITTEN = ("config.yaml", "history.csv", "summary.json", "split.png", "last.ckpt
 """The files that the process that holds a run writes to its folder, and no other."""
 
 PACKAGES = ("torch", "lightning", "numpy", "numba", "hydra-core")
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where available: hundreds of configs are read
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which replaces it once it is on the disk; if writing fails, it is removed."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error  # names the file that is meant
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def going_on(what: str, trouble: type[Exception] = OSError) -> Iterator[None]:
-    """Report a failed write, on a full disk for example, and let the run go on: the next write may succeed."""
-    try:
-        yield
-    except trouble as error:
-        print(f"{what}: not written, the run goes on: {error}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -112,14 +77,7 @@ class RunFolder:
         """
         if not self.checkpoint.exists():
             return None
-        try:
-            with zipfile.ZipFile(self.checkpoint) as archive:
-                damaged = archive.testzip()
-        except zipfile.BadZipFile as error:
-            damaged = str(error)
-        if not damaged:
-            damaged = _what_is_wrong(self.checkpoint)
-        if damaged:
+        if damaged := damage_of(self.checkpoint):
             raise InputError(f"{self.checkpoint}: damaged, remove it and the run begins anew: {damaged}")
         return self.checkpoint
 
@@ -251,12 +209,7 @@ class RunFolder:
         Raises:
             InputError: the file holds no config.
         """
-        file = self.path / "config.yaml"
-        with _readable(file):
-            if not isinstance(config := yaml.load(file.read_text("utf-8"), LOADER), dict):
-                raise ValueError("no config")
-            _refuse_size(config)
-            return config
+        return read_config(self.path / "config.yaml")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -281,15 +234,7 @@ class RunFolder:
             if self.is_complete and (said := self.summary().get("round")) is not None:
                 raise InputError(f"{file}: missing; summary.json says round {said}, restore it or remove the run")
             return []
-        with _readable(file), file.open(encoding="utf-8", newline="") as lines:
-            found = csv.DictReader(lines)
-            if unknown := set(found.fieldnames or ()) - set(COLUMNS):
-                known = ", ".join(COLUMNS)
-                raise InputError(f"{file}: unknown column {', '.join(sorted(unknown))}; this version has {known}")
-            rows = [dict.fromkeys(COLUMNS) | _cells(row, number) for number, row in enumerate(found, start=1)]
-        for row in rows:
-            if row["total_bits"] is None and row["uplink_bits"] is not None:
-                row["total_bits"] = total_bits(row)
+        rows = read_rows(file)
         end = rows[-1]["round"] if rows else None
         if self.is_complete and end != (said := self.summary().get("round")):
             raise InputError(f"{file}: ends at round {end}; summary.json says {said}, restore it or remove the run")
@@ -314,71 +259,9 @@ class RunFolder:
         Raises:
             InputError: the file is damaged.
         """
-        file = self.path / "summary.json"
-        with _readable(file):
-            if not isinstance(summary := json.loads(file.read_text("utf-8")), dict):
-                raise ValueError("no summary")
-            if missing := {"round", "target"} - summary.keys():
-                raise ValueError(f"it has no {', '.join(sorted(missing))}")
-            if not isinstance(target := summary["target"], dict) or not isinstance(target.get("metric"), str):
-                raise ValueError(f"target: {target!r}; a metric and a value are needed")
-            return summary
-
-
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    """Raise InputError, naming the file, if it cannot be parsed."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (ValueError, TypeError, RecursionError, csv.Error, yaml.YAMLError) as error:
-        raise InputError(f"{file}: damaged, restore it or remove the run: {' '.join(str(error).split())}") from error
+        return read_summary(self.path / "summary.json")
 
 
 def versions() -> dict[str, str]:
     """The package versions, which a result may depend on besides its config."""
     return {package: version(package) for package in PACKAGES}
-
-
-def _what_is_wrong(checkpoint: Path) -> str | None:
-    """Why a checkpoint is none of a run; None if it is one."""
-    import torch
-
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # many kinds
-        return " ".join(str(error).split())
-    needed = ("state_dict", "loops", "optimizer_states", "callbacks", "bitbudget")
-    missing = [name for name in needed if not isinstance(content, dict) or name not in content]
-    return f"it has no {', '.join(missing)}" if missing else None
-
-
-def _refuse_size(config: Any, most: int = 100_000) -> None:
-    """Raise ValueError if a config has more entries than any of ours: aliases can make a short file a huge one."""
-    waiting, seen = [config], 0
-    while waiting:
-        node = waiting.pop()
-        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-        waiting += children
-        if (seen := seen + 1) > most:
-            raise ValueError(f"more than {most:,} entries")
-
-
-def _cells(row: dict[Any, Any], number: int) -> Row:
-    """A row of history.csv, whose texts have become numbers."""
-    if None in row or None in row.values():
-        raise ValueError(f"row {number} has {'more' if None in row else 'fewer'} cells than the heading")
-    return {name: _cell(name, text) for name, text in row.items()}
-
-
-def _cell(name: str, text: str) -> Any:
-    """A cell of history.csv: an integer, a float, None where empty; a list where there is one number per worker."""
-    if not text:
-        return None
-    if name in BY_WORKER:
-        return [int(part) for part in text.split()]
-    value = int(text) if text.lstrip("-").isdigit() else float(text)
-    if name in COSTS and not math.isfinite(value):
-        raise ValueError(f"{name}: {text}; a number is needed")
-    return value

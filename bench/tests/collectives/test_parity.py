@@ -91,7 +91,7 @@ def test_a_full_disk_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / "tried").touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bench.runs.results.os.fsync", full)
+    monkeypatch.setattr("bench.runs.whole.os.fsync", full)
     save, simulated = Often(tmp_path / "last.ckpt", timedelta(0)), train("sasg", workers=M)
     for process in run_processes(tmp_path, RECIPES["sasg"], callbacks=[save], timeout=timedelta(seconds=20)):
         assert torch.equal(process["weights"], simulated.weights)

@@ -26,8 +26,9 @@ from bench.findings.table import Column, Table
 from bench.findings.tables import BESIDE_UPLOADS, further_tables, table
 from bench.findings.view import View
 from bench.runs.columns import BY_WORKER, COLUMNS, MEASURED
-from bench.runs.results import RunFolder, write_whole
+from bench.runs.results import RunFolder
 from bench.runs.targets import target_reached
+from bench.runs.whole import write_whole
 from bench.suite.scripts.figures import measured
 from bench.suite.scripts.tables import into_page
 from bench.suite.scripts.train import train
