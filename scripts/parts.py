@@ -210,7 +210,7 @@ class TimedSaves(Autosave):
 
 
 def saving(rounds: int = 14) -> None:
-    """Bytes and seconds of a run's checkpoint on ResNet18, ten workers, and its share where it is every five minutes.
+    """Bytes and seconds of a run's checkpoint on ResNet18, ten workers, and its share of five minutes.
     Lazy rules keep more from round to round, up to the tenth."""
     images, labels = torch.randn(20 * rounds, 3, 32, 32), torch.randint(10, (20 * rounds,))
     for name in ("sgd", "sparse", "sasg"):

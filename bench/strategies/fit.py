@@ -154,10 +154,17 @@ class Fit:
             rank_zero_warn(message)
 
     def _leave_out(self, gauged: bool) -> None:
-        """Skip a batch that is too short. Those accumulated before it still make a round."""
+        """Skip a batch that is too short. Those accumulated before it still make a round.
+
+        Raises:
+            InputError: others wait for a worker of this process; or no batch of the epoch was long enough.
+        """
         world = self.cohort.world
         if world.size > len(world.local_ranks):
             raise InputError("batch: fewer samples than estimator.num_steps; drop_last=True is needed, as others wait")
+        if self.engine is None and self.trainer.is_last_batch:
+            least = world.size * (self.estimator.num_parts if self.estimator else 1)
+            raise InputError(f"batch: all of the epoch are too short; at least {least} samples are needed")
         # Silences Lightning's own warning of a step that returns nothing; ours has given the reason.
         Closure.warning_cache.add("`training_step` returned `None`. If this was on purpose, ignore this warning...")
         if self._accumulation and not self.trainer.fit_loop._should_accumulate():

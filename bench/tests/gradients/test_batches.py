@@ -165,6 +165,16 @@ def test_local_steps_cut_by_the_same_rule() -> None:
         assert {part["word"] for part in parts} == {"w"}
 
 
+def test_batches_that_are_all_too_short_are_refused() -> None:
+    """A fit that plays no round would look like one that learned nothing."""
+    trainer = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), **QUIET, max_epochs=2)
+    with (
+        pytest.warns(UserWarning, match="batch of 3 samples is left out"),
+        pytest.raises(InputError, match="batch: all of the epoch are too short; at least 4 samples"),
+    ):
+        trainer.fit(Toy(), DataLoader(toy_data(), batch_size=3))
+
+
 def test_a_last_batch_that_is_too_short_is_left_out() -> None:
     """Two epochs give one warning, and the short batches make no rounds."""
     x, y = toy_data().tensors
