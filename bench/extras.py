@@ -19,11 +19,11 @@ EXTRAS = {
 
 
 def missing(package: str) -> str:
-    """How to install a package, if it is not; else an empty string."""
+    """What brings a package that is not installed; else an empty string."""
     with suppress(ModuleNotFoundError):  # its parent is missing, too
         if find_spec(package):
             return ""
-    return f"{package.rpartition('.')[2]} is not installed, pip install 'bitbudget[{EXTRAS[package]}]' brings it"
+    return f"{package.rpartition('.')[2]} is not installed; bitbudget's extra [{EXTRAS[package]}] brings it"
 
 
 def need(field: str, *packages: str) -> None:

@@ -381,6 +381,6 @@ def test_without_wandb_the_extra_is_named(
     monkeypatch.setattr("bench.extras.find_spec", lambda package: None)
     options = ["trainer.max_epochs=1", "trainer.val_check_interval=10", f"results_dir={tmp_path}"]
     train(composed(options), options)
-    told = "logger: wandb is not installed, pip install 'bitbudget[wandb]' brings it; the run goes on"
+    told = "logger: wandb is not installed; bitbudget's extra [wandb] brings it; the run goes on"
     assert told in capsys.readouterr().err
     assert (tmp_path / "local" / "sasg" / "seed=1" / "summary.json").exists()
