@@ -3,6 +3,7 @@
 All are linear in the sums of `Traffic`, so that seconds on any network follow after a run.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -25,14 +26,14 @@ class LinkModel(ABC):
         latency_s: seconds per message, whatever its size; messages that are sent at once wait once.
 
     Raises:
-        InputError: no bandwidth, or a negative latency.
+        InputError: no bandwidth, or a latency that is negative or has no end.
     """
 
     bandwidth_bps: float = 1e9
     latency_s: float = 6e-3
 
     def __post_init__(self) -> None:
-        if self.bandwidth_bps <= 0 or self.latency_s < 0:
+        if not self.bandwidth_bps > 0 or not 0 <= self.latency_s < math.inf:
             given = f"bandwidth_bps={self.bandwidth_bps}, latency_s={self.latency_s}"
             raise InputError(f"link: {given}; a bandwidth above 0 and a latency of at least 0 are needed")
 
@@ -155,9 +156,9 @@ class ShardedLink(NodeLink):
     """
 
     def refuse(self, algorithm: Algorithm) -> None:
-        like = torch.zeros(128)
-        uploads, answers = (c.blank(1, (128,), like) for c in (algorithm.compressor, algorithm.broadcast))
-        if not (uploads.cuttable and answers.cuttable and algorithm.entrywise) and not algorithm.adds_up:
+        parts = (algorithm.compressor, algorithm.broadcast)
+        cuttable = all(message.cuttable for part in parts for message in part.kinds((128,), torch.zeros(128)))
+        if not (cuttable and algorithm.entrywise) and not algorithm.adds_up:
             raise InputError(f"link: sharded; {algorithm.name} cannot be cut, gather is needed")
 
     def parts(self, traffic: Traffic) -> tuple[float, float]:

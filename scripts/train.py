@@ -61,7 +61,7 @@ OURS = {
     "num_sanity_val_steps": 0,
 }
 HANDED_OVER = ("strategy", "logger", "callbacks", "default_root_dir", "plugins")
-UNMEANT = ("max_time", "fast_dev_run", "barebones", "accumulate_grad_batches")
+UNMEANT = {"max_time": None, "fast_dev_run": False, "barebones": False, "accumulate_grad_batches": 1}
 # The first three end a run early or without its history; the last breaks the history, in which a batch is a round.
 
 HARMLESS = (
@@ -143,7 +143,7 @@ def refuse(cfg: DictConfig) -> None:
     from bench.runs.targets import refuse_target
 
     helpers = re.findall(r"\$\{\.*(\w+)", OmegaConf.to_yaml(cfg))
-    meant = [name for name in UNMEANT if cfg.trainer.get(name) not in (None, False, 0, 1)]
+    meant = [name for name, usual in UNMEANT.items() if cfg.trainer.get(name) not in (None, usual)]
     refuse_settings(resolved(cfg), helpers, lightning.Trainer, (*OURS, *HANDED_OVER, *meant))
     refuse_target(cfg.target.metric)
     if cfg.trainer.accelerator in ("cuda", "gpu") and not torch.accelerator.is_available():

@@ -49,8 +49,9 @@ def make_collective(
         raise InputError(f"collective: {name!r}; one of {', '.join(get_args(CollectiveName))} is needed")
     if not isinstance(world, ProcessWorld):
         return Simulated(len(like))
-    cuts = schemas.uploads.cuttable and schemas.answers.cuttable and algorithm.entrywise
-    sums = schemas.uploads.values_add_up and algorithm.adds_up
+    uploads, answers = (part.kinds(segments, like) for part in (algorithm.compressor, algorithm.broadcast))
+    cuts = all(message.cuttable for message in (*uploads, *answers)) and algorithm.entrywise
+    sums = all(message.values_add_up for message in uploads) and algorithm.adds_up
     if name == "sharded" and not (cuts or sums):
         raise InputError(f"collective: 'sharded'; it cannot cut what {algorithm.name} sends, gather can carry it")
     if name == "allreduce" and not algorithm.adds_up:

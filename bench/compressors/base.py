@@ -89,6 +89,11 @@ class Compressor(ABC):
         """The compressor once a warm-up is over, if it has one."""
         return self
 
+    def kinds(self, segments: Segments, like: Tensor) -> list[Message]:
+        """Return a blank message of each kind that is sent: of this round's, and of that after a warm-up."""
+        compressors = [self] if self.settled is self else [self, self.settled]
+        return [compressor.blank(1, segments, like) for compressor in compressors]
+
     def after(self, answer: Message, segments: Segments) -> Self:
         """Return the compressor of the next round, given the server's answer, a message of one row."""
         return self

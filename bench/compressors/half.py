@@ -66,7 +66,7 @@ class Half(Compressor):
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> HalfMessage:
         dtype = DTYPES[self.format]
-        largest = torch.finfo(dtype).max
+        largest = min(torch.finfo(dtype).max, torch.finfo(x.dtype).max)
         return HalfMessage(x.clamp(-largest, largest).to(dtype), finite_rows(x), x.dtype)
 
     def num_bits_paper(self, message: Message) -> Tensor:

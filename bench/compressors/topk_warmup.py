@@ -40,11 +40,11 @@ class TopKWarmUp(TopK):
     @property
     def today(self) -> TopK:
         """Top-k with this round's density."""
-        return TopK(max(self.density, 0.25 ** (1 + self.turn // self.interval)))
+        return TopK(max(self.density, 0.25 ** (1 + self.turn // self.interval)), self.code)
 
     @property
     def settled(self) -> TopK:
-        return TopK(self.density)
+        return TopK(self.density, self.code)
 
     def after(self, answer: Message, segments: Segments) -> Self:
         return replace(self, turn=self.turn + 1)

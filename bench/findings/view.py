@@ -1,5 +1,6 @@
 """How a run is looked at: on which network, and at which target. Neither changes what was recorded."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,8 @@ class View:
         rounds: (first, last) evaluations; costs are those in between, instead of those at the target.
 
     Raises:
-        InputError: a negative time, an overlap outside [0, 1], or rounds that do not ascend.
+        InputError: a negative time, an overlap outside [0, 1], a target that is not finite, or rounds that do not
+            ascend.
     """
 
     link: LinkModel | None = None
@@ -42,6 +44,8 @@ class View:
             raise InputError(f"step_ms: {self.step_ms}; at least 0 is needed")
         if not 0 <= self.overlap <= 1:
             raise InputError(f"overlap: {self.overlap}; a share between 0 and 1 is needed")
+        if self.target is not None and not math.isfinite(self.target):
+            raise InputError(f"target: {self.target}; a finite number is needed")
         if self.rounds is not None and not 0 <= self.rounds[0] < self.rounds[1]:
             raise InputError(f"rounds: {self.rounds[0]}-{self.rounds[1]}; a first and a later last round are needed")
 

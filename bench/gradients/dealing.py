@@ -40,7 +40,10 @@ def deal(
         InputError: a component has another length than N, or is of a kind that cannot be split.
     """
     if isinstance(batch, Dealt):
-        return as_shards(batch, num_parts)
+        shards = as_shards(batch, num_parts)
+        if shards.num_workers != num_workers:
+            raise InputError(f"batch: dealt to {shards.num_workers} workers; {num_workers} are here")
+        return shards
     if num_workers == num_parts == 1:
         leaves, rebuild = _flatten(batch, "batch", None)
         return Shards(1, [Entries([leaf]) for leaf in leaves], rebuild)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch import _foreach_norm as foreach_norm  # pyright: ignore[reportPrivateImportUsage]  of all in a few launches
 
 from bench.kernels.passes import MAGNITUDE, as_array, is_compiled
+from bench.kernels.sums import wide
 
 Norm = Literal["l2", "max"]
 
@@ -47,8 +48,8 @@ def norms_of_segments(x: Tensor, segments: Sequence[int], kind: Norm) -> Tensor:
 def mean_magnitudes(x: Tensor, segments: Sequence[int]) -> Tensor:
     """Return the mean magnitudes (S,) of consecutive segments of x (n,)."""
     parts = x.split(list(segments))
-    if is_compiled(x):
-        return torch.stack([part.abs().mean() for part in parts])
+    if is_compiled(x) or x.dtype.itemsize == 2:  # in half precision neither sums nor sizes need be finite
+        return torch.stack([wide(part).abs().mean() for part in parts]).to(x.dtype)
     return torch.stack(foreach_norm(parts, 1)) / x.new_tensor(segments)
 
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from bench.errors import InputError
 from bench.round.cohort import Cohort
@@ -36,10 +38,11 @@ def restore(cohort: Cohort, state: dict) -> None:
         raise InputError(f"workers: {cohort.world.size}; the checkpoint holds {state['num_workers']}")
     for name in ("algorithm", "adversary"):
         refuse_other(name, getattr(cohort, name), state[name])
+    served = _copied(state["server"])
     cohort.workers.load_state_dict(state["workers"])
-    cohort.codes.load_state_dict(state["server"])
-    cohort.known.load_state_dict(state["server"])
-    cohort.server.load_state_dict(_served(cohort, state["server"]))
+    cohort.codes.load_state_dict(served)
+    cohort.known.load_state_dict(served)
+    cohort.server.load_state_dict(_served(cohort, served))
     cohort.lagged_rate = LaggedRate(**state["lagged_rate"])
     cohort.ledger.load_state_dict(state["ledger"])
 
@@ -49,7 +52,7 @@ def _server(cohort: Cohort) -> dict[str, Any]:
     own, codes, slices = cohort.server.state_dict(), cohort.codes, cohort.collective.slices
     own.update(cohort.known.state_dict())
     if len(slices) == 1:
-        return own
+        return _copied(own)
     own["upload_lr"] = cohort.world.gather(own["upload_lr"])[0]  # the first slice is never empty
     if own["last"]:
         everyone = cohort.world.gather({name: t.cpu() for name, t in own["last"].items()})
@@ -60,7 +63,12 @@ def _server(cohort: Cohort) -> dict[str, Any]:
         own["kept"] = torch.cat(cohort.world.gather(own["kept"].cpu()), dim=1)
     if cohort.server.estimate is not None:
         own["estimate"] = torch.cat(cohort.world.gather(own["estimate"].cpu()))
-    return own
+    return _copied(own)
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    """Tensors of a server go on changing in place; those of a state do not."""
+    return tree_map_only(Tensor, torch.clone, state)
 
 
 def _served(cohort: Cohort, state: dict[str, Any]) -> dict[str, Any]:

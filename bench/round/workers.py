@@ -17,6 +17,7 @@ from bench.compressors import Compressor
 from bench.compressors.base import Maximum, Segments
 from bench.gradients.engines import RowGradients, WorkerGradients
 from bench.kernels.noise import Noise
+from bench.kernels.sums import wide
 from bench.round.gauges import Gauges, Measured
 from bench.round.rates import Rate, set_aside
 from bench.rules import View
@@ -191,10 +192,10 @@ class Workers:
         message = compressor.compress(x, self.segments, [self._noise(row, round)])
         if self.algorithm.rule.drafts:  # has a row of the workspace
             self._drafts[row] = x, message
-        length = message.dense().square().sum()
+        length = wide(message.dense()).square().sum()
         if compressor.lossless:
             return length, length - length  # NaN if it is not finite
-        return length, message.subtract_from(x.clone()).square().sum()
+        return length, wide(message.subtract_from(x.clone())).square().sum()
 
     def report(
         self, sent: Sent, losses: Tensor, num_backwards: Tensor, rate: Rate, fell_back: bool, asks: int

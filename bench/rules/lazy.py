@@ -14,6 +14,7 @@ LAQ: Sun, Chen, Giannakis, Yang: Lazily Aggregated Quantized Gradients, NeurIPS 
 SASG's settings: Deng, Li, Sun, Lu: Sparse and Adaptive Stochastic Gradient, arXiv 2112.04088.
 """
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import InputError
+from bench.kernels.sums import wide
 from bench.rules.base import UploadRule, View
 
 
@@ -42,6 +44,8 @@ class LazyRule(UploadRule):
     def __post_init__(self) -> None:
         if self.max_age < 1:
             raise InputError(f"max_age: {self.max_age}; at least 1 round is needed")
+        if math.isnan(self.coefficient):
+            raise InputError("coefficient: nan; a number is needed, inf for no upload, -inf for all")
 
     @abstractmethod
     def change(self, view: View, rows: Tensor) -> Tensor:
@@ -87,5 +91,5 @@ class LazyRule(UploadRule):
 
 
 def squared_norm(rows: Tensor) -> Tensor:
-    """(R, d) -> (R,)."""
-    return rows.square().sum(dim=1)
+    """(R, d) -> (R,), at least in single precision."""
+    return wide(rows).square().sum(dim=1)

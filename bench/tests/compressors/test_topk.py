@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from bench.compressors import TopKWarmUp
 from bench.compressors.topk import TopK, top_k_compiled
 from bench.errors import InputError
 from bench.kernels import passes as kernels
@@ -139,3 +140,9 @@ def test_positions_at_the_edges(positions: list[int]) -> None:
     payload = code.encode(both[0])
     assert torch.equal(code.decode(payload), both[0])
     assert 0 <= 8 * len(payload) - int(code.num_bits(both)) < 8
+
+
+def test_a_warm_up_keeps_its_code() -> None:
+    warming = TopKWarmUp(0.01, code="plain")
+    assert warming.settled == TopK(0.01, "plain")
+    assert warming.today.code == "plain"
