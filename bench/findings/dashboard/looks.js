@@ -1,8 +1,11 @@
 // What lines look like: a colour for the recipe, a dash and a marker for its settings; and what they are called.
 
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
-const SYMBOLS = ["", "circle", "square", "diamond", "triangle-up", "x", "star"]; // of lines; the first has none
-const SHAPES = ["circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star", "hexagram", "x", "cross"];
+const SHAPES = [
+  "circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "pentagon", "hexagram", "cross",
+  "triangle-left", "triangle-right", "diamond-tall", "diamond-wide", "hourglass", "bowtie",
+];
+const SYMBOLS = ["", ...SHAPES.slice(1)]; // of lines; the first has none, or a circle where each point counts
 const POINTS = ["", "-open", "-dot", "-open-dot"].flatMap((kind) => SHAPES.map((shape) => shape + kind)); // of single points
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
