@@ -33,7 +33,7 @@ INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
-class Entries:
+class Nonzero:
     """The entries of a vector (d,) that are not +0; their positions are found when they are written."""
 
     values: Tensor
@@ -80,12 +80,12 @@ class ShortestMessage(Columnar):
         return self.values.shape[1] * 8 * self.values.element_size()
 
     @cached_property
-    def forms(self) -> list["Entries | Distinct | None"]:
+    def forms(self) -> list[Nonzero | Distinct | None]:
         """Every row in its shortest form; None where that is the dense one."""
         forms = []
         for row in range(self.num_rows):
             few = distinct.distinct(self.values[row], self.segments, self.num_bits_dense)
-            entries, least = Entries(self.values[row]), self.num_bits_dense if few is None else few.num_bits
+            entries, least = Nonzero(self.values[row]), self.num_bits_dense if few is None else few.num_bits
             forms.append(entries if entries.num_bits < least else few)
         return forms
 

@@ -47,10 +47,10 @@ def norms_of_segments(x: Tensor, segments: Sequence[int], kind: Norm) -> Tensor:
 
 def mean_magnitudes(x: Tensor, segments: Sequence[int]) -> Tensor:
     """Return the mean magnitudes (S,) of consecutive segments of x (n,)."""
-    parts = x.split(list(segments))
-    if is_compiled(x) or x.dtype.itemsize == 2:  # in half precision neither sums nor sizes need be finite
-        return torch.stack([wide(part).abs().mean() for part in parts]).to(x.dtype)
-    return torch.stack(foreach_norm(parts, 1)) / x.new_tensor(segments)
+    parts = wide(x).split(list(segments))  # in half precision neither sums nor sizes need be finite
+    if is_compiled(x):
+        return torch.stack([part.abs().mean() for part in parts])
+    return (torch.stack(foreach_norm(parts, 1)) / parts[0].new_tensor(segments)).to(x.dtype)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # any order of summation, for SIMD

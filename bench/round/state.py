@@ -49,10 +49,10 @@ def restore(cohort: Cohort, state: dict) -> None:
 
 def _server(cohort: Cohort) -> dict[str, Any]:
     """The state of the server of the whole vector, whose slices may lie in several processes."""
-    own, codes, slices = cohort.server.state_dict(), cohort.codes, cohort.collective.slices
-    own.update(cohort.known.state_dict())
+    own = _copied({**cohort.server.state_dict(), **cohort.known.state_dict()})
+    codes, slices = cohort.codes, cohort.collective.slices
     if len(slices) == 1:
-        return _copied(own)
+        return own
     own["upload_lr"] = cohort.world.gather(own["upload_lr"])[0]  # the first slice is never empty
     if own["last"]:
         everyone = cohort.world.gather({name: t.cpu() for name, t in own["last"].items()})
@@ -63,7 +63,7 @@ def _server(cohort: Cohort) -> dict[str, Any]:
         own["kept"] = torch.cat(cohort.world.gather(own["kept"].cpu()), dim=1)
     if cohort.server.estimate is not None:
         own["estimate"] = torch.cat(cohort.world.gather(own["estimate"].cpu()))
-    return _copied(own)
+    return own
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:

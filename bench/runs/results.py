@@ -14,8 +14,6 @@ unless a matrix has several runs of it to distinguish.
 Each file appears whole or not at all.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,9 +27,9 @@ from filelock import FileLock, Timeout
 
 from bench.errors import InputError
 from bench.runs.claim import Claim, HeldError, claimed
-from bench.runs.columns import BY_WORKER, COLUMNS, Row
+from bench.runs.columns import COLUMNS, Row
 from bench.runs.differences import differences
-from bench.runs.stored import damage_of, read_config, read_rows, read_summary
+from bench.runs.stored import as_csv, damage_of, read_config, read_rows, read_summary
 from bench.runs.targets import target_reached
 from bench.runs.whole import write_whole
 
@@ -215,13 +213,7 @@ class RunFolder:
         write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def write_history(self, rows: Sequence[Row]) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list[str](COLUMNS), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            lists = {name: " ".join(map(str, row.get(name) or ())) for name in BY_WORKER}
-            writer.writerow({**row, **lists})
-        write_whole(self.path / "history.csv", text.getvalue())
+        write_whole(self.path / "history.csv", as_csv(rows))
 
     def history(self) -> list[Row]:
         """The rows so far, none before the first evaluation. Columns that an older version did not write are None.

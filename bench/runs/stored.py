@@ -1,10 +1,11 @@
 """The files of a run, read back: what is damaged is refused in one line that names the file."""
 
 import csv
+import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ def read_rows(file: Path) -> list[Row]:
         if row["total_bits"] is None and row["uplink_bits"] is not None:
             row["total_bits"] = total_bits(row)
     return rows
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The contents of history.csv, which `read_rows` reads."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list[str](COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        lists = {name: " ".join(map(str, row.get(name) or ())) for name in BY_WORKER}
+        writer.writerow({**row, **lists})
+    return text.getvalue()
 
 
 def read_summary(file: Path) -> dict[str, Any]:

@@ -90,6 +90,11 @@ class Fit:
     def trainer(self) -> lightning.Trainer:
         return self.module.trainer
 
+    @property
+    def _num_parts(self) -> int:
+        """The parts into which a worker's batch is split."""
+        return self.estimator.num_parts if self.estimator else 1
+
     def step(self, batch: Any, rest: Sequence[Any], kwargs: Mapping[str, Any], gauged: bool) -> Any:
         """Losses and gradients of the local workers.
 
@@ -142,7 +147,7 @@ class Fit:
         return deal(
             batch,
             len(self.cohort.world.local_ranks),
-            self.estimator.num_parts if self.estimator else 1,
+            self._num_parts,
             loaders if isinstance(loaders, dict | list | tuple) else None,
             self._warn_once,
         )
@@ -163,7 +168,7 @@ class Fit:
         if world.size > len(world.local_ranks):
             raise InputError("batch: fewer samples than estimator.num_steps; drop_last=True is needed, as others wait")
         if self.engine is None and self.trainer.is_last_batch:
-            least = world.size * (self.estimator.num_parts if self.estimator else 1)
+            least = world.size * self._num_parts
             raise InputError(f"batch: all of the epoch are too short; at least {least} samples are needed")
         # Silences Lightning's own warning of a step that returns nothing; ours has given the reason.
         Closure.warning_cache.add("`training_step` returned `None`. If this was on purpose, ignore this warning...")

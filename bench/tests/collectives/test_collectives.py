@@ -1,6 +1,5 @@
 """Every collective gives the simulation's answer bit for bit, whatever kind of message is sent."""
 
-import copy
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +149,7 @@ def work(rank: int, folder: Path, size: int = M) -> None:
         torch.save(ended, folder / f"{name}-{rank}.pt")
         if name in SAVED:
             cohort = strategy.cohort
-            torch.save(state := copy.deepcopy(state_of(cohort)), folder / f"{name} saved-{rank}.pt")
+            torch.save(state := state_of(cohort), folder / f"{name} saved-{rank}.pt")
             kept = (
                 cohort.known.estimate,
                 cohort.server.estimate,

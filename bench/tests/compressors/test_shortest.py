@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.compressors import Shortest
-from bench.compressors.shortest import Entries
+from bench.compressors.shortest import Nonzero
 
 DIM = 5_003
 
@@ -17,7 +17,7 @@ def test_bits_counted_without_positions_are_those_written(density: float, dtype:
     x = torch.randn(DIM, generator=draws).to(dtype) * (torch.rand(DIM, generator=draws) < density)
     for ends in ([], [0], [DIM - 1], [0, 63, 64, DIM - 1]):
         x[ends] = -0.0
-        entries = Entries(x)
+        entries = Nonzero(x)
         assert entries.num_bits == int(entries.piece.num_bits)
         message = Shortest().compress(x[None], (DIM,), [])
         payload = message.encode(0)

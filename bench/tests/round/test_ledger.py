@@ -1,6 +1,7 @@
 """Every count of the ledger matches the committed golden traces and the papers' figures."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from bench.algorithm import Algorithm
+from bench.compressors import WarmUp
 from bench.errors import InputError
 from bench.laws.recipes import ALONE, keeps_its_golden_trace
 from bench.link import REPORT_BITS, GatherLink, NodeLink, ParallelLink, RingLink, ShardedLink, StarLink
@@ -116,6 +118,8 @@ def test_links_refuse_what_they_cannot_carry() -> None:
             ShardedLink().refuse(recipe)
     with pytest.raises(InputError, match="sharded; stc cannot be cut"):
         ShardedLink().refuse(RECIPES["stc"])
+    with pytest.raises(InputError, match=r"sharded; .* cannot be cut"):  # once its warm-up is over
+        ShardedLink().refuse(replace(RECIPES["sparse"], compressor=WarmUp(RECIPES["stc"].compressor, 2)))
     for kind in (StarLink, ParallelLink, RingLink):
         with pytest.raises(InputError, match="bandwidth_bps=0"):
             kind(bandwidth_bps=0)
