@@ -109,8 +109,7 @@ class WorkerBuffers:
         self.thorough = thorough
         if changed := self._registries() != self.registries:
             self._find()
-        if self.num_workers > 1:
-            self.attributes.begin_round(self.turn)
+        self.attributes.begin_round(self.turn, thorough)
         for name in self.places:
             value = self._get(name)
             if name not in self.rows:
@@ -146,8 +145,7 @@ class WorkerBuffers:
             self.turn = worker
             for name, rows in self.rows.items():
                 self._put(name, rows[worker])
-        if self.num_workers > 1:
-            self.attributes.load(worker)
+        self.attributes.load(worker)
 
     def settle(self) -> None:
         """Find tensors that the loaded worker's step wrote for the first time, and store what it wrote.
@@ -170,7 +168,7 @@ class WorkerBuffers:
         self.seen = True
         if self.num_workers > 1:
             self._save()
-            self.attributes.settle(self.turn)
+        self.attributes.settle(self.turn)
 
     def _refuse_unseen(self, name: str) -> None:
         raise InputError(

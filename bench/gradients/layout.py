@@ -48,6 +48,10 @@ def name_of(size: int) -> str:
     return size.name if isinstance(size, TensorSize) else ""
 
 
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}"
+
+
 class Layout:
     """The flat vector of a module's trainable parameters, and where each tensor lies in it.
 
@@ -94,6 +98,23 @@ class Layout:
     def bind(self, vector: Tensor) -> None:
         """Make the parameters views of `vector` (d,)."""
         for parameter, view in zip(self.parameters, self.views(vector), strict=True):
+            parameter.data = view
+
+    def bind_again(self) -> None:
+        """Take the values of parameters whose `.data` other code has assigned, as when it clamps weights, and make them
+        views of `vector` again.
+
+        Raises:
+            InputError: one has another shape, dtype or device than before.
+        """
+        origin, itemsize = self.vector.data_ptr(), self.vector.itemsize
+        for slot, (parameter, (_, stride, start)) in enumerate(zip(self.parameters, self._places, strict=True)):
+            if parameter.data_ptr() == origin + start * itemsize and parameter.stride() == stride:
+                continue
+            view = self.views(self.vector)[slot]
+            if (now := _kind(parameter)) != (needed := _kind(view)):
+                raise InputError(f"parameters: {self.names[slot]} became {now} during training; {needed} is needed")
+            view.copy_(parameter.detach())
             parameter.data = view
 
     @contextlib.contextmanager

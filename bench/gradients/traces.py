@@ -1,22 +1,17 @@
-"""Side effects of a step besides its loss: logged values, changed attributes and containers, counts of metrics."""
+"""Side effects of a step besides its loss: what it logs, and what it leaves in a module's attributes."""
 
 import contextlib
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from operator import eq, is_
 from typing import Any
 
 import lightning
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
-from torchmetrics import Metric
 
-CONTAINERS = (list, dict, set, deque)
-NUM_LOOKED_INTO = 64
-"""A container of more entries is copied, but its entries are not searched for further containers."""
+from bench.gradients.reached import Cell, Reached
 
 _POSITION = list(inspect.signature(lightning.LightningModule.log).parameters).index("reduce_fx") - 3
 _REDUCTIONS: dict[Any, Callable[[Tensor], Tensor]] = {
@@ -88,90 +83,40 @@ def logging_once(module: nn.Module) -> Iterator[None]:
 
 
 class Traces:
-    """A snapshot of a module's attributes, to detect and undo what a step changes there.
+    """What a module's attributes held, to detect and undo what a step changes there.
 
-    Containers are restored in place, as other code may hold references to them. Tensors changed in place are restored
-    in metrics only: `WorkerBuffers` handles buffers, and other tensors may be of any size.
+    Containers are restored in place, as other code may hold references to them.
+
+    Args:
+        reached: the module's.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self.contents: list[tuple[Any, Any]] = []  # (container with entries, or tensor; its copy)
-        self.empty: list[Any] = []
-        self.noted: set[int] = set()
-        for m in module.modules():
-            now, is_metric = vars(m), isinstance(m, Metric)
-            self.attributes.append((now, now.copy()))
-            for value in now.values():
-                if _is_container(type(value)):
-                    self._note(value)
-                elif is_metric and isinstance(value, Tensor):
-                    self.contents.append((value, value.clone()))
-
-    def _note(self, container: Any) -> None:
-        if not container:
-            self.empty.append(container)
-        elif id(container) not in self.noted:
-            self.noted.add(id(container))
-            self.contents.append((container, container.copy()))
-            if len(container) <= NUM_LOOKED_INTO:
-                for value in container.values() if isinstance(container, dict) else container:
-                    if _is_container(type(value)):
-                        self._note(value)
+    def __init__(self, reached: Reached) -> None:
+        reached.find()
+        self.before: dict[Cell, Any] = {cell: cell.now() for cell in reached.cells.values()}
 
     def undo(self) -> None:
-        """Restore all attributes and containers."""
-        for now, before in self.attributes:
-            if not _holds_the_same(now, before):
-                now.clear()
-                now.update(before)
-        for container in self.empty:
-            if container:
-                container.clear()
-        for value, content in self.contents:
-            if isinstance(value, Tensor):
-                value.copy_(content)
-            elif isinstance(value, list):
-                value[:] = content
-            else:
-                value.clear()
-                (value.extend if isinstance(value, deque) else value.update)(content)
+        """Restore all of it."""
+        for cell, value in self.before.items():
+            cell.put(value)
 
     def hold_tracers(self) -> bool:
         """Whether anything stored since is a tensor of vmap's, which is unusable outside vmap."""
-        return any(isinstance(item, Tensor) and is_batchedtensor(item) for item in self._kept())
-
-    def _kept(self) -> Iterator[Any]:
-        """Yield the values in attributes and containers that may have changed since."""
-        changed = [now for now, before in self.attributes if not _holds_the_same(now, before)]
-        for now in changed:
-            for value in now.values():
-                yield value
-                if _is_container(type(value)) or isinstance(value, tuple):
-                    yield from value.values() if isinstance(value, dict) else value
-        containers = [(value, content) for value, content in self.contents if not isinstance(value, Tensor)]
-        for value, content in [*containers, *((container, ()) for container in self.empty if container)]:
-            if isinstance(value, dict):
-                if not content or not _holds_the_same(value, content):
-                    yield from value.values()
-            elif len(value) != len(content) or len(value) <= NUM_LOOKED_INTO or value[-1] is not content[-1]:
-                yield from value
+        return any(_holds_tracers(now) for cell, before in self.before.items() if (now := cell.now()) is not before)
 
 
-@cache
-def _is_container(kind: type) -> bool:
-    return issubclass(kind, CONTAINERS)
-
-
-def _holds_the_same(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
-    """Whether two dicts hold the same objects under the same keys, in the same order."""
-    return len(now) == len(before) and all(map(is_, now.values(), before.values())) and all(map(eq, now, before))
+def _holds_tracers(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return is_batchedtensor(value)
+    if isinstance(value, dict):
+        return any(map(_holds_tracers, value.values()))
+    return isinstance(value, list | tuple | set | deque) and any(map(_holds_tracers, value))
 
 
 @contextlib.contextmanager
-def without_traces(module: nn.Module) -> Iterator[None]:
+def without_traces(reached: Reached) -> Iterator[None]:
     """Undo on exit what a step changes in a module's attributes."""
-    traces = Traces(module)
+    traces = Traces(reached)
     try:
         yield
     finally:

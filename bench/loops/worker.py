@@ -119,6 +119,7 @@ class Worker:
         """
         if self.algorithm.moments is not None and optimizer is not None:
             self.algorithm.moments.refuse(optimizer, "optimizer", self.algorithm.name)
+        self.layout.bind_again()
         rate = 1.0 if optimizer is None else rate_of(optimizer, self.layout)
         gradients = DenseGradients(gradient.new_zeros(1), gradient)
         gradients.num_backwards = num_backwards

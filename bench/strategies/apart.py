@@ -35,6 +35,7 @@ class Apart:
 
     def put(self) -> None:
         """Write the mean to the module. All processes must call it."""
+        self.layout.bind_again()
         mean = self.mean()
         self._shared = self.shared.clone()
         self.layout.vector.copy_(mean)

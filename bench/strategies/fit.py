@@ -120,6 +120,8 @@ class Fit:
             self._estimating.prepare(self._outlook(step, noise))
         if self._accumulation:
             self._accumulation.hold()
+        else:
+            self.buffers.attributes.forget_starts()
         with self.spent.computing(), lent_once():
             gradients = engine.gradients(step, shards, noise)
         self.pending = Batch(step, shards, noise), gradients
@@ -129,7 +131,10 @@ class Fit:
 
     def _module_step(self, shard: Any, rest: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """One worker's step, with its loss divided and scaled as Lightning does."""
-        with self.precision.train_step_context():  # entered for each step: autocast caches casts of the weights
+        with (
+            self._trained.only_read(self.buffers.thorough),
+            self.precision.train_step_context(),  # entered for each step: autocast caches casts of the weights
+        ):
             output = self.module.training_step(shard, *rest, **kwargs)
         number = self.trainer.accumulate_grad_batches
         if number == 1 and self.scaling.scaler is None:

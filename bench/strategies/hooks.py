@@ -115,10 +115,10 @@ class Compressed(_Base):
         assert module is not None
         with refused_together(world):
             refuse_fit(trainer, module, self.precision_plugin, self.estimator)
-            layout = Layout(module.named_parameters())
             with one_optimizer():
                 super().setup_optimizers(trainer)
-            refuse_optimizers(self.optimizers, self.algorithm)
+            layout = Layout(module.named_parameters())  # of what `configure_optimizers` has left
+            refuse_optimizers(self.optimizers, self.algorithm, layout)
             if self.estimator is not None:
                 self.estimator.refuse(self.algorithm, self.adversary, self.optimizers[0])
             if self.algorithm.local_steps is not None:

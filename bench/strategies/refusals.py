@@ -14,13 +14,13 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from lightning.pytorch.utilities.types import LRSchedulerConfig
-from torch import nn
 from torch.nn.parameter import is_lazy
 
 from bench.algorithm import Algorithm
 from bench.errors import InputError
 from bench.estimators import Estimator
 from bench.gradients.layout import Layout
+from bench.gradients.marks import equal
 
 # Arguments of Lightning's DDP strategy that concern its DDP wrapper: without effect, as there is no wrapper here.
 HARMLESS = ("find_unused_parameters", "static_graph", "gradient_as_bucket_view", "bucket_cap_mb")
@@ -56,24 +56,65 @@ def refuse_hooks(options: Mapping[str, Any]) -> None:
 
 
 class Trained:
-    """The parameters that a module trains, which are fixed when a fit starts.
+    """The parameters that a module trains, which are fixed when a fit starts, and which steps only read.
 
     Args:
         module: to train.
         layout: of its parameters.
     """
 
-    def __init__(self, module: nn.Module, layout: Layout) -> None:
+    def __init__(self, module: lightning.LightningModule, layout: Layout) -> None:
         self._module = module
+        self._layout = layout
         self._known = set(map(id, layout.parameters))
         self._flags = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
+        self._set_by: tuple[int, int] | None = None  # the batch in which a step last set the learning rate
 
     def refuse_changes(self) -> None:
-        """Raise InputError if a parameter was frozen or unfrozen since."""
+        """Raise InputError if a parameter was frozen or unfrozen since, or given another shape, dtype or device."""
+        self._layout.bind_again()
         for name, parameter, was in self._flags:
             if parameter.requires_grad != was:
                 became = f"{parameter.requires_grad} during fit; what is trained is settled when it starts"
                 raise InputError(f"requires_grad: {name} became {became}")
+
+    @contextlib.contextmanager
+    def only_read(self, thorough: bool) -> Iterator[None]:
+        """Around one worker's step.
+
+        Args:
+            thorough: whether to compare every entry, which also finds writes through `.data`.
+
+        Raises:
+            InputError: the step wrote a trained parameter, stepped a scheduler, or set the learning rate otherwise than
+                another worker's step did, as each would do so for all.
+        """
+        layout, trainer = self._layout, self._module.trainer
+        held = layout.vector.clone() if thorough else None
+        before, moves, rates = self._versions(), self._moves(), self._rates()
+        yield
+        told = "; all workers share it, on_train_batch_start or on_train_batch_end is called once a round"
+        if (after := self._versions()) != before or (held is not None and not equal(held, layout.vector)):
+            written = [name for name, old, new in zip(layout.names, before, after, strict=True) if new != old]
+            raise InputError(f"training_step: writes {', '.join(written) or 'parameters'}{told}")
+        if self._moves() != moves:
+            raise InputError(
+                "training_step: steps a scheduler; configure_optimizers returns those that Lightning steps"
+            )
+        if self._rates() != rates:
+            batch = trainer.current_epoch, trainer.fit_loop.batch_idx
+            if self._set_by == batch:
+                raise InputError(f"training_step: changes the learning rate anew for each worker{told}")
+            self._set_by = batch
+
+    def _versions(self) -> list[tuple[int, int]]:
+        return [(p._version, p.data_ptr()) for p in self._layout.parameters]
+
+    def _moves(self) -> list[int]:
+        return [config.scheduler.last_epoch for config in self._module.trainer.lr_scheduler_configs]
+
+    def _rates(self) -> list[Any]:
+        return [float(group["lr"]) for group in self._module.trainer.optimizers[0].param_groups]
 
     def refuse_newcomers(self) -> None:
         """Raise InputError if a trainable parameter was added since."""
@@ -149,15 +190,23 @@ def one_optimizer() -> Iterator[None]:
         raise InputError(f"configure_optimizers: {told}") from error
 
 
-def refuse_optimizers(optimizers: list[torch.optim.Optimizer], algorithm: Algorithm) -> None:
-    """Check that there is an optimizer, and that it does not step by moments where the recipe already does.
+def refuse_optimizers(optimizers: list[torch.optim.Optimizer], algorithm: Algorithm, layout: Layout) -> None:
+    """Check that there is an optimizer, of the module's parameters, without moments where the recipe has some.
 
     Raises:
-        InputError: there is none; a recipe with moments under another one than SGD without momentum.
+        InputError: there is none; it trains what is not the module's; a recipe with moments under another one than SGD
+            without momentum.
     """
     optimizer = optimizers[0]
     if isinstance(optimizer, _MockOptimizer):
         raise InputError("configure_optimizers: returned None; one optimizer is needed")
+    known = set(map(id, layout.parameters))
+    for p in (p for group in optimizer.param_groups for p in group["params"]):
+        if p.requires_grad and p.numel() and id(p) not in known:
+            raise InputError(
+                f"configure_optimizers: trains a parameter of shape {tuple(p.shape)} that the module does not have; "
+                "one of module.named_parameters() is needed, such as self.name = nn.Parameter(…) adds"
+            )
     if algorithm.moments is not None:
         algorithm.moments.refuse(optimizer, "configure_optimizers", algorithm.name)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.errors import InputError
 from bench.gradients.batches import Shards
 from bench.gradients.buffers import WorkerBuffers
-from bench.gradients.engines.base import Engine, RowGradients, Step, WorkerGradients
+from bench.gradients.engines.base import Engine, RowGradients, Step, UnsupportedModule, WorkerGradients
 from bench.gradients.engines.joint import JointEngine
 from bench.gradients.engines.loop import LoopEngine
 from bench.gradients.engines.vmap import VmapEngine
@@ -69,12 +69,14 @@ class FallingBack(Engine):
         self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
     ) -> WorkerGradients:
         if self.chosen is not self.loop:
-            traces, drawing, before = Traces(self.module), Drawing(), self.buffers.snapshot()
+            attributes = self.buffers.attributes
+            traces, drawing, before = Traces(attributes.reached), Drawing(), self.buffers.snapshot()
             try:
                 with logging_replaced(self.module, notes := Notes()):
                     gradients = self.chosen.gradients(step, shards, noise, parameters)
                 if not traces.hold_tracers() and not drawing.happened():
                     notes.emit(self.module)
+                    attributes.settle_all(traces.before, noise[0])
                     return gradients
             except Exception:  # whatever the user's step raised: the loop can run it, or shows the true error
                 pass
@@ -90,7 +92,8 @@ class FallingBack(Engine):
         if self.chosen is not self.loop:
             drawing = Drawing()
             try:
-                return self.chosen.gradients_at(parameters, rows, step, shards, noise)
+                with self.buffers.attributes.as_then(noise[0], 0):
+                    return self.chosen.gradients_at(parameters, rows, step, shards, noise)
             except Exception:
                 drawing.take_back()
                 self.fall_back()
@@ -145,6 +148,10 @@ class Trial:
         """
         try:
             tried = self._run(engine)
+        except UnsupportedModule:
+            return False
+        except InputError:  # of the step itself: a loop after it may find no trace of what is wrong
+            raise
         except Exception:  # whatever vmap cannot do in the user's step: the loop can, or shows the true error
             return False
         if tried is None:
@@ -182,7 +189,7 @@ class Trial:
         None if the step, under an engine other than the loop, stored a tensor of vmap's or drew from NumPy's or
         Python's generators.
         """
-        traces = Traces(self.module)
+        traces = Traces(self.buffers.attributes.reached)
         try:
             with (
                 lent(self.layout.vector.device),

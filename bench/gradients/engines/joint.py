@@ -118,7 +118,7 @@ class JointEngine(Engine):
     def gradients_at(
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> FactoredGradients:
-        with without_traces(self.module):
+        with without_traces(self.buffers.attributes.reached):
             return self._pass(parameters, self.buffers.stacked(rows), step, shards)[0]
 
     def _pass(

@@ -77,9 +77,11 @@ class LoopEngine(Engine):
             self.matrix = vector.new_empty(len(noise), len(vector))
         losses = vector.new_empty(len(noise))
         with logging_once(self.module), lent(vector.device):
+            self.buffers.attributes.begin_pass(noise[0])
             for worker, origin in enumerate(noise):
+                self.buffers.load(worker)
                 at = vector if parameters is None else parameters[worker]
-                loss, extra = self._gradient(worker, at, step, shards.of(worker), origin, self.matrix[worker])
+                loss, extra = self._gradient(at, step, shards.of(worker), origin, self.matrix[worker])
                 losses[worker] = loss
                 extras.append(extra)
                 self.buffers.settle()
@@ -89,22 +91,24 @@ class LoopEngine(Engine):
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> DeferredGradients:
         def compute(row: int, out: Tensor) -> None:
-            with (
-                self.buffers.undone(),
-                without_traces(self.module),
-                logging_replaced(self.module, Notes()),
-                lent(self.layout.vector.device),
-            ):
-                self._gradient(rows[row], parameters[row], step, shards.of(row), noise[row], out)
+            attributes = self.buffers.attributes
+            with self.buffers.undone():
+                self.buffers.load(rows[row])
+                with (
+                    attributes.as_then(noise[row], rows[row]),
+                    without_traces(attributes.reached),
+                    logging_replaced(self.module, Notes()),
+                    lent(self.layout.vector.device),
+                ):
+                    self._gradient(parameters[row], step, shards.of(row), noise[row], out)
 
         return DeferredGradients(self.layout.vector, compute)
 
     def _gradient(
-        self, worker: int, parameters: Tensor, step: Step, batch: Any, noise: Noise, out: Tensor
+        self, parameters: Tensor, step: Step, batch: Any, noise: Noise, out: Tensor
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Write one worker's gradient at given parameters (d,) to `out` (d,); return its loss and its other outputs."""
+        """Write the loaded worker's gradient at `parameters` (d,) to `out` (d,); return its loss and other outputs."""
         seed(noise, self.layout.vector.device)
-        self.buffers.load(worker)
         with self.layout.bound_to(parameters), without_gradients(self.layout.parameters):
             loss, extras = split_output(step(batch))
             if loss.requires_grad:

@@ -41,7 +41,7 @@ class VmapEngine(Engine):
     def gradients_at(
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> DenseGradients:
-        with without_traces(self.module):
+        with without_traces(self.buffers.attributes.reached):
             return self._pass(self._stacked(parameters), 0, self.buffers.stacked(rows), step, shards)[0]
 
     def _stacked(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Buffers and attributes that steps write: each worker has its own values; trials and stale passes write none."""
+"""Buffers that steps write: each worker has its own values; trials and stale passes write none."""
 
 import copy
 from pathlib import Path
@@ -161,22 +161,6 @@ def test_what_is_loaded_is_measured(tmp_path: Path) -> None:
     module.load_state_dict({**first, "network.1.running_mean": torch.ones(16)})
     trainer.validate(module, batches, verbose=False)
     assert torch.equal(module.at_work, torch.ones(16))
-
-
-def test_numbers_in_attributes() -> None:
-    """Each worker has its own value of an attribute, also of one that its step creates."""
-
-    class Counting(Toy):
-        def training_step(self, batch: Any) -> Tensor:
-            self.made = getattr(self, "made", 0) + 1
-            self.best = min(getattr(self, "best", 9.0), float(batch[0].mean()))
-            return super().training_step(batch)
-
-    run = train("lasg", Counting, rounds=14)
-    assert run.module.made == 14
-    rows = {name: rows for (_, name), rows in run.strategy.fitting.buffers.attributes.rows.items()}
-    assert rows["made"] == [14] * 4
-    assert len(set(rows["best"])) == 4
 
 
 def test_trials_and_stale_passes_draw_nothing() -> None:

@@ -1,0 +1,143 @@
+"""What steps change in attributes: each worker has its own; trials and stale passes change nothing, and start as the
+pass that they repeat."""
+
+import random
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench.laws.toys import Toy, train
+from bench.laws.worlds import M, run_processes
+
+
+class Meter:
+    """A user's own object."""
+
+    def __init__(self) -> None:
+        self.average, self.inner = 0.0, {"steps": 0}
+
+    def see(self, loss: float) -> None:
+        self.average = 0.9 * self.average + 0.1 * loss
+        self.inner["steps"] += 1
+
+
+class Stateful(Toy):
+    """Its loss depends on all that it keeps in attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number, self.meter, self.counts, self.seen = 0, Meter(), [0, 0], Counter()
+        self.table, self.window = np.zeros(3), deque([0.0], maxlen=5)
+        self.hidden, self.large = torch.zeros(3), torch.zeros(40, 100)
+        self.unregistered = [nn.Linear(2, 2).requires_grad_(False)]
+        self.generators = {
+            "torch": torch.Generator().manual_seed(1), "numpy": np.random.default_rng(2), "python": random.Random(3)
+        }  # fmt: skip
+
+    def drawn(self) -> float:
+        torchs, *others = self.generators.values()
+        first = float(torch.rand((), generator=torchs)) if isinstance(torchs, torch.Generator) else torchs.random()
+        return first + sum(each.random() for each in others)
+
+    def training_step(self, batch: Any) -> Tensor:
+        x, _ = batch
+        mean = float(x.mean())
+        self.number += 1
+        self.meter.see(mean)
+        self.counts[self.number % 2] += 1
+        self.seen[int(mean > 0)] += 1
+        self.table[0] += mean
+        self.window.append(mean)
+        self.hidden.add_(mean)
+        self.large = self.large + mean  # more entries than any limit on outputs
+        with torch.no_grad():
+            self.unregistered[0].weight.add_(mean)
+        state = (
+            self.number / 50 + self.meter.average + self.meter.inner["steps"] / 50 + self.counts[0] / 50
+            + self.seen[1] / 50 + self.table[0] + sum(self.window) + float(self.hidden[0]) + float(self.large[0, 0])
+            + float(self.unregistered[0].weight[0, 0]) + self.drawn()
+        )  # fmt: skip
+        return super().training_step(batch) * (1 + state / 20)
+
+
+def held(module: Stateful) -> list[Any]:
+    return [
+        module.number, module.meter.average, module.meter.inner["steps"], module.counts, dict(module.seen),
+        module.table.tolist(), list(module.window), module.hidden.tolist(), float(module.large.sum()),
+        module.unregistered[0].weight.tolist(), module.drawn(),
+    ]  # fmt: skip
+
+
+def test_both_worlds(tmp_path: Path) -> None:
+    """As if each worker had its own module, also under a rule that takes second passes."""
+    simulated = train("lasg", Stateful, workers=M)
+    real = run_processes(tmp_path, bench.load_recipe("lasg"), Stateful)
+    assert simulated.ledger["num_backwards"] > 30 * M
+    assert simulated.module.number == simulated.module.meter.inner["steps"] == sum(simulated.module.counts) == 30
+    for process in real:
+        assert torch.equal(process["weights"], simulated.weights)
+
+
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+def test_other_passes_leave_all_of_it(engine: Any) -> None:
+    """One worker under a lazy rule keeps what plain steps on the same batches leave."""
+    run, plain = (
+        train("lasg", Stateful, workers=1, rounds=12, engine=engine),
+        train("sgd", Stateful, workers=1, rounds=12),
+    )
+    assert held(run.module) == held(plain.module)
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy", "python"])
+def test_a_second_pass_draws_what_the_first_drew(kind: str) -> None:
+    """Where nothing moves, gradients at old and new parameters are equal, so workers have nothing to send."""
+
+    class Noisy(Stateful):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lr = 1e-12
+            self.generators = {name: each for name, each in self.generators.items() if name == kind}
+
+        def training_step(self, batch: Any) -> Tensor:
+            return Toy.training_step(self, batch) * (1 + self.drawn())
+
+    assert train("lasg", Noisy, rounds=14).ledger["uploads"] == 10 * 4  # the first ten rounds, in which all send
+
+
+def test_each_worker_has_what_its_step_created() -> None:
+    class Creating(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            self.made = getattr(self, "made", 0) + 1
+            self.best = min(getattr(self, "best", 9.0), float(batch[0].mean()))
+            return super().training_step(batch)
+
+    run = train("lasg", Creating, rounds=14)
+    assert run.module.made == 14
+    rows = {name: rows for (_, name), rows in run.strategy.fitting.buffers.attributes.rows.items()}
+    assert rows["made"] == [14] * 4
+    assert len(set(rows["best"])) == 4
+
+
+def test_what_cannot_be_kept_apart_is_told() -> None:
+    class Iterating(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights, self.queue = iter(range(1000)), []
+
+        def training_step(self, batch: Any) -> Tensor:
+            self.queue.append(next(self.weights))
+            if len(self.queue) > 9:
+                self.queue.pop(0)
+            return super().training_step(batch)
+
+    with pytest.warns(UserWarning, match="is needed for each worker to have its own") as told:
+        train("sgd", Iterating, rounds=4, engine="loop")
+    said = [str(each.message) for each in told]
+    for name in ("weights: an iterator", "queue: all workers' steps add to it and take from it"):
+        assert sum(message.startswith(name) for message in said) == 1, said
