@@ -24,7 +24,7 @@ class Moments:
     Args:
         beta1: β₁, in [0, 1).
         beta2: β₂, in [0, 1).
-        epsilon: ε, above 0.
+        epsilon: ε, above 0 and finite.
 
     Raises:
         InputError: a value out of its range.
@@ -38,8 +38,8 @@ class Moments:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)}; a number in [0, 1) is needed")
-        if not self.epsilon > 0:
-            raise InputError(f"epsilon: {self.epsilon}; a number above 0 is needed")
+        if not 0 < self.epsilon < float("inf"):
+            raise InputError(f"epsilon: {self.epsilon}; a finite number above 0 is needed")
 
     @staticmethod
     def refuse(optimizer: torch.optim.Optimizer, where: str, name: str) -> None:

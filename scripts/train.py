@@ -277,7 +277,6 @@ def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], c
         if len(finite) < len(rows):
             facts["diverged"] = f"update {rows[len(finite)]['round']}: the loss is not finite"
         folder.write_config(config)
-        folder.write_history(finite)
         folder.write_summary(finite, cfg.target, command, downlink="", num_cores=os.cpu_count(), **facts)
         if logger:
             logger.log_hyperparams(config)
@@ -310,7 +309,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def _hydra_main(cfg: DictConfig) -> None:
     os.environ["HYDRA_FULL_ERROR"] = str(int(IN_FULL))  # restored, for the processes of a run
     job = HydraConfig.get()
-    overrides = list(job.overrides.task)
+    overrides: Any = OmegaConf.to_container(job.overrides.task)  # as they were given, interpolations too
     if job.mode is not RunMode.MULTIRUN:
         guarded(lambda: train(cfg, overrides))  # guarded inside Hydra, which would add its own lines to an error
         leave_group()

@@ -45,6 +45,7 @@ class WorkerBuffers:
         self.thorough = False
         self.attributes = WorkerAttributes(module, num_workers)
         self.set_aside: dict[str, Row] | None = None  # the module's values while averages replace them
+        self.averages: dict[str, Row] = {}  # those
 
     def _find(self) -> None:
         """Find the current tensors; a callback may have registered new ones, as pruning does with its masks."""
@@ -250,6 +251,8 @@ class WorkerBuffers:
 
     def moved(self) -> list[str]:
         """The names of tensors that steps have written, as far as can be seen."""
+        if self._registries() != self.registries:  # as when pruning removes its masks at the end
+            self._find()
         late = [n for n in self.places.keys() - self.rows.keys() if not equal(self._own(n), self.common[n])]
         return sorted([*self.rows, *late])
 
@@ -273,15 +276,18 @@ class WorkerBuffers:
             self.set_aside = {name: clone(self._get(name)) for name in everyone}
         for name, rows in everyone.items():
             self._put(name, mean(rows[ranks]))
+            self.averages[name] = clone(self._get(name))
 
     def put_back(self) -> None:
-        """Restore the module's values from before `put_mean`."""
+        """Restore the module's values from before `put_mean`, but those that an evaluation wrote, which stay."""
         if self.set_aside is not None:
             for name, value in self.set_aside.items():
+                if name not in self.places or not equal(self._get(name), self.averages[name]):
+                    continue
                 self._put(name, value)
                 if name not in self.rows:
                     self.marks[name] = Mark.of(self._get(name))
-            self.set_aside = None
+            self.set_aside, self.averages = None, {}
 
     def load_rows(self, everyone: Mapping[str, Sequence[Row]], ranks: range) -> None:
         """Take the local workers' rows from those of all M workers."""

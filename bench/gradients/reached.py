@@ -234,10 +234,11 @@ class Reached:
                 shared = shared or isinstance(value, Metric)
                 self._add(vars(value), Slots, known, name, shared)
                 waiting += [(str(key), each, shared) for key, each in vars(value).items()]
-            elif kind is tuple or _is_watched(value):
-                if kind is not tuple:
-                    self._add(value, kind, known, name, shared)
-                if kind in (Slots, Items, tuple) and len(value) <= NUM_LOOKED_INTO:
+            elif kind is tuple:
+                waiting += [(name, each, shared) for each in value[:NUM_LOOKED_INTO]]
+            elif _is_watched(value):
+                self._add(value, kind, known, name, shared)
+                if kind in (Slots, Items) and len(value) <= NUM_LOOKED_INTO:
                     waiting += [(name, each, shared) for each in (value.values() if kind is Slots else value)]
 
     def _add(self, target: Any, cell: type[Cell], known: dict[int, Cell], name: str, shared: bool) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import lightning
@@ -50,7 +51,7 @@ class Notes:
 
 
 def _reduced(values: Sequence[Any], reduction: Any) -> Any:
-    if len(values) == 1 or not all(isinstance(value, int | float | Tensor) for value in values):
+    if len(values) == 1 or not all(isinstance(value, Number | Tensor) for value in values):
         return values[-1]
     reduce = _REDUCTIONS.get(reduction.lower() if isinstance(reduction, str) else reduction)
     if reduce is None:  # Lightning rejects it itself

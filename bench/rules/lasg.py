@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.errors import InputError
 from bench.rules.base import View
 from bench.rules.lazy import LazyRule, squared_norm
 
@@ -61,9 +62,17 @@ class LASGPS(LazyRule):
 
     Args:
         smoothness: L_m, the Lipschitz constant of every worker's gradient.
+
+    Raises:
+        InputError: `smoothness` is not a finite number above 0.
     """
 
     smoothness: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.smoothness < float("inf"):
+            raise InputError(f"smoothness: {self.smoothness}; a finite number above 0 is needed")
 
     def change(self, view: View, rows: Tensor) -> Tensor:
         moved = [torch.dist(view.parameters, stale).square() for stale in view.past.stale(rows)]

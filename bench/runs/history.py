@@ -52,6 +52,11 @@ class History(Callback):
             raise InputError(
                 f"trainer.val_check_interval: {interval}; at most {num_rounds} is allowed, the rounds of the run"
             )
+        every, num_epochs = trainer.check_val_every_n_epoch, math.ceil(num_rounds / trainer.num_training_batches)
+        if every is not None and every > num_epochs:
+            raise InputError(
+                f"trainer.check_val_every_n_epoch: {every}; at most {num_epochs} is allowed, the epochs of the run"
+            )
         if self.rows:  # a resumed run may have been given another target or link
             refuse_target(self.config["target"]["metric"], self.rows[-1])
             self.rows = [self._on_link(row) for row in self.rows]

@@ -1,6 +1,7 @@
 """The LightningModules that the suite trains. Any other works as well."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -33,9 +34,48 @@ class Problem(lightning.LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
 
+    def on_fit_start(self) -> None:
+        """Check that a step can read the data.
+
+        Raises:
+            InputError: it cannot.
+        """
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if not hasattr(data, "test"):  # not one of the suite's
+            return
+        batch = [t.to(self.device) for t in data.test[torch.arange(1)]]
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                self.training_step(batch)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            given = f"{type(data).__name__}; {type(self).__name__} with {type(self.network).__name__}"
+            raise InputError(f"data: {given} cannot read it: {error}") from error
+        self.network.train()
+
+    def training_step(self, batch: Any) -> Tensor:
+        """The loss of a batch, a tensor per column of the data."""
+        raise NotImplementedError  # each problem defines its own
+
     def configure_optimizers(self) -> Any:
+        """The optimizer, and its schedule if there is one.
+
+        Raises:
+            InputError: the schedule cannot be made, or not stepped.
+        """
         optimizer = self.optimizer(self.parameters())
-        return optimizer if self.schedule is None else ([optimizer], [self.schedule(optimizer)])
+        if self.schedule is None:
+            return optimizer
+        try:
+            tried = self.schedule(self.optimizer([nn.Parameter(torch.zeros(1))]))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that its optimizer has not stepped
+                tried.step()  # some mistakes, such as a period of 0, show only here
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise InputError(f"schedule: {error}") from error
+        return [optimizer], [self.schedule(optimizer)]
 
 
 class LanguageModel(Problem):
@@ -79,7 +119,8 @@ class Classifier(Problem):
             InputError: it does not.
         """
         data: Any = getattr(self.trainer, "datamodule", None)
-        if not (hasattr(data, "num_classes") and hasattr(data, "test")):  # not one of the suite's
+        if not (hasattr(data, "num_classes") and hasattr(data, "test")):
+            super().on_fit_start()
             return
         images, _ = data.test[torch.arange(1)]
         self.network.eval()

@@ -61,6 +61,8 @@ class RunFolder:
         for key in ("name", "label"):
             if not (given := str(cfg[key] or "")).strip() or "/" in given or given in (".", ".."):
                 raise InputError(f"{key}: {cfg[key]!r}; results need one, a folder's name")
+        if not str(cfg.results_dir or "").strip():
+            raise InputError(f"results_dir: {cfg.results_dir!r}; a folder is needed, such as results")
         return cls(Path(cfg.results_dir) / str(cfg.name) / str(cfg.label) / f"seed={cfg.seed}")
 
     @property
@@ -205,9 +207,12 @@ class RunFolder:
         """The config of the run.
 
         Raises:
-            InputError: the file holds no config.
+            InputError: the file holds no config, or that of another seed, as where a folder was copied.
         """
-        return read_config(self.path / "config.yaml")
+        config, folder = read_config(file := self.path / "config.yaml"), self.path.name
+        if folder.startswith("seed=") and "seed" in config and f"seed={config['seed']}" != folder:
+            raise InputError(f"{file}: of seed {config['seed']}; {folder} is needed, a copy is no further run")
+        return config
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         write_whole(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -233,7 +238,8 @@ class RunFolder:
         return rows
 
     def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str, **facts: Any) -> None:
-        """Mark the run complete: write the last row's figures, further facts, and the costs at the target."""
+        """Mark the run complete: write the rows, the last one's figures, further facts, and the costs at the target."""
+        self.write_history(rows)
         last: Row = dict.fromkeys(COLUMNS) | (rows[-1] if rows else {})
         summary = {
             **last,

@@ -15,10 +15,13 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from bench.configured import get_object
 from bench.errors import InputError
 from bench.gradients.engines import EngineName
+from bench.strategies.hooks import Compressed
 
 Group = dict[str, Any]
 WORDS = {"needs_python_object": "a part with its _target_", "missing": "another entry"}
 """Texts for those errors of pydantic's whose messages refer to its internals."""
+
+BOUNDS = {"seed": (0, 2**32 - 1), "workers": (1, 10**6), "threads": (1, 1024), "autosave_minutes": (0, 10**6)}
 
 
 @dataclass
@@ -86,23 +89,31 @@ def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer
     _refuse_arguments(Target, config["target"], "target.")
     if not math.isfinite(config["target"]["value"]):
         raise InputError(f"target.value: {config['target']['value']}; a finite number is needed")
-    for key, least in (("seed", 0), ("workers", 1), ("threads", 1), ("autosave_minutes", 0)):
-        if not (config[key] >= least and math.isfinite(config[key])):
-            raise InputError(f"{key}: {config[key]}; a finite number, at least {least}, is needed")
+    for key, (least, most) in BOUNDS.items():
+        if not least <= config[key] <= most:
+            raise InputError(f"{key}: {config[key]}; a number from {least:,} to {most:,} is needed")
     if config.get("strategy") is None and config.get("asynchronous") is None:
         raise InputError("strategy: None; a run needs one, world=simulated has it")
+    for key in ("algorithm", "adversary", "estimator", "seed", "engine"):
+        if key in (config.get("strategy") or {}):
+            raise InputError(f"strategy.{key}: {config['strategy'][key]!r}; {key} of the run says it, leave it out")
     arguments = config["trainer"]
     for key in arguments.keys() & ours:
         raise InputError(f"trainer.{key}: {arguments[key]!r}; a run sets it itself, leave it out")
     _refuse_arguments(trainer, arguments, "trainer.")
-    for key in ("max_epochs", "val_check_interval", "limit_train_batches"):
+    for key in ("max_epochs", "max_steps", "val_check_interval", "check_val_every_n_epoch", "limit_train_batches"):
         value = arguments.get(key)
-        if key == "max_epochs" and value == -1 and arguments.get("max_steps", -1) > 0:
-            continue  # max_steps ends the run
+        if value == -1 and (key == "max_steps" or (key == "max_epochs" and arguments.get("max_steps", -1) > 0)):
+            continue  # the other one ends the run
         if value is not None and not (isinstance(value, int | float) and value > 0):
             raise InputError(f"trainer.{key}: {value!r}; a number above 0 is needed")
     # Except the logger's: a run works without one, for example if W&B is not installed.
     _refuse_parts({group: tree for group, tree in config.items() if group != "logger"}, "")
+    if (strategy := config.get("strategy")) is not None and not issubclass(
+        get_object(strategy["_target_"]), Compressed
+    ):
+        told = "bench.CompressedStrategy or bench.CompressedDDPStrategy is needed"
+        raise InputError(f"strategy._target_: {strategy['_target_']}; {told}")
 
 
 def _refuse_parts(tree: Any, prefix: str) -> None:

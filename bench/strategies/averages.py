@@ -42,6 +42,7 @@ class Averages:
 
     def put(self) -> None:
         """Write the average over all workers to the module."""
+        self.put_back()  # in case it is there, and a callback has changed it
         self._everyone, self._serving = self.everyone(), slice(None)
         self.buffers.put_mean(self._everyone)
         if self.apart is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from torch import Tensor
 
@@ -135,6 +136,10 @@ class Compressed(_Base):
         steps = self.algorithm.local_steps
         apart = Apart(cohort, layout) if steps and steps.apart else None
         self._averages = Averages(self._fit.buffers, world, apart)
+        self._shows_averages = any(
+            isinstance(callback, WeightAveraging) and callback._use_buffers
+            for callback in trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        )
 
     def _share_initial_state(self, module: lightning.LightningModule, layout: Layout) -> None:
         """Start every worker from rank 0's parameters."""
@@ -178,6 +183,7 @@ class Compressed(_Base):
 
     def training_step(self, batch: Any, *rest: Any, **kwargs: Any) -> Any:
         """Losses and gradients of the local workers: see `Fit.step`."""
+        self._averages.put_back()
         return self.fitting.step(batch, rest, kwargs, self.gauged)
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -194,9 +200,12 @@ class Compressed(_Base):
     def optimizer_step(self, optimizer: torch.optim.Optimizer, closure: Any, *args: Any, **kwargs: Any) -> Any:
         """Step the optimizer. Where workers have stepped it by themselves, the outer one steps instead."""
         if (outer := self.fitting.outer) is None:
-            return super().optimizer_step(optimizer, closure, *args, **kwargs)
-        loss = closure()
-        outer.step()
+            loss = super().optimizer_step(optimizer, closure, *args, **kwargs)
+        else:
+            loss = closure()
+            outer.step()
+        if self._shows_averages:
+            self._averages.put()  # for the callback, which reads the module's buffers before the next step
         return loss
 
     # For every evaluation
@@ -215,7 +224,7 @@ class Compressed(_Base):
 
     def on_validation_end(self) -> None:
         """Restore what the workers have of their own, for training."""
-        if self._is_fitting:
+        if self._is_fitting and not self._shows_averages:
             self._averages.put_back()
 
     # For every checkpoint

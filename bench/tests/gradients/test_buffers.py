@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, ModelPruning
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -161,6 +161,61 @@ def test_what_is_loaded_is_measured(tmp_path: Path) -> None:
     module.load_state_dict({**first, "network.1.running_mean": torch.ones(16)})
     trainer.validate(module, batches, verbose=False)
     assert torch.equal(module.at_work, torch.ones(16))
+
+
+@pytest.mark.filterwarnings("ignore:.*Checkpoint directory")
+def test_what_an_evaluation_writes_stays(tmp_path: Path) -> None:
+    """A buffer that steps write, and one that they do not; the statistics that it only reads remain the workers'."""
+
+    class Evaluating(Normed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("best", torch.zeros(()))
+            self.register_buffer("both", torch.zeros(()))
+
+        def training_step(self, batch: Any) -> Tensor:
+            self.get_buffer("both").add_(1)
+            return super().training_step(batch)
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.get_buffer("best").add_(1)
+            self.get_buffer("both").zero_()
+
+    trainer = Trainer(
+        strategy=bench.CompressedStrategy("sgd", workers=4),
+        max_epochs=3,
+        **{**QUIET, "limit_val_batches": 1, "num_sanity_val_steps": 0},
+    )
+    module, batches = Evaluating(), DataLoader(toy_data(), batch_size=48)
+    trainer.fit(module, batches, batches)
+    assert (module.best, module.both) == (3, 0)
+    rows = trainer.strategy.fitting.buffers.rows["network.1.running_mean"]  # pyright: ignore[reportAttributeAccessIssue]
+    assert not torch.equal(rows[0], rows[1])
+
+
+def test_averages_of_weights_are_of_all_workers_statistics() -> None:
+    """At the end a callback that averages the module's buffers over rounds has the mean of the workers' averages."""
+    means: list[Tensor] = []
+
+    class Means(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+            rows = trainer.strategy.fitting.buffers.rows["network.1.running_mean"]  # pyright: ignore[reportAttributeAccessIssue]
+            means.append(torch.stack(rows).mean(dim=0))
+
+    run = train("sgd", Normed, rounds=8, callbacks=[EMAWeightAveraging(decay=0.5, update_every_n_steps=1), Means()])
+    expected = means[0]
+    for later in means[1:]:
+        expected = expected + (later - expected) * 0.5
+    torch.testing.assert_close(run.module.get_buffer("network.1.running_mean"), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*make_pruning_permanent")
+def test_pruning_that_becomes_permanent() -> None:
+    run = train(
+        "sgd", Toy, rounds=6, callbacks=[ModelPruning("l1_unstructured", amount=0.5, use_global_unstructured=True)]
+    )
+    weight = run.module.network[0].weight  # pyright: ignore[reportAttributeAccessIssue]
+    assert 0.3 < float((weight == 0).float().mean()) < 0.7
 
 
 def test_trials_and_stale_passes_draw_nothing() -> None:

@@ -513,23 +513,27 @@ def test_committed_summaries_are_those_of_their_histories(experiment: str) -> No
 def test_a_full_disk_does_not_lose_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows that could not be written at one evaluation are written at the next."""
-    written, calls = RunFolder.write_history, []
+    """Rows that could not be written at one evaluation are written at the next; a run without them is not complete."""
+    written, calls, full = RunFolder.write_history, [], {2}
 
-    def full_at_second(self: RunFolder, rows: Any) -> None:
+    def full_at_times(self: RunFolder, rows: Any) -> None:
         calls.append(len(rows))
-        if len(calls) == 2:
+        if len(calls) in full:
             raise OSError(28, "No space left on device")
         written(self, rows)
 
-    monkeypatch.setattr(RunFolder, "write_history", full_at_second)
+    monkeypatch.setattr(RunFolder, "write_history", full_at_times)
     options = ["algorithm=sgd", "trainer.max_epochs=2", "trainer.val_check_interval=10", "logger=csv"]
     train(composed([*options, f"results_dir={tmp_path}"]), options)
     folder = RunFolder(tmp_path / "local" / "sgd" / "seed=1")
-    assert calls == [1, 2, 3]
+    assert calls == [1, 2, 3, 3]
     assert [row["round"] for row in folder.history()] == [10, 20, 30]
     assert folder.is_complete
     assert "history.csv: not written, the run goes on" in capsys.readouterr().err
+    full |= {7, 8}
+    with pytest.raises(OSError, match="No space left"):
+        train(composed([*options, "label=full", f"results_dir={tmp_path}"]), options)
+    assert not RunFolder(tmp_path / "local" / "full" / "seed=1").is_complete
 
 
 def test_a_checkpoint_that_does_not_fit_does_not_end_the_run(
