@@ -1,7 +1,7 @@
 """An algorithm is defined by a recipe: compressor × feedback × upload rule × aggregator × downlink."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_type_hints
 
 from bench.aggregators import Aggregator, MajorityVote, Mean, SignOfMean
 from bench.compressors import ChunkTopK, Compressor, Half, Identity, PowerSGD, Shortest, Sign
@@ -9,6 +9,7 @@ from bench.compressors.base import Segments
 from bench.errors import InputError
 from bench.feedback import Differences, ErrorFeedback, Feedback, MomentumCorrection
 from bench.gradients.layout import Granularity
+from bench.kinds import refuse_kind
 from bench.local_steps import LocalSteps
 from bench.moments import Moments
 from bench.rules import Always, UploadRule
@@ -36,7 +37,7 @@ class Algorithm:
             ("rescaled").
 
     Raises:
-        InputError: the parts are incompatible.
+        InputError: a part is of another type, or the parts are incompatible.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Algorithm:
     moments: Moments | None = None
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            refuse_kind(name, getattr(self, name), hint)
         for name, allowed in (
             ("granularity", ("tensor", "model")),
             ("units", ("gradient", "update")),

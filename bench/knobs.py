@@ -8,8 +8,9 @@ knobs:
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
+from bench.configured import get_object
 from bench.errors import InputError
 
 SCALES = ("log", "linear")
@@ -73,9 +74,9 @@ def declared(recipe: Mapping[str, Any], where: str) -> dict[str, Knob]:
         raise InputError(f"{where}: knobs: {given!r}; ranges by the names of settings are needed")
     found = dict[str, Knob]()
     for name, spread in given.items():
-        if name != RATE and not isinstance(setting := _setting(recipe, str(name)), float):
-            whole = isinstance(setting, int) and not isinstance(setting, bool)
-            told = f"{name}: {setting}, a whole number" if whole else name
+        setting = None if name == RATE else _setting(recipe, str(name))
+        if name != RATE and not (is_number(setting) and _is_declared_float(recipe, str(name))):
+            told = f"{name}: {setting}, a whole number" if is_number(setting) else name
             raise InputError(f"{where}: knobs: {told}; a float among the recipe's settings is needed, or {RATE}")
         key = name if name == RATE else f"algorithm.{name}"
         found[key] = Knob.of(key, spread, f"{where}: knobs")
@@ -94,6 +95,13 @@ def _setting(tree: Any, name: str) -> Any:
     for part in name.split("."):
         tree = tree.get(part) if isinstance(tree, Mapping) else None
     return tree
+
+
+def _is_declared_float(recipe: Mapping[str, Any], name: str) -> bool:
+    """Whether the part that a setting belongs to takes a float there, which a config may also write as 1."""
+    owner, _, field = name.rpartition(".")
+    part = _setting(recipe, owner) if owner else recipe
+    return get_type_hints(get_object(part["_target_"]).__init__).get(field) is float
 
 
 def is_number(given: Any) -> bool:

@@ -4,10 +4,11 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from bench.algorithm import Algorithm
 from bench.errors import InputError
+from bench.kinds import refuse_kind
 from bench.knobs import declared
 from bench.names import FOLDER, house_names
 
@@ -142,6 +143,7 @@ def changed(algorithm: Algorithm, options: Mapping[str, Any]) -> tuple[Algorithm
             told = " and ".join(f"{part} {type(getattr(algorithm, part)).__name__}" for part in owners)
             raise InputError(f"{key}: {value!r}; both {told} of {algorithm.name} have it, give the whole part instead")
         if owners:
+            refuse_kind(key, value, get_type_hints(type(getattr(algorithm, owners[0])))[key])
             by_part.setdefault(owners[0], {})[key] = value
         else:
             rest[key] = value

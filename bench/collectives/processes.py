@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from threading import Timer
 from typing import Any
@@ -37,6 +37,17 @@ class ProcessWorld(World):
         self.local_ranks = range(rank, rank + 1)
         self.device = device
         self.timeout = timeout
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Write rank 0's values to these tensors, of which every process has the same."""
+        with self.noticing_loss():
+            for tensor in tensors:
+                if tensor.layout is torch.strided:
+                    dist.broadcast(tensor, src=0)
+                else:
+                    content = [tensor]
+                    dist.broadcast_object_list(content, src=0)
+                    tensor.copy_(content[0])
 
     def swap(self, outgoing: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
         """Bytes for every rank -> those of every rank for this one.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationKeyError
 from torch import Tensor, nn
 
 from bench.configured import get_object, instantiate
@@ -117,9 +118,11 @@ def make_model(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     file = files("bench.suite.configs") / "model" / f"{name}.yaml"
     try:
         if file.is_file():
-            built = instantiate(OmegaConf.create(file.read_text()), **arguments)
+            built = instantiate(OmegaConf.merge(OmegaConf.create(file.read_text()), arguments))
         else:
             built = get_object(name)(**arguments)
+    except InterpolationKeyError as error:
+        raise InputError(f"model.{error.full_key}: not given; {name} takes it from data, a value is needed") from error
     except Exception as error:  # whatever importing or building it raises
         raise InputError(f"model: {name!r}; it cannot be built: {' '.join(str(error).split())}") from error
     if not isinstance(built, nn.Module):

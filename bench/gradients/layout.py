@@ -64,11 +64,15 @@ class Layout:
         vector: (d,).
 
     Raises:
-        InputError: no parameter is trainable, or they differ in dtype or device.
+        InputError: no parameter is trainable, one is sparse or nested, or they differ in dtype or device.
     """
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
         trainable = [(name, p) for name, p in parameters if p.requires_grad and p.numel()]
+        for name, p in trainable:
+            if p.is_nested or p.layout is not torch.strided:
+                told = "nested" if p.is_nested else str(p.layout)
+                raise InputError(f"parameters: {name} is {told}; dense trainable parameters are needed")
         kinds = sorted({f"{p.dtype} on {p.device}" for _, p in trainable})
         if len(kinds) != 1:
             given = " and ".join(kinds) or "none"

@@ -71,9 +71,7 @@ class Worker:
         agree(self.world, {**facts, **described(module)})
         trained = {id(p) for p in self.layout.parameters}
         others = [p.data for p in module.parameters() if id(p) not in trained]
-        with self.world.noticing_loss():
-            for tensor in (self.layout.vector, *others, *module.buffers()):
-                dist.broadcast(tensor, src=0)
+        self.world.share((self.layout.vector, *others, *module.buffers()))
         self.cohort = Cohort(self.algorithm, self.world, self.layout, seed, collective=collective)
         self.report: Report | None = None
         self._epoch = 0

@@ -32,8 +32,13 @@ def restore(cohort: Cohort, state: dict) -> None:
     """Restore a state from `state_of`, whichever world wrote it.
 
     Raises:
-        InputError: it was written with another recipe, number of workers or adversary.
+        InputError: it is none, or was written with another recipe, number of workers or adversary.
     """
+    if (
+        missing := {"num_workers", "algorithm", "adversary", "workers", "server", "lagged_rate", "ledger"}
+        - state.keys()
+    ):
+        raise InputError(f"state: without {', '.join(sorted(missing))}; what state_dict gave is needed")
     if state["num_workers"] != cohort.world.size:
         raise InputError(f"workers: {cohort.world.size}; the checkpoint holds {state['num_workers']}")
     for name in ("algorithm", "adversary"):

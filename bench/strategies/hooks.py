@@ -24,6 +24,7 @@ from bench.estimators import Estimator, InnerSteps
 from bench.gradients.batches import Served
 from bench.gradients.engines import EngineName
 from bench.gradients.layout import Layout
+from bench.kinds import refuse_kind
 from bench.recipes import changed, load_recipe
 from bench.round.cohort import Cohort
 from bench.round.ledger import Ledger
@@ -63,6 +64,15 @@ class Compressed(_Base):
         **options: Any,
     ) -> None:
         recipe = load_recipe(algorithm) if isinstance(algorithm, str) else algorithm
+        for name, given, hint in (
+            ("algorithm", recipe, Algorithm),
+            ("seed", seed, int),
+            ("adversary", adversary, Adversary | None),
+            ("estimator", estimator, Estimator | None),
+        ):
+            refuse_kind(name, given, hint)
+        if seed < 0:
+            raise InputError(f"seed: {seed}; at least 0 is needed")
         self.algorithm, lightnings = changed(recipe, options)
         refuse_options(type(self), self.algorithm.name, lightnings)
         super().__init__(**lightnings)

@@ -18,7 +18,6 @@ from bench.adversary import Adversary
 from bench.algorithm import Algorithm
 from bench.collectives.choice import CollectiveName
 from bench.collectives.processes import ProcessWorld
-from bench.collectives.world import World
 from bench.errors import WorkerLostError
 from bench.estimators import Estimator
 from bench.gradients.engines import EngineName
@@ -66,7 +65,7 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
         self.collective = collective
 
     @property
-    def world(self) -> World:
+    def world(self) -> ProcessWorld:
         return ProcessWorld(self.global_rank, self.world_size, self.root_device, self.timeout)
 
     def _configure_launcher(self) -> None:
@@ -87,12 +86,7 @@ class CompressedDDPStrategy(Compressed, DDPStrategy):
 
     def _share_initial_state(self, module: lightning.LightningModule, layout: Layout) -> None:
         frozen = [p.data for p in module.parameters() if not p.requires_grad]
-        with self.world.noticing_loss():
-            for tensor in (layout.vector, *frozen, *module.buffers()):
-                if tensor.layout is torch.strided:
-                    dist.broadcast(tensor, src=0)
-                else:
-                    tensor.copy_(super().broadcast(tensor))
+        self.world.share((layout.vector, *frozen, *module.buffers()))
 
     def on_train_end(self) -> None:
         super().on_train_end()

@@ -51,7 +51,7 @@ class CompressedStrategy(Compressed, SingleDeviceStrategy):
         **options: Any,
     ) -> None:
         super().__init__(algorithm, seed, engine, adversary, estimator, device=device or "cpu", **options)
-        if not isinstance(workers, int) or workers < 1:
+        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
             raise InputError(f"workers: {workers!r}; an integer, at least 1, is needed")
         self._world = SimulatedWorld(workers)
         self._device_given = device is not None

@@ -63,9 +63,15 @@ def test_what_is_changed() -> None:
         ("sgd", {"density": 0.1}, "density: 0.1; neither sgd"),
         ("sasg", {"density": 2}, "density: 2"),
         ("sasg", {"units": "bytes"}, "units: 'bytes'"),
+        ("sasg", {"density": "a"}, "density: 'a'; float is needed"),
+        ("sasg", {"compressor": "topk"}, "compressor: 'topk'; Compressor is needed"),
+        ("sasg", {"seed": "a"}, "seed: 'a'; int is needed"),
+        ("sasg", {"seed": -1}, "seed: -1; at least 0 is needed"),
+        ("sasg", {"adversary": "invert"}, "adversary: 'invert'; Adversary or None is needed"),
+        (3, {}, "algorithm: 3; Algorithm is needed"),
     ],
 )
-def test_what_nothing_has_is_refused(kind: Any, name: str, options: dict[str, Any], told: str) -> None:
+def test_what_nothing_has_is_refused(kind: Any, name: Any, options: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         kind(name, **options)
 
@@ -95,6 +101,7 @@ def test_knobs_are_no_part_of_a_recipe(knobs: Any, told: str | None, tmp_path: P
     """What may be tuned changes no run; bad ones are refused by file and key."""
     file = tmp_path / "mine.yaml"
     described = yaml.safe_load((FOLDER / "sparta.yaml").read_text("utf-8"))
+    described["local_steps"]["outer_lr"] = 1  # a float, however it is written
     file.write_text(yaml.safe_dump({**described, "knobs": knobs}))
     if told is None:
         assert load_recipe(file) == load_recipe("sparta")
