@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import lightning
-import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
