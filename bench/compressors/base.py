@@ -1,7 +1,7 @@
 """The interface of a compressor."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -54,6 +54,16 @@ class Compressor(ABC):
 
         A random compressor draws for row r from `noise[r]` only.
         """
+
+    def compress_each(
+        self, vectors: Iterable[Tensor], segments: Segments, noise: Sequence[Noise]
+    ) -> Iterator[tuple[Tensor, Message]]:
+        """Compress vectors (1, d), which may share memory, one after another: yield each with its message.
+
+        Messages may be written one after another in memory, so that `concatenate` has nothing to copy.
+        """
+        for x, origin in zip(vectors, noise, strict=True):
+            yield x, self.compress(x, segments, [origin])
 
     agrees: bool = False
     """Whether workers must agree on numbers before they compress."""

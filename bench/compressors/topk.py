@@ -4,7 +4,7 @@ Aji, Heafield: Sparse Communication for Distributed Gradient Descent, EMNLP 2017
 Stich, Cordonnier, Jaggi: Sparsified SGD with Memory, NeurIPS 2018.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,6 +47,18 @@ class TopK(Compressor):
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseMessage:
         return self._message(*top_k(x, segments, self.counts(segments)), segments)
 
+    def compress_each(
+        self, vectors: Iterable[Tensor], segments: Segments, noise: Sequence[Noise]
+    ) -> Iterator[tuple[Tensor, Message]]:
+        counts, room = self.counts(segments), None
+        for row, x in enumerate(vectors):
+            if kernels.is_compiled(x):
+                room = room or _room(len(noise), sum(counts))
+                found = top_k_compiled(x, segments, counts, (room[0][row : row + 1], room[1][row : row + 1]))
+            else:
+                found = selection.top_k(x, segments, counts)
+            yield x, self._message(*found, segments)
+
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SparseMessage:
         indices = first_positions(num_rows, segments, self.counts(segments), like.device)
         return self._message(indices, like.new_zeros(indices.shape), segments)
@@ -82,13 +94,19 @@ def first_positions(num_rows: int, segments: Segments, counts: tuple[int, ...], 
     return torch.cat(first).to(device).expand(num_rows, -1).clone()
 
 
-def top_k_compiled(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """`top_k` for float32 on the CPU."""
-    indices = torch.empty(len(x), sum(counts), dtype=torch.int64)
-    values = x.new_empty(indices.shape)
+def top_k_compiled(
+    x: Tensor, segments: Segments, counts: tuple[int, ...], room: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """`top_k` for float32 on the CPU. `room`: where to write what it returns; new memory if None."""
+    indices, values = room or _room(len(x), sum(counts))
     bits, found = (t.detach().contiguous().view(torch.int32).numpy() for t in (x, values))
     kernels.top_k(bits, *_as_arrays(segments, counts), indices.numpy(), found)
     return indices, values
+
+
+def _room(num_rows: int, num_kept: int) -> tuple[Tensor, Tensor]:
+    """Memory for positions and values (R, k) on the CPU."""
+    return torch.empty(num_rows, num_kept, dtype=torch.int64), torch.empty(num_rows, num_kept)
 
 
 def _starts(segments: Segments) -> list[int]:

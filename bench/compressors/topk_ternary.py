@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.compressors.base import Segments
+from bench.compressors.base import Compressor, Segments
 from bench.compressors.topk import TopK, first_positions, top_k
 from bench.kernels.noise import Noise
 from bench.kernels.norms import mean_magnitudes
@@ -64,6 +64,8 @@ class SparseTernaryMessage(SparseMessage):
 @dataclass(frozen=True)
 class TopKTernary(TopK):
     """μ sign(x_i) at the k = max(1, ⌊density · n⌋) largest |x| of each segment of n, μ being the mean |x| of these."""
+
+    compress_each = Compressor.compress_each  # these messages are shorter than what `top_k` finds
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseTernaryMessage:
         counts = self.counts(segments)

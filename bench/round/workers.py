@@ -177,7 +177,7 @@ class Workers:
             if standing is None and not compressor.agrees and drafts.keys() >= set(rows.tolist()):
                 compressed = ((row, *drafts[row]) for row in rows.tolist())
             else:
-                compressed = self._compressed(rows.tolist(), vectors, compress, round)
+                compressed = self._compressed(rows.tolist(), vectors, compressor, compress, round)
             for row, x, message in compressed:
                 messages.append(self._corrupted(x, message, compress, self._noise(row, round)))
                 gauges.compressed(row, x, message)
@@ -236,16 +236,27 @@ class Workers:
         )
 
     def _compressed(
-        self, rows: Sequence[int], vectors: Callable[[int], Tensor], compress: Callable[..., Message], round: int
+        self,
+        rows: Sequence[int],
+        vectors: Callable[[int], Tensor],
+        compressor: Compressor,
+        compress: Callable[..., Message],
+        round: int,
     ) -> Iterator[tuple[int, Tensor, Message]]:
-        """Each row with what it compresses, (1, d), and its message."""
-        at_once = max(1, len(rows)) if self.together else 1
-        for first in range(0, len(rows), at_once):
-            group = rows[first : first + at_once]
-            inputs = [vectors(row) for row in group]
-            x = torch.cat(inputs) if len(inputs) > 1 else inputs[0]
-            message = compress(x, self.segments, [self._noise(row, round) for row in group])
-            yield from zip(group, inputs, message.rows(), strict=True)
+        """Each row with what it compresses, (1, d), and its message. `compress`: as the workers have agreed."""
+        noise = [self._noise(row, round) for row in rows]
+        if rows and self.together:
+            inputs = [vectors(row) for row in rows]
+            message = compress(torch.cat(inputs), self.segments, noise)
+            yield from zip(rows, inputs, message.rows(), strict=True)
+            return
+        inputs = map(vectors, rows)
+        if compressor.agrees:
+            pairs = ((x, compress(x, self.segments, [origin])) for x, origin in zip(inputs, noise, strict=True))
+        else:
+            pairs = compressor.compress_each(inputs, self.segments, noise)
+        for row, (x, message) in zip(rows, pairs, strict=True):
+            yield row, x, message
 
     def _noise(self, row: int, round: int) -> Noise:
         return Noise(self.seed, round, self.ranks[row])

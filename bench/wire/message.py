@@ -131,7 +131,20 @@ class Message(ABC):
     def followed_by(self, others: Sequence["Message"]) -> "Message":
         """Return the rows of this message followed by those of others of the same schema."""
         messages = [self, *others]
-        return self.with_tensors({name: torch.cat([m.tensors[name] for m in messages]) for name in self.tensors})
+        return self.with_tensors({name: _stacked([m.tensors[name] for m in messages]) for name in self.tensors})
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    """The rows of several tensors: without a copy where they lie one after another in memory."""
+    first, end = rows[0], 0
+    for each in rows:
+        if end and (each.data_ptr() != end or not each.is_contiguous()):
+            return torch.cat(list(rows))
+        end = each.data_ptr() + each.nbytes
+    shape = (sum(map(len, rows)), *first.shape[1:])
+    if first.untyped_storage().data_ptr() != rows[-1].untyped_storage().data_ptr() or not first.is_contiguous():
+        return torch.cat(list(rows))
+    return first.as_strided(shape, first.stride(), first.storage_offset())
 
 
 def concatenate(messages: Sequence[Message]) -> Message:
