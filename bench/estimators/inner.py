@@ -84,6 +84,7 @@ class InnerEngine(EstimatingEngine):
             for h, part in enumerate(shards.parts(self.steps.num_steps)):
                 if h:
                     outlook.inner.between_steps()
+                    self.buffers.begin_round()
                 origins = [origin._replace(round=origin.round * self.steps.num_steps + h) for origin in noise]
                 gradients = self.plain.gradients(step, part, origins, at)
                 losses.append(gradients.losses)

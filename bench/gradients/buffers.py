@@ -126,9 +126,11 @@ class WorkerBuffers:
 
     def _is_new(self, name: str, value: Row) -> bool:
         """Whether the module holds another value than the one left there."""
-        if value is not None and value.device.type != "cpu":  # comparing entries would wait for the device
-            return self.left.get(name) != (id(value), value._version)
-        return not equal(value, self.rows[name][self.turn])
+        if value is None:
+            return self.rows[name][self.turn] is not None
+        if self.left.get(name) != (id(value), value._version):
+            return True
+        return value.device.type == "cpu" and not equal(value, self.rows[name][self.turn])  # would wait for others
 
     def _leave(self, name: str, value: Row) -> None:
         """Record which value the module holds."""

@@ -52,10 +52,11 @@ class History(Callback):
             raise InputError(
                 f"trainer.val_check_interval: {interval}; at most {num_rounds} is allowed, the rounds of the run"
             )
-        every, num_epochs = trainer.check_val_every_n_epoch, math.ceil(num_rounds / trainer.num_training_batches)
-        if every is not None and every > num_epochs:
+        every = trainer.check_val_every_n_epoch
+        if every is not None and (every - 1) * trainer.num_training_batches + interval > num_rounds:
             raise InputError(
-                f"trainer.check_val_every_n_epoch: {every}; at most {num_epochs} is allowed, the epochs of the run"
+                f"trainer.check_val_every_n_epoch: {every}; the run ends after {num_rounds} rounds, before its first "
+                "evaluation"
             )
         if self.rows:  # a resumed run may have been given another target or link
             refuse_target(self.config["target"]["metric"], self.rows[-1])

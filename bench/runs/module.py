@@ -1,8 +1,9 @@
 """The LightningModules that the suite trains. Any other works as well."""
 
+import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import lightning
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from bench.errors import InputError
+from bench.gradients.buffers import WorkerBuffers
+from bench.gradients.reached import Reached
+from bench.gradients.traces import Notes, logging_replaced, without_traces
 
 
 class Problem(lightning.LightningModule):
@@ -40,20 +44,20 @@ class Problem(lightning.LightningModule):
         Raises:
             InputError: it cannot.
         """
+        from bench.suite.datamodules.sharding import ShardedData
+
         data: Any = getattr(self.trainer, "datamodule", None)
-        if not hasattr(data, "test"):  # not one of the suite's
+        if not isinstance(data, ShardedData):
             return
         batch = [t.to(self.device) for t in data.test[torch.arange(1)]]
-        self.network.eval()
         try:
-            with torch.no_grad():
+            with _tried(self), torch.no_grad():
                 self.training_step(batch)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             given = f"{type(data).__name__}; {type(self).__name__} with {type(self.network).__name__}"
             raise InputError(f"data: {given} cannot read it: {error}") from error
-        self.network.train()
 
     def training_step(self, batch: Any) -> Tensor:
         """The loss of a batch, a tensor per column of the data."""
@@ -76,6 +80,23 @@ class Problem(lightning.LightningModule):
         except (TypeError, ValueError, ArithmeticError) as error:
             raise InputError(f"schedule: {error}") from error
         return [optimizer], [self.schedule(optimizer)]
+
+
+@contextlib.contextmanager
+def _tried(module: lightning.LightningModule) -> Iterator[None]:
+    """Inside, a step of the module leaves no trace: it normalises, drops nothing out, and logs nowhere."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with (
+            WorkerBuffers(module, 1).undone(thorough=True),
+            without_traces(Reached(module)),
+            logging_replaced(module, Notes()),
+        ):
+            yield
+    finally:
+        for m, mode in modes:
+            m.training = mode
 
 
 class LanguageModel(Problem):
@@ -123,16 +144,14 @@ class Classifier(Problem):
             super().on_fit_start()
             return
         images, _ = data.test[torch.arange(1)]
-        self.network.eval()
         try:
-            with torch.no_grad():
+            with _tried(self), torch.no_grad():
                 logits = self.network(images.to(self.device, next(self.parameters()).dtype))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             shape = " × ".join(map(str, images.shape[1:]))
             raise InputError(f"model: its network cannot read the data's images of {shape}: {error}") from error
-        self.network.train()
         if (given := logits.shape[1]) != data.num_classes:
             raise InputError(
                 f"model.num_classes: {given}; the data have {data.num_classes} classes, as many are needed"

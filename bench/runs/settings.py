@@ -107,13 +107,20 @@ def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer
             continue  # the other one ends the run
         if value is not None and not (isinstance(value, int | float) and value > 0):
             raise InputError(f"trainer.{key}: {value!r}; a number above 0 is needed")
+    if config.get("strategy") is not None:
+        _refuse_strategy(config["strategy"].get("_target_"))
     # Except the logger's: a run works without one, for example if W&B is not installed.
     _refuse_parts({group: tree for group, tree in config.items() if group != "logger"}, "")
-    if (strategy := config.get("strategy")) is not None and not issubclass(
-        get_object(strategy["_target_"]), Compressed
-    ):
+
+
+def _refuse_strategy(path: Any) -> None:
+    try:
+        strategy = get_object(path) if isinstance(path, str) else None
+    except Exception:  # whatever importing its module raises: told with that of all other parts
+        return
+    if not (inspect.isclass(strategy) and issubclass(strategy, Compressed)):
         told = "bench.CompressedStrategy or bench.CompressedDDPStrategy is needed"
-        raise InputError(f"strategy._target_: {strategy['_target_']}; {told}")
+        raise InputError(f"strategy._target_: {path}; {told}")
 
 
 def _refuse_parts(tree: Any, prefix: str) -> None:

@@ -73,6 +73,8 @@ class Fit:
         self.scaling = Scaling(precision)
         self.spent = Spent(cohort.ledger)
         self.buffers = WorkerBuffers(module, len(cohort.world.local_ranks))
+        schedulers = [config.scheduler for config in module.trainer.lr_scheduler_configs]
+        self.buffers.attributes.reached.others = [*module.trainer.optimizers[0].param_groups, *schedulers]
         self.engine: Engine | None = None
         self.engine_name = self._asked = engine
         self.pending: tuple[Batch, WorkerGradients] | None = None
@@ -124,10 +126,19 @@ class Fit:
             self.buffers.attributes.forget_starts()
         with self.spent.computing(), lent_once():
             gradients = engine.gradients(step, shards, noise)
+        self._refuse_rates()
         self.pending = Batch(step, shards, noise), gradients
         loss = gradients.losses.mean() * self.trainer.accumulate_grad_batches / self.scaling.scale
         extras = merged(gradients.extras)
         return {"loss": loss, **extras} if extras else loss
+
+    def _refuse_rates(self) -> None:
+        """Raise InputError if workers' steps have set different learning rates: one step is taken for all."""
+        groups = self.trainer.optimizers[0].param_groups
+        for (cell, key), rows in self.buffers.attributes.rows.items():
+            if key == "lr" and any(cell.target is group for group in groups) and len({*map(float, rows)}) > 1:
+                told = ", ".join(f"{float(rate):g}" for rate in rows)
+                raise InputError(f"training_step: workers have set the learning rates {told}; equal ones are needed")
 
     def _module_step(self, shard: Any, rest: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """One worker's step, with its loss divided and scaled as Lightning does."""

@@ -2,7 +2,10 @@
 pass that they repeat."""
 
 import random
-from collections import Counter, deque
+from array import array
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,16 @@ class Meter:
         self.inner["steps"] += 1
 
 
+class Phase(Enum):
+    EASY = 0.1
+    HARD = 0.2
+
+
+@dataclass(slots=True)
+class Slotted:
+    total: float = 0.0
+
+
 class Stateful(Toy):
     """Its loss depends on all that it keeps in attributes."""
 
@@ -35,10 +48,21 @@ class Stateful(Toy):
         self.number, self.meter, self.counts, self.seen = 0, Meter(), [0, 0], Counter()
         self.table, self.window = np.zeros(3), deque([0.0], maxlen=5)
         self.hidden, self.large = torch.zeros(3), torch.zeros(40, 100)
+        self.phase, self.slotted, self.few, self.typed = Phase.EASY, Slotted(), frozenset[int](), array("d", [0.0])
+        self.order = OrderedDict[str, float](first=0.0, second=0.0)
+        self.anchors = {p: p.detach().clone() for p in self.parameters()}
+        self.private = [torch.zeros(3, requires_grad=True)]
+        self.optimizers_own = [torch.optim.SGD(self.private, lr=0.1, momentum=0.9)]
         self.unregistered = [nn.Linear(2, 2).requires_grad_(False)]
         self.generators = {
             "torch": torch.Generator().manual_seed(1), "numpy": np.random.default_rng(2), "python": random.Random(3)
         }  # fmt: skip
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx % 5 == 0:
+            self.assigned = (torch.zeros(2), {"sum": 0.0}) if batch_idx == 0 else self.assigned
+            self.assigned[0].zero_()
+            self.assigned[1].clear()
 
     def drawn(self) -> float:
         torchs, *others = self.generators.values()
@@ -56,6 +80,21 @@ class Stateful(Toy):
         self.window.append(mean)
         self.hidden.add_(mean)
         self.large = self.large + mean  # more entries than any limit on outputs
+        self.assigned = (self.assigned[0] + mean, {"sum": self.assigned[1].get("sum", 0.0) + mean})
+        self.phase = Phase.HARD if mean > 0 else Phase.EASY
+        self.slotted.total += mean
+        self.few |= {self.number % 3}
+        self.typed[0] += mean
+        self.order.move_to_end("first" if mean > 0 else "second")
+        next(iter(self.anchors.values())).add_(mean)
+        self.private[0].grad = torch.full((3,), mean)
+        self.optimizers_own[0].step()
+        kinds = (
+            self.phase.value + self.slotted.total + len(self.few) / 10 + self.typed[0]
+            + float(self.private[0].detach().sum())
+            + (next(iter(self.order)) == "first") / 10 + float(next(iter(self.anchors.values())).mean())
+            + float(self.assigned[0].sum()) + self.assigned[1]["sum"]
+        )  # fmt: skip
         with torch.no_grad():
             self.unregistered[0].weight.add_(mean)
         state = (
@@ -63,14 +102,15 @@ class Stateful(Toy):
             + self.seen[1] / 50 + self.table[0] + sum(self.window) + float(self.hidden[0]) + float(self.large[0, 0])
             + float(self.unregistered[0].weight[0, 0]) + self.drawn()
         )  # fmt: skip
-        return super().training_step(batch) * (1 + state / 20)
+        return super().training_step(batch) * (1 + (state + kinds) / 20)
 
 
 def held(module: Stateful) -> list[Any]:
     return [
         module.number, module.meter.average, module.meter.inner["steps"], module.counts, dict(module.seen),
         module.table.tolist(), list(module.window), module.hidden.tolist(), float(module.large.sum()),
-        module.unregistered[0].weight.tolist(), module.drawn(),
+        module.unregistered[0].weight.tolist(), module.drawn(), module.phase, module.slotted.total, module.few,
+        module.typed.tolist(), list(module.order), float(module.private[0].detach().sum()), module.assigned[0].tolist(),
     ]  # fmt: skip
 
 

@@ -80,6 +80,12 @@ class Steps(Toy):
             weight.data.clamp_(-0.1, 0.1)
         elif self.what == "rate":
             optimizer.param_groups[0]["lr"] *= 0.9
+        elif self.what == "decay":
+            optimizer.param_groups[0]["weight_decay"] += 0.001
+        elif self.what == "own rates":
+            optimizer.param_groups[0]["lr"] = float(batch[0].std())
+        elif self.what == "late" and self.global_step == 3:
+            weight.data.mul_(0.5)
         elif self.what == "schedule":
             scheduler: Any = self.lr_schedulers()
             scheduler.step()
@@ -89,12 +95,18 @@ class Steps(Toy):
 
     def configure_optimizers(self) -> Any:
         optimizer = super().configure_optimizers()
-        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 100)]
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 4)]
 
 
 class Outside(Toy):
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD([*self.parameters(), nn.Parameter(torch.ones(3, 2))], lr=0.1)
+
+
+class Replaced(Toy):
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        last: Any = self.network[2]
+        last.weight = nn.Parameter(torch.zeros(3, 16))
 
 
 class Widened(Toy):
@@ -108,17 +120,32 @@ class Widened(Toy):
     [
         (lambda: Steps("writes"), r"training_step: writes network\.0\.weight; all workers share it"),
         (lambda: Steps("furtive"), "training_step: writes parameters; all workers share it"),
-        (lambda: Steps("rate"), "training_step: changes the learning rate anew for each worker"),
-        (lambda: Steps("schedule"), "training_step: steps a scheduler"),
+        (lambda: Steps("late"), "training_step: writes parameters; all workers share it"),
+        (lambda: Steps("own rates"), "training_step: workers have set the learning rates .*; equal ones are needed"),
+        (Replaced, r"parameters: network\.2\.weight was replaced during fit"),
         (Outside, r"configure_optimizers: trains a parameter of shape \(3, 2\) that the module does not have"),
         (Widened, r"parameters: network\.0\.weight became \(16, 20\) of torch.float64 on cpu during training"),
     ],
 )
 def test_what_would_be_done_once_a_worker_is_refused(module: Any, told: str, engine: Any) -> None:
     with pytest.raises(InputError, match=told):
-        train("sgd", module, rounds=3, engine=engine)
+        train("sgd", module, rounds=6, engine=engine)
 
 
-def test_a_step_may_set_the_rate_that_all_would_set() -> None:
-    run = train("sgd", lambda: Steps("warms up"), rounds=5)
-    assert run.module.trainer.optimizers[0].param_groups[0]["lr"] == 0.025
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
+@pytest.mark.parametrize("recipe", ["sgd", "lasg", "diloco"])
+@pytest.mark.parametrize("what", ["warms up", "rate", "decay", "schedule"])
+def test_a_step_sets_the_rate_once(what: str, recipe: str) -> None:
+    """As one worker's step does: not once a worker, nor in trials and second passes."""
+    runs = [train(recipe, lambda: Steps(what), rounds=5, workers=workers) for workers in (1, 4)]
+    groups = [run.module.trainer.optimizers[0].param_groups[0] for run in runs]
+    first, second = ({name: value for name, value in group.items() if name != "params"} for group in groups)
+    assert first == second
+    local = runs[0].strategy.algorithm.local_steps
+    steps = 5 * (local.num_steps if local else 1)
+    if what == "decay":
+        assert first["weight_decay"] == pytest.approx(0.001 * steps)
+    elif what == "rate":
+        assert first["lr"] == pytest.approx(0.05 * 0.9**steps)
+    elif what == "schedule":
+        assert first["lr"] == pytest.approx(0.05 * 0.1 ** (steps // 4))
