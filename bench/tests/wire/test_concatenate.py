@@ -1,4 +1,4 @@
-"""Messages of one vector after another, joined, are those of all at once; what lies together in memory is not copied."""
+"""Messages of one vector after another, joined, are those of all at once; what lies together is not copied."""
 
 import pytest
 import torch
