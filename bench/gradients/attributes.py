@@ -55,6 +55,7 @@ class WorkerAttributes:
         self.reached = Reached(module)
         self.num_workers = num_workers
         self.rows: Rows = {}
+        self._watched = [cell for cell in self.reached.cells.values() if not cell.shared]
         self._before: dict[Cell, Any] = {}
         self._left: dict[Place, Contents] = {}  # what the last worker's values held when its step ended
         self._starts: dict[tuple[int, int], tuple[Rows, list[Contents]]] = {}

@@ -89,11 +89,10 @@ class Traces:
     Containers are restored in place, as other code may hold references to them.
 
     Args:
-        reached: the module's.
+        reached: the module's, found in this round.
     """
 
     def __init__(self, reached: Reached) -> None:
-        reached.find()
         self.before: dict[Cell, Any] = {cell: cell.now() for cell in reached.cells.values()}
 
     def undo(self) -> None:
@@ -117,6 +116,7 @@ def _holds_tracers(value: Any) -> bool:
 @contextlib.contextmanager
 def without_traces(reached: Reached) -> Iterator[None]:
     """Undo on exit what a step changes in a module's attributes."""
+    reached.find()
     traces = Traces(reached)
     try:
         yield
