@@ -101,6 +101,8 @@ def _is_declared_float(recipe: Mapping[str, Any], name: str) -> bool:
     """Whether the part that a setting belongs to takes a float there, which a config may also write as 1."""
     owner, _, field = name.rpartition(".")
     part = _setting(recipe, owner) if owner else recipe
+    if "_target_" not in part:
+        return isinstance(part[field], float)
     return get_type_hints(get_object(part["_target_"]).__init__).get(field) is float
 
 

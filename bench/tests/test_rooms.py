@@ -11,7 +11,7 @@ import bench
 PACKAGE = Path(bench.__file__).parent
 ORDER = [
     "registration", "findings", "runs", "strategies", "loops", "round", "estimators", "collectives",
-    "vocabulary", "gradients", "wire", "kernels", "extras", "errors",
+    "vocabulary", "gradients", "wire", "kernels", "extras", "kinds", "errors",
 ]  # fmt: skip
 VOCABULARY = [
     "adversary", "aggregators", "algorithm", "compressors", "configured", "feedback", "knobs", "link", "local_steps",

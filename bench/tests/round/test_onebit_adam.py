@@ -153,7 +153,7 @@ def test_what_moments_cannot_go_with(changes: dict[str, Any], told: str) -> None
         (lambda: WarmUp(ScaledSign(), 0), "num_rounds: 0; at least 1"),
         (lambda: WarmUp(Identity(), 1), "then: Identity; it leaves nothing to warm up for"),
         (lambda: Moments(beta1=1), r"beta1: 1; a number in \[0, 1\)"),
-        (lambda: Moments(epsilon=0), "epsilon: 0; a number above 0"),
+        (lambda: Moments(epsilon=0), "epsilon: 0; a finite number above 0"),
     ],
 )
 def test_bad_values(meant: Any, told: str) -> None:
