@@ -48,6 +48,9 @@ class Compressor(ABC):
     repeats: bool = True
     """Whether compressing a sent vector again gives the same message; false if entries are drawn and scaled."""
 
+    reuses: bool = False
+    """Whether `compress_each` writes to the memory of earlier messages, which the caller then keeps for it."""
+
     @abstractmethod
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> Message:
         """Compress vectors (R, d) to R messages. `Message.finite` must report a NaN or infinity.
@@ -56,11 +59,12 @@ class Compressor(ABC):
         """
 
     def compress_each(
-        self, vectors: Iterable[Tensor], segments: Segments, noise: Sequence[Noise]
+        self, vectors: Iterable[Tensor], segments: Segments, noise: Sequence[Noise], used: Message | None = None
     ) -> Iterator[tuple[Tensor, Message]]:
         """Compress vectors (1, d), which may share memory, one after another: yield each with its message.
 
-        Messages may be written one after another in memory, so that `concatenate` has nothing to copy.
+        Messages may be written one after another in memory, so that `concatenate` has nothing to copy. `used`: an
+        earlier result of that, whose memory may be used again.
         """
         for x, origin in zip(vectors, noise, strict=True):
             yield x, self.compress(x, segments, [origin])

@@ -33,6 +33,8 @@ class TopK(Compressor):
         code: of the positions: None or "coded" for Golomb's, "packed", or "plain" for 32 bits each.
     """
 
+    reuses = True
+
     density: float
     code: Code | None = None
 
@@ -48,12 +50,15 @@ class TopK(Compressor):
         return self._message(*top_k(x, segments, self.counts(segments)), segments)
 
     def compress_each(
-        self, vectors: Iterable[Tensor], segments: Segments, noise: Sequence[Noise]
+        self, vectors: Iterable[Tensor], segments: Segments, noise: Sequence[Noise], used: Message | None = None
     ) -> Iterator[tuple[Tensor, Message]]:
         counts, room = self.counts(segments), None
+        shape = len(noise), sum(counts)
+        if isinstance(used, SparseMessage) and used.indices.shape == shape and kernels.is_compiled(used.values):
+            room = used.indices, used.values
         for row, x in enumerate(vectors):
             if kernels.is_compiled(x):
-                room = room or _room(len(noise), sum(counts))
+                room = room or _room(*shape)
                 found = top_k_compiled(x, segments, counts, (room[0][row : row + 1], room[1][row : row + 1]))
             else:
                 found = selection.top_k(x, segments, counts)

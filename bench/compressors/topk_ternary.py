@@ -65,6 +65,7 @@ class SparseTernaryMessage(SparseMessage):
 class TopKTernary(TopK):
     """μ sign(x_i) at the k = max(1, ⌊density · n⌋) largest |x| of each segment of n, μ being the mean |x| of these."""
 
+    reuses = False
     compress_each = Compressor.compress_each  # these messages are shorter than what `top_k` finds
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> SparseTernaryMessage:

@@ -84,6 +84,7 @@ class Workers:
         self.past = Past(algorithm.rule.memory(len(ranks), like), len(ranks))
         self.offer_bits = algorithm.compressor.offer_bits(segments, like)
         self._drafts: dict[int, tuple[Tensor, Message]] = {}  # what `would_send` compressed in this round, by row
+        self._used: Message | None = None  # the last round's messages, which nobody reads any more
         # Reused, as fresh memory pages cost as much as the numbers in them.
         self._workspace = like.new_empty(len(ranks) if self.keeps_rows else 1, len(like))
 
@@ -182,7 +183,9 @@ class Workers:
                 messages.append(self._corrupted(x, message, compress, self._noise(row, round)))
                 gauges.compressed(row, x, message)
                 self.algorithm.feedback.settle(self.kept[row], message)
-        return Sent(uploaded.numpy(), concatenate(messages) if messages else None, gauges, agreement or Transit())
+        message = concatenate(messages) if messages else None
+        self._used = message if compressor.reuses else None
+        return Sent(uploaded.numpy(), message, gauges, agreement or Transit())
 
     def would_send(
         self, gradients: WorkerGradients, rate: Rate, compressor: Compressor, round: int, row: int
@@ -254,7 +257,7 @@ class Workers:
         if compressor.agrees:
             pairs = ((x, compress(x, self.segments, [origin])) for x, origin in zip(inputs, noise, strict=True))
         else:
-            pairs = compressor.compress_each(inputs, self.segments, noise)
+            pairs = compressor.compress_each(inputs, self.segments, noise, self._used)
         for row, (x, message) in zip(rows, pairs, strict=True):
             yield row, x, message
 

@@ -6,7 +6,7 @@ import torch
 from bench.compressors import Compressor, TopK
 from bench.kernels.noise import Noise
 from bench.tests.found import COMPRESSORS
-from bench.wire.message import concatenate
+from bench.wire.message import Message, concatenate
 
 SEGMENTS = (32, 64)
 NOISE = [Noise(0, 0, rank) for rank in range(4)]
@@ -22,6 +22,22 @@ def test_one_after_another_is_all_at_once(compressor: Compressor, dtype: torch.d
     at_once = compressor.compress(x.clone(), SEGMENTS, NOISE)
     for row in range(len(x)):
         assert together.encode(row).tobytes() == at_once.encode(row).tobytes()
+
+
+@pytest.mark.parametrize("compressor", [each for each in COMPRESSORS.values() if each.reuses], ids=repr)
+def test_memory_is_used_again_where_it_fits(compressor: Compressor) -> None:
+    def joined(vectors: torch.Tensor, used: Message | None = None) -> Message:
+        noise = NOISE[: len(vectors)]
+        return concatenate([each for _, each in compressor.compress_each(vectors.split(1), SEGMENTS, noise, used)])
+
+    used = joined(X)
+    for vectors, fits in ((-X.flip(1), True), (X[:3], False), (X.double(), False)):
+        again = joined(vectors, used)
+        assert (again.tensors["indices"].data_ptr() == used.tensors["indices"].data_ptr()) == fits
+        expected = compressor.compress(vectors, SEGMENTS, NOISE[: len(vectors)])
+        assert torch.equal(again.dense(), expected.dense())
+    wide = joined(X.double())
+    assert torch.equal(joined(X, wide).dense(), compressor.compress(X, SEGMENTS, NOISE).dense())
 
 
 def test_what_lies_together_is_not_copied() -> None:
