@@ -111,7 +111,8 @@ def top_k_compiled(
 
 def _room(num_rows: int, num_kept: int) -> tuple[Tensor, Tensor]:
     """Memory for positions and values (R, k) on the CPU."""
-    return torch.empty(num_rows, num_kept, dtype=torch.int64), torch.empty(num_rows, num_kept)
+    indices = torch.empty(num_rows, num_kept, dtype=torch.int64, device="cpu")
+    return indices, torch.empty_like(indices, dtype=torch.float32)  # whatever the default dtype is
 
 
 def _starts(segments: Segments) -> list[int]:

@@ -283,10 +283,10 @@ class Reached:
     def find(self) -> None:
         """Find the cells anew: those that are still there stay what they are."""
         known, self.cells = self.cells, {}
-        seen = {id(tensor) for tensor in (*self.module.parameters(), *self.module.buffers())}
+        modules = list(self.module.modules())
+        self._registered = set(map(id, (*modules, *self.module.parameters(), *self.module.buffers())))
         waiting: list[tuple[str, Any, bool]] = []  # name, value, whether it is part of a metric
-        for m in self.module.modules():
-            seen.add(id(m))
+        for m in modules:
             is_metric = isinstance(m, Metric)
             self._add(vars(m), Slots, known, type(m).__name__, is_metric)
             waiting += [(name, value, is_metric) for name, value in vars(m).items() if name not in _STRUCTURE]
@@ -294,14 +294,13 @@ class Reached:
             content = other if isinstance(other, dict) else vars(other)
             self._add(content, Slots, known, type(other).__name__, False)
             waiting += [(str(name), value, False) for name, value in content.items()]
-        self._look(waiting, seen, known)
+        self._look(waiting, set(self._registered), known)
 
     def cells_of(self, value: Any) -> list[Cell]:
         """New cells of a value and all that it leads to."""
         found = Reached.__new__(Reached)
         found.cells, found.iterators, found.too_many = {}, set(), False
-        seen = {id(tensor) for tensor in (*self.module.parameters(), *self.module.buffers())}
-        found._look([("", value, False)], seen | {id(m) for m in self.module.modules()}, {})
+        found._look([("", value, False)], set(self._registered), {})
         return list(found.cells.values())
 
     def _look(self, waiting: list[tuple[str, Any, bool]], seen: set[int], known: dict[int, Cell]) -> None:

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from lightning.pytorch.utilities.types import LRSchedulerConfig
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bench.algorithm import Algorithm
@@ -69,7 +70,7 @@ class Trained:
         self._layout = layout
         self._known = set(map(id, layout.parameters))
         starts = torch.tensor([0, *accumulate(layout.sizes)][:-1])
-        self._middles = (starts + torch.tensor(layout.sizes) // 2).to(layout.vector.device)
+        self._middles = starts + torch.tensor(layout.sizes) // 2
         self._owners = [(m._parameters, key, p) for m in module.modules() for key, p in m._parameters.items()]
         self._flags = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
 
@@ -100,15 +101,21 @@ class Trained:
             InputError: the step wrote a trained parameter, which all workers share.
         """
         layout = self._layout
-        before, held = self._versions(), layout.vector.clone() if thorough else layout.vector[self._middles]
+        before, held = self._versions(), self._entries(thorough)
         yield
-        now = layout.vector if thorough else layout.vector[self._middles]
-        if (after := self._versions()) != before or (layout.vector.device.type == "cpu" and not equal(held, now)):
+        if (after := self._versions()) != before or not equal(held, self._entries(thorough)):
             written = [name for name, old, new in zip(layout.names, before, after, strict=True) if new != old]
             raise InputError(
                 f"training_step: writes {', '.join(written) or 'parameters'}; all workers share it, "
                 "on_train_batch_start or on_train_batch_end is called once a round"
             )
+
+    def _entries(self, thorough: bool) -> Tensor | None:
+        """A copy of all entries, or of one of each tensor; None on accelerators, where comparing them would wait."""
+        vector = self._layout.vector
+        if vector.device.type != "cpu":
+            return None
+        return vector.clone() if thorough else vector[self._middles]
 
     def _versions(self) -> list[tuple[int, int]]:
         return [(p._version, p.data_ptr()) for p in self._layout.parameters]

@@ -40,6 +40,17 @@ def test_memory_is_used_again_where_it_fits(compressor: Compressor) -> None:
     assert torch.equal(joined(X, wide).dense(), compressor.compress(X, SEGMENTS, NOISE).dense())
 
 
+def test_the_default_dtype_is_no_messages() -> None:
+    expected = TopK(0.1).compress(X, SEGMENTS, NOISE)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = TopK(0.1).compress(X, SEGMENTS, NOISE)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.values.dtype is torch.float32
+    assert torch.equal(found.dense(), expected.dense())
+
+
 def test_what_lies_together_is_not_copied() -> None:
     """Rows out of order, with one in between left out, or some from elsewhere, are."""
     rows = [message for _, message in TopK(0.1).compress_each(X.split(1), SEGMENTS, NOISE)]
