@@ -15,19 +15,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from bench.gradients.reached import (
-    FEW_CELLS,
-    MOST_BYTES,
-    MOST_CELLS,
-    NUM_LOOKED_INTO,
-    Bulk,
-    Cell,
-    Items,
-    Members,
-    Reached,
-    Slots,
-    is_a_users,
-)
+from bench.gradients.cells import Bulk, Cell, Items, Members, Slots
+from bench.gradients.reached import FEW_CELLS, MOST_BYTES, MOST_CELLS, NUM_LOOKED_INTO, Reached, is_a_users
 from bench.kernels.noise import Noise
 
 MISSING = object()  # the value of an attribute that a worker's step has not created yet

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 
-from bench.gradients.reached import Cell, Reached
+from bench.gradients.cells import Cell
+from bench.gradients.reached import Reached
 
 _POSITION = list(inspect.signature(lightning.LightningModule.log).parameters).index("reduce_fx") - 3
 _REDUCTIONS: dict[Any, Callable[[Tensor], Tensor]] = {
