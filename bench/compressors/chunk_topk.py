@@ -67,7 +67,7 @@ class ChunkTopK(Compressor):
 
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> ChunkedMessage:
         chunks = chunks_of(segments, self.side, self.length)
-        indices = first_positions(num_rows, chunks.sizes, self.counts(chunks), like.device)
+        indices = first_positions(num_rows, chunks.sizes, self.counts(chunks), like)
         return self._message(indices, like.new_zeros(indices.shape), chunks)
 
     def transformed(self, chunked: Tensor, chunks: Chunks) -> Tensor:

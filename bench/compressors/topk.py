@@ -58,14 +58,14 @@ class TopK(Compressor):
             room = used.indices, used.values
         for row, x in enumerate(vectors):
             if kernels.is_compiled(x):
-                room = room or _room(*shape)
+                room = room or _room(*shape, x.shape[1])
                 found = top_k_compiled(x, segments, counts, (room[0][row : row + 1], room[1][row : row + 1]))
             else:
                 found = selection.top_k(x, segments, counts)
             yield x, self._message(*found, segments)
 
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SparseMessage:
-        indices = first_positions(num_rows, segments, self.counts(segments), like.device)
+        indices = first_positions(num_rows, segments, self.counts(segments), like)
         return self._message(indices, like.new_zeros(indices.shape), segments)
 
     def num_bits_paper(self, message: Message) -> Tensor:
@@ -89,30 +89,36 @@ def kept_counts(density: float, segments: Segments) -> tuple[int, ...]:
 
 def top_k(x: Tensor, segments: Segments, counts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Return ascending positions of the counts[s] largest |x| in each segment, first ones at ties, and the entries
-    there: (R, d) -> (R, k), (R, k)."""
+    there: (R, d) -> (R, k), (R, k). Compiled, positions take 32 bits where these suffice: memory is what costs."""
     return (top_k_compiled if kernels.is_compiled(x) else selection.top_k)(x, segments, counts)
 
 
-def first_positions(num_rows: int, segments: Segments, counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return valid positions (R, k) for a message: the first ones of each segment."""
-    first = [torch.arange(k) + start for k, start in zip(counts, _starts(segments), strict=True)]
-    return torch.cat(first).to(device).expand(num_rows, -1).clone()
+def first_positions(num_rows: int, segments: Segments, counts: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return positions (R, k) as `top_k` would of vectors like this one: the first ones of each segment."""
+    first = torch.cat([torch.arange(k) + start for k, start in zip(counts, _starts(segments), strict=True)])
+    kind = _integers(sum(segments)) if kernels.is_compiled(like) else torch.int64
+    return first.to(like.device, kind).expand(num_rows, -1).clone()
 
 
 def top_k_compiled(
     x: Tensor, segments: Segments, counts: tuple[int, ...], room: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """`top_k` for float32 on the CPU. `room`: where to write what it returns; new memory if None."""
-    indices, values = room or _room(len(x), sum(counts))
+    indices, values = room or _room(len(x), sum(counts), x.shape[1])
     bits, found = (t.detach().contiguous().view(torch.int32).numpy() for t in (x, values))
     kernels.top_k(bits, *_as_arrays(segments, counts), indices.numpy(), found)
     return indices, values
 
 
-def _room(num_rows: int, num_kept: int) -> tuple[Tensor, Tensor]:
-    """Memory for positions and values (R, k) on the CPU."""
-    indices = torch.empty(num_rows, num_kept, dtype=torch.int64, device="cpu")
+def _room(num_rows: int, num_kept: int, dim: int) -> tuple[Tensor, Tensor]:
+    """Memory for positions and values (R, k) of vectors (d,) on the CPU."""
+    indices = torch.empty(num_rows, num_kept, dtype=_integers(dim), device="cpu")
     return indices, torch.empty_like(indices, dtype=torch.float32)  # whatever the default dtype is
+
+
+def _integers(dim: int) -> torch.dtype:
+    """The integers in which compiled passes write the positions of vectors (d,)."""
+    return torch.int32 if dim <= torch.iinfo(torch.int32).max else torch.int64
 
 
 def _starts(segments: Segments) -> list[int]:

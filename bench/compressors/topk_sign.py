@@ -94,7 +94,7 @@ class TopKSign(Compressor):
 
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SparseSignMessage:
         counts = self.counts(segments)
-        indices = first_positions(num_rows, segments, counts, like.device)
+        indices = first_positions(num_rows, segments, counts, like)
         code = position_code(segments, counts, self.code)
         return SparseSignMessage(indices, like.new_ones(indices.shape), code, sum(segments))
 

@@ -49,7 +49,7 @@ class SparseTernaryMessage(SparseMessage):
 
     def decode(self, payloads: Sequence[np.ndarray]) -> "SparseTernaryMessage":
         scales, values, indices = (torch.stack(column) for column in zip(*map(self._read, payloads), strict=True))
-        return replace(self, scales=scales, values=values, indices=indices.to(self.indices.device))
+        return replace(self, scales=scales, values=values, indices=indices.to(self.indices))
 
     def _read(self, payload: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         reader, num_entries = Reader(payload), self.code.num_positions
@@ -78,7 +78,7 @@ class TopKTernary(TopK):
     def blank(self, num_rows: int, segments: Segments, like: Tensor) -> SparseTernaryMessage:
         counts = self.counts(segments)
         indices, code = (
-            first_positions(num_rows, segments, counts, like.device),
+            first_positions(num_rows, segments, counts, like),
             position_code(segments, counts, self.code),
         )
         values, scales = like.new_zeros(indices.shape), like.new_zeros(num_rows, len(segments))

@@ -71,7 +71,7 @@ def top_k(x: np.ndarray, segments: np.ndarray, counts: np.ndarray, out: np.ndarr
         x: (R, d) float32 bit patterns as int32.
         segments: (S,) sizes, adding up to d.
         counts: (S,) entries to keep, 1 <= counts[s] <= segments[s].
-        out: (R, sum(counts)) int64, filled with ascending positions.
+        out: (R, sum(counts)) of integers, filled with ascending positions.
         values: (R, sum(counts)) int32, filled with the patterns there.
     """
     for row in range(x.shape[0]):

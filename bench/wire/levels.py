@@ -50,10 +50,10 @@ class TabledMessage(SparseMessage):
         rows, like = [], self.tables
         for reader in map(Reader, payloads):
             tables = reader.floats(like[0].numel(), like, "tables").view(like.shape[1:])
-            indices = self.code.read(reader)
+            indices = self.code.read(reader).to(self.indices)
             places = torch.from_numpy(self.packed.read(reader, self.parts).astype(np.uint8)).to(like.device)
             reader.end()
-            rows.append((indices.to(like.device), looked_up(places[None], tables[None], self.parts)[0], places, tables))
+            rows.append((indices, looked_up(places[None], tables[None], self.parts)[0], places, tables))
         indices, values, places, tables = (torch.stack(column) for column in zip(*rows, strict=True))
         return replace(self, indices=indices, values=values, places=places, tables=tables)
 

@@ -118,7 +118,7 @@ class Message(ABC):
     def put(self, index: Sequence[int], arrived: "Message") -> Self:
         """Return this message with the rows at `index` replaced by those of `arrived`; in place if there is room."""
         for name, t in self.tensors.items():
-            t[index] = arrived.tensors[name].to(t.device)
+            t[index] = arrived.tensors[name].to(t)  # old states hold wider integers
         return self
 
     def rows(self) -> Sequence[Self]:

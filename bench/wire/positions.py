@@ -115,7 +115,7 @@ class Golomb(PositionCode):
     def gaps(self, positions: Tensor) -> Tensor:
         """Return the gaps (R, k) of sorted positions (R, k): entries skipped since the last one in the segment."""
         previous = positions.roll(1, dims=1)
-        previous[:, self.heads.to(positions.device)] = self.before_heads.to(positions.device)
+        previous[:, self.heads.to(positions.device)] = self.before_heads.to(positions)
         return positions - previous - 1
 
     def num_bits(self, positions: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ class SparsePiece(RaggedMessage):
 class SparseMessage(Message):
     """Entries at some positions; the others are zero.
 
-    `indices`: (R, k) int64, ascending, distinct. `values`: (R, k). `code`: encodes the positions. `dim`: d.
+    `indices`: (R, k) int32 or int64, ascending, distinct. `values`: (R, k). `code`: encodes the positions. `dim`: d.
     """
 
     indices: Tensor
@@ -132,7 +132,7 @@ class SparseMessage(Message):
 
     def decode(self, payloads: Sequence[np.ndarray]) -> Self:
         indices, values = (torch.stack(column) for column in zip(*map(self._decoded, payloads), strict=True))
-        return replace(self, indices=indices.to(self.indices.device), values=values)
+        return replace(self, indices=indices.to(self.indices), values=values)
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
         reader = Reader(payload)
@@ -146,17 +146,17 @@ class SparseMessage(Message):
         return reader.floats(self.values.shape[1], self.values, "values")
 
     def cut(self, bounds: Sequence[int]) -> list[Message]:
-        rows = list(zip(self.indices, self.values, strict=True))
+        rows = list(zip(self.indices.long(), self.values, strict=True))
         intact = torch.ones(len(rows), dtype=torch.bool, device=self.values.device)
         cut = [(within(rows, start, end, self.values.device), end - start) for start, end in pairwise(bounds)]
         return [self.piece(**entries, intact=intact, dim=dim, code=self.code.name) for entries, dim in cut]
 
     def joined(self, pieces: Sequence[Message]) -> Self:
         indices, values = (torch.stack(column) for column in zip(*joined_rows(pieces), strict=True))
-        return replace(self, indices=indices, values=values)
+        return replace(self, indices=indices.to(self.indices), values=values)
 
     def dense(self) -> Tensor:
-        return self.values.new_zeros(len(self.values), self.dim).scatter_(1, self.indices, self.values)
+        return self.values.new_zeros(len(self.values), self.dim).scatter_(1, self.indices.long(), self.values)
 
     def sum(self, weights: Tensor | None = None) -> Tensor:
         return sum_of_entries(self.indices, self.values, weights, self.dim)

@@ -22,7 +22,7 @@ def sum_of_entries(indices: Tensor, values: Tensor, weights: Tensor | None, dim:
 def subtract_entries(indices: Tensor, values: Tensor, x: Tensor) -> Tensor:
     """Subtract sparse rows with entries (R, k) from `x` (R, d), in place."""
     if not (is_compiled(x) and x.is_contiguous()):
-        return x.scatter_add_(1, indices, -values)
+        return x.scatter_add_(1, indices.long(), -values)
     _subtract(indices.numpy(), values.numpy(), x.numpy())
     return x
 
@@ -30,7 +30,7 @@ def subtract_entries(indices: Tensor, values: Tensor, x: Tensor) -> Tensor:
 def clear_entries(indices: Tensor, x: Tensor) -> Tensor:
     """Set `x` (R, d) to zero at positions (R, k), in place."""
     if not (is_compiled(x) and x.is_contiguous()):
-        return x.scatter_(1, indices, 0)
+        return x.scatter_(1, indices.long(), 0)
     _clear(indices.numpy(), x.numpy())
     return x
 

@@ -47,7 +47,7 @@ def test_state_of_a_resnet18(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(cohort.workers.past.upload_rounds.tolist())) == 10
     assert cohort.server.last is not None
     server = sum(t.nbytes for t in cohort.server.last.tensors.values())
-    assert server == 10 * 111_723 * 12  # each entry: a position and a value, 12 bytes
+    assert server == 10 * 111_723 * 8  # each entry: a position and a value, 4 bytes each
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors(cohort)}
     # Ten errors, ten past parameter vectors, the current one, a workspace, and some positions.
     assert sum(storages.values()) == pytest.approx(22 * gradient.nbytes + server, rel=0.01)
