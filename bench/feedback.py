@@ -20,9 +20,6 @@ class Feedback(ABC):
     num_vectors: int = 0
     """How many vectors (d,) a worker keeps."""
 
-    in_place: bool = False
-    """Whether `compensate` builds its result in the first kept vector."""
-
     keeps_error: bool = False
     """Whether the kept vectors include what a lossy compressor left out."""
 
@@ -52,7 +49,7 @@ class ErrorFeedback(Feedback):
     """u = γg + e; send C(u); e ← u − C(u) (Stich, Cordonnier, Jaggi 2018, Algorithm 1)."""
 
     num_vectors = 1
-    in_place = keeps_error = True
+    keeps_error = True
 
     def compensate(self, update: Tensor, kept: Tensor) -> Tensor:
         return kept.add_(update)
@@ -187,7 +184,7 @@ class Accumulate(Feedback):
 
     decay: float = 1.0
     num_vectors = 1
-    in_place = keeps_error = True
+    keeps_error = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay <= 1:
@@ -210,7 +207,6 @@ class Momentum(Feedback):
 
     beta: float = 0.9
     num_vectors = 1
-    in_place = True
 
     def __post_init__(self) -> None:
         _require_beta(self.beta)

@@ -202,7 +202,8 @@ def conclude(cfg: DictConfig, logs: bool) -> None:
     if savings:
         _, best = max(savings, key=lambda each: each[0])
         (column,) = (column for column in made.columns if column.key == "total_bits_saving")
-        print(f"{cfg.name}: {best['recipe']} saves most of sgd's bits, both ways: {made.text(best, column)}")
+        to = (experiment.spec.get("table") or {}).get("to", "sgd")
+        print(f"{cfg.name}: {best['recipe']} saves most of {to}'s bits, both ways: {made.text(best, column)}")
     elif (reached := [each for row in made.rows if isinstance(each := row.get("round"), Sample)]) and not any(
         each.values for each in reached
     ):
