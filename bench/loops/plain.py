@@ -72,7 +72,8 @@ class CompressedAllReduce(Worker):
                 parameters. It calls no `backward()`. What it changes in buffers is undone.
 
         Returns:
-            The reports of all workers; None inside `no_sync`, where nothing is sent yet.
+            The reports of all workers, in which losses are NaN, as nobody tells them; None inside `no_sync`, where
+            nothing is sent yet.
 
         Raises:
             InputError: a closure is needed; it draws random numbers outside of `same_noise`.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -124,9 +125,10 @@ class Worker:
         if not gradients.finite().all():
             gradients.losses.fill_(torch.nan)  # signs, for example, do not show it
         with self._spent.compressing():
-            direction, self.report = self.cohort.round(
+            direction, report = self.cohort.round(
                 self.layout.vector, gradients, self._spent.in_computing(gradients_at), rate, self._epoch
             )
+        self.report = report._replace(loss=np.full_like(report.loss, np.nan))  # which a loop of one's own does not tell
         return Rate(rate).over(direction) if self.algorithm.units == "update" else direction
 
 

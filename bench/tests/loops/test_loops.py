@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -97,7 +98,9 @@ def accumulated(rank: int, together: bool) -> dict[str, Any]:
                 with sync.no_sync():
                     assert sync(optimizer, closure) is None
             else:
-                assert sync(optimizer, closure) is not None
+                report = sync(optimizer, closure)
+                assert report is not None
+                assert np.isnan(report.loss).all(), "nobody told it"
         optimizer.step()
     return {"weights": flat(toy), "ledger": counted(sync.ledger.state_dict())}
 
