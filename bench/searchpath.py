@@ -16,11 +16,13 @@ VARIABLE = "BITBUDGET_SEARCHPATH"
 
 
 def searched(overrides: Sequence[str]) -> list[str]:
-    """The overrides, after one that names these places, unless it is among them."""
+    """The overrides, after one that names these places, unless it is among them; Hydra's own flags stay first."""
     places = os.environ.get(VARIABLE, "")
     if not places or any(override.startswith("hydra.searchpath=") for override in overrides):
         return list(overrides)
-    return [f"hydra.searchpath=[{places}]", *overrides]
+    own = (i for i, each in enumerate(overrides) if "=" in each and not each.startswith("-"))
+    first = next(own, len(overrides))
+    return [*overrides[:first], f"hydra.searchpath=[{places}]", *overrides[first:]]
 
 
 def find_config(group: str, name: str) -> Any | None:

@@ -7,7 +7,8 @@
 
 Complete runs are skipped and interrupted ones resumed. A failed run does not stop the others; failures are listed at
 the end. Several matrices may share a grid, also from several machines that share its folder: a run that another holds
-is looked at again at the end. Further overrides apply to every run. Exit status 1 if a run failed, 2 on bad input.
+is looked at again at the end. Further overrides apply to every run. Exit status 1 if a run failed or its files are
+damaged, 2 on bad input.
 """
 
 if __name__ == "__main__":  # before the imports that take long
@@ -69,12 +70,14 @@ def matrix(overrides: list[str]) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     failed = {cell.told: reason for cell, reason in ended if reason}
-    print(f"{cfg.name}: {len(grid) - len(failed)} of {len(grid)} runs complete")
-    for told, reason in failed.items():
-        print(f"failed: {told}: {reason}")
-    if any(cell.folder.is_complete for cell in grid):
+    damaged = {cell.told: damage for cell in grid if cell.folder.is_complete and (damage := cell.folder.damage)}
+    print(f"{cfg.name}: {len(grid) - len(failed | damaged)} of {len(grid)} runs complete")
+    for what, which in (("failed", failed), ("damaged", damaged)):
+        for told, reason in which.items():
+            print(f"{what}: {told}: {reason}")
+    if any(cell.folder.is_complete for cell in grid) and not damaged:
         conclude(cfg, logs=any(cell.folder.is_complete for cell in pending))
-    if failed:
+    if failed or damaged:
         sys.exit(1)
 
 
@@ -108,8 +111,10 @@ def is_held(cell: Cell, ended: Ended) -> bool:
 
 def outcome(cell: Cell, ended: Ended) -> str | None:
     """Why a cell is not complete, which its folder keeps if it failed; None if it is: divergence is a result."""
-    if cell.folder.is_complete or ended.reason is None:
+    if cell.folder.is_complete:
         return None
+    if ended.reason is None:
+        return f"it ended, and {cell.folder.path} holds no complete run"
     if cell.folder.path.exists() and ended.status not in INTERRUPTED:
         write_whole(cell.folder.failed, f"{ended.reason}\n")
     return ended.reason

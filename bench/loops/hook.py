@@ -5,11 +5,13 @@ bench.CompressionHook(model, "sparse", density=0.01)
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C._distributed_c10d import GradBucket
+from torch.autograd import Variable
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
@@ -99,6 +101,15 @@ class CompressionHook(Worker):
             gradient.copy_(views[slot])
         for bucket, future in waiting:
             future.set_result(bucket.buffer())
+        # DDP's own callback at the end of the backward pass is queued after this one, and another from within it later.
+        queue = Variable._execution_engine.queue_callback
+        queue(partial(queue, partial(self._complete, views)))
+
+    def _complete(self, views: Sequence[Tensor]) -> None:
+        """Set the gradients that DDP leaves out: of parameters that no process used, for which errors may be sent."""
+        for p, view in zip(self.layout.parameters, views, strict=True):
+            if p.grad is None:
+                p.grad = view
 
 
 def _no_second_pass(rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:

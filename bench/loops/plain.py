@@ -104,11 +104,11 @@ class CompressedAllReduce(Worker):
     @contextlib.contextmanager
     def no_sync(self) -> Iterator[None]:
         """Within, calls send nothing: gradients add up in `p.grad` until the next call outside."""
-        self._waits = True
+        before, self._waits = self._waits, True
         try:
             yield
         finally:
-            self._waits = False
+            self._waits = before
 
     @contextlib.contextmanager
     def same_noise(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """The learning rate of a round: as given, as upload rules use it, and where it is 0."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.errors import InputError
 from bench.gradients.layout import Layout
 
 
@@ -56,11 +58,18 @@ class Rate:
 
 
 def rate_of(optimizer: Any, layout: Layout) -> float | Tensor:
-    """γ of an optimizer: a number, or a vector (d,) where its parameter groups differ."""
+    """γ of an optimizer: a number, or a vector (d,) where its parameter groups differ.
+
+    Raises:
+        InputError: one is negative, infinite or NaN, as an optimizer or a schedule may have made it.
+    """
     groups = optimizer.param_groups
     rates = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
     by_tensor = [rates.get(id(p), float(groups[0]["lr"])) for p in layout.parameters]
-    if len(set(by_tensor)) == 1:
+    for rate in (different := set(by_tensor)):
+        if not 0 <= rate < math.inf:
+            raise InputError(f"learning rate: {rate}; a finite number, at least 0, is needed in every round")
+    if len(different) == 1:
         return by_tensor[0]
     sizes = torch.tensor(layout.sizes, device=layout.vector.device)
     return torch.repeat_interleave(layout.vector.new_tensor(by_tensor), sizes)

@@ -1,6 +1,8 @@
 """The grid of runs that an experiment's `matrix` describes: all combinations of its axes and arms."""
 
 import itertools
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,9 @@ from bench.searchpath import searched
 
 FOR_THE_GRID = ("matrix.", "jobs=", "launcher=", "hydra.launcher.")
 """How overrides begin that are of the grid, and not of its runs."""
+
+PLACES = ("name", "results_dir", "label")
+"""What no run of a grid may set."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
     """The config that the runs share, and the grid that these overrides describe.
 
     Raises:
-        InputError: the config has no matrix.
+        InputError: the config has no matrix, or one that does not describe a grid of different runs.
     """
     overrides = searched(overrides)
     with initialize_config_module("bench.suite.configs", version_base="1.3"):
@@ -56,18 +61,40 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         given_axes = {str(key): values for key, values in axes.items() if values is not None}  # null leaves an axis out
         for picks in itertools.product(*(_axis(key, values) for key, values in given_axes.items())):
             chosen = [override for pick in picks for override in pick.overrides]
-            if any(override.startswith("target.") for override in chosen):
-                raise InputError("matrix: target; all runs of a grid need the same, at which they are compared")
+            _refuse(keys := [override.partition("=")[0].lstrip("+") for override in chosen])
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
-            seed = dict(o.split("=", 1) for o in chosen).get("seed", shared.seed)
+            seed = chosen[keys.index("seed")].partition("=")[2] if "seed" in keys else shared.seed
             folder = RunFolder.of(OmegaConf.create({**place, "label": label, "seed": seed}))
-            grid.append(Cell(f"{label} seed={seed}", [*given, f"label='{label}'", *chosen], folder))
+            grid.append(Cell(f"{label} seed={seed}", [*given, f"label={_quoted(label)}", *chosen], folder))
+    if not grid:
+        raise InputError("matrix: no run is left; one arm at least is needed")
+    for told, number in Counter(cell.told for cell in grid).items():
+        if number > 1:
+            raise InputError(f"matrix: {number} runs are called {told}; each needs a name of its own")
     return shared, grid
+
+
+def _refuse(keys: Sequence[str]) -> None:
+    """Check the keys that a run of the grid sets, some of them perhaps more than once."""
+    for key in keys:
+        if key in PLACES:
+            raise InputError(f"matrix: {key}; the grid says where its runs lie, leave it out")
+        if key.startswith("target."):
+            raise InputError("matrix: target; all runs of a grid need the same, at which they are compared")
+        if keys.count(key) > 1:
+            raise InputError(f"matrix: {key} is given by an arm and besides; one of them is needed")
+
+
+def _quoted(text: str) -> str:
+    """A text as a value of Hydra's grammar."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _axis(key: str, values: Any) -> list[Pick]:
     """The choices along one key of a matrix."""
     if key == "arms":
+        if not isinstance(values, dict):
+            raise InputError(f"matrix.arms: {values!r}; a name and settings for each arm are needed")
         return [pick for name, changes in values.items() if changes is not None for pick in _arm(name, changes)]
     labels = {"algorithm": "{value}", "seed": ""}  # these name the folder and the run in it; others carry their key
     form = labels.get(key, f"{key.rpartition('.')[2]}={{value}}")
@@ -78,8 +105,15 @@ def _override(key: str, value: Any) -> str:
     return f"{key}={'null' if value is None else value}"
 
 
-def _arm(name: str, changes: dict[str, Any]) -> list[Pick]:
+def _arm(name: Any, changes: Any) -> list[Pick]:
     """The picks of an arm of the grid: one for each combination of the values that it lists."""
+    if not isinstance(name, str) or not isinstance(changes, dict):
+        raise InputError(f"matrix.arms.{name}: {changes!r}; a text as its name and settings by their keys are needed")
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            raise InputError(f"matrix.arms.{name}.{key}: {value!r}; keys with dots, as in optimizer.lr, are needed")
+        if isinstance(value, list) and not value:
+            raise InputError(f"matrix.arms.{name}.{key}: []; a list with one value at least is needed")
     fixed = [_override(key, value) for key, value in changes.items() if not isinstance(value, list)]
     axes = [_axis(key, values) for key, values in changes.items() if isinstance(values, list)]
     return [

@@ -67,9 +67,12 @@ class Problem(lightning.LightningModule):
         """The optimizer, and its schedule if there is one.
 
         Raises:
-            InputError: the schedule cannot be made, or not stepped.
+            InputError: the optimizer or its schedule cannot be made, or this not stepped.
         """
-        optimizer = self.optimizer(self.parameters())
+        try:
+            optimizer = self.optimizer(self.parameters())
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optimizer: {error}") from error
         if self.schedule is None:
             return optimizer
         try:

@@ -117,10 +117,12 @@ class RunFolder:
     def state(self) -> tuple[str, str]:
         """What has become of the run, and a word on it.
 
-        One of "complete" (with where it diverged, if it did), "running" (by whom, and how far), "failed" (its last
-        words), "interrupted" (after which round it goes on or was last evaluated) and "left".
+        One of "complete" (with where it diverged, if it did), "damaged" (how), "running" (by whom, and how far),
+        "failed" (its last words), "interrupted" (after which round it goes on or was last evaluated) and "left".
         """
         if self.is_complete:
+            if damage := self.damage:
+                return "damaged", damage
             return "complete", self.summary().get("diverged") or ""
         if told := self.claim_told:
             return "running", told
@@ -130,6 +132,15 @@ class RunFolder:
         if rows or self.checkpoint.exists():
             return "interrupted", f"last evaluated in round {rows[-1]['round']:,}" if rows else ""
         return "left", ""
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the files of a complete run; None if they can be read and agree."""
+        try:
+            self.config(), self.history()
+        except InputError as error:
+            return str(error)
+        return None
 
     @property
     def failed(self) -> Path:
@@ -233,8 +244,14 @@ class RunFolder:
             return []
         rows = read_rows(file)
         end = rows[-1]["round"] if rows else None
-        if self.is_complete and end != (said := self.summary().get("round")):
+        if not self.is_complete:
+            return rows
+        if end != (said := (summary := self.summary()).get("round")):
             raise InputError(f"{file}: ends at round {end}; summary.json says {said}, restore it or remove the run")
+        for name, value in (rows[-1] if rows else {}).items():
+            if name in summary and not (summary[name] == value or (summary[name] != summary[name] and value != value)):
+                told = f"{file}: {name}: {value} in its last row; summary.json says {summary[name]}"
+                raise InputError(f"{told}, restore it or remove the run")
         return rows
 
     def write_summary(self, rows: Sequence[Row], target: Mapping[str, Any], command: str, **facts: Any) -> None:

@@ -21,6 +21,16 @@ Group = dict[str, Any]
 WORDS = {"needs_python_object": "a part with its _target_", "missing": "another entry"}
 """Texts for those errors of pydantic's whose messages refer to its internals."""
 
+ABOVE_0 = (
+    "max_epochs",
+    "max_steps",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+    "limit_train_batches",
+    "gradient_clip_val",
+)
+"""Arguments of the Trainer that are left out or above 0."""
+
 BOUNDS = {"seed": (0, 2**32 - 1), "workers": (1, 10**6), "threads": (1, 1024), "autosave_minutes": (0, 10**6)}
 
 
@@ -101,16 +111,28 @@ def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer
     for key in arguments.keys() & ours:
         raise InputError(f"trainer.{key}: {arguments[key]!r}; a run sets it itself, leave it out")
     _refuse_arguments(trainer, arguments, "trainer.")
-    for key in ("max_epochs", "max_steps", "val_check_interval", "check_val_every_n_epoch", "limit_train_batches"):
+    for key in ABOVE_0:
         value = arguments.get(key)
         if value == -1 and (key == "max_steps" or (key == "max_epochs" and arguments.get("max_steps", -1) > 0)):
             continue  # the other one ends the run
         if value is not None and not (isinstance(value, int | float) and value > 0):
             raise InputError(f"trainer.{key}: {value!r}; a number above 0 is needed")
+    for group in ("optimizer", "schedule", "trainer"):
+        _refuse_infinite(config.get(group), f"{group}.")
+    if not (gamma := (config.get("schedule") or {}).get("gamma", 1)) > 0:
+        raise InputError(f"schedule.gamma: {gamma}; a number above 0 is needed, rates are multiplied by it")
     if config.get("strategy") is not None:
         _refuse_strategy(config["strategy"].get("_target_"))
     # Except the logger's: a run works without one, for example if W&B is not installed.
     _refuse_parts({group: tree for group, tree in config.items() if group != "logger"}, "")
+
+
+def _refuse_infinite(tree: Any, prefix: str) -> None:
+    """Check that all numbers of a group, at any depth, are finite."""
+    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+        _refuse_infinite(value, f"{prefix}{key}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{prefix}{key}: {value}; a finite number is needed")
 
 
 def _refuse_strategy(path: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import lightning
 import torch
 from torch import Tensor
 
@@ -70,6 +71,16 @@ class Averages:
     def state_dict(self) -> dict[str, Any]:
         """All M workers' rows by name, as one tensor (M, …) where their shapes are equal."""
         return {name: _together(rows) for name, rows in self.everyone().items()}
+
+
+class AtTheEnd(lightning.Callback):
+    """Leaves the module with the averages when a fit ends, before what other callbacks and the module do then."""
+
+    def __init__(self, averages: Averages) -> None:
+        self.averages = averages
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.averages.put()
 
 
 def _together(rows: Sequence[Any]) -> Any:

@@ -87,10 +87,16 @@ class Fit:
         self._trained = Trained(module, layout)
         self._accumulation: Accumulation | None = None
         self._told: set[str] = set()
+        self._left_out = False
 
     @property
     def trainer(self) -> lightning.Trainer:
         return self.module.trainer
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether no parameter has a gradient other than 0."""
+        return not any(p.grad is not None and p.grad.any() for p in self.layout.parameters)
 
     @property
     def _num_parts(self) -> int:
@@ -183,9 +189,9 @@ class Fit:
         world = self.cohort.world
         if world.size > len(world.local_ranks):
             raise InputError("batch: fewer samples than estimator.num_steps; drop_last=True is needed, as others wait")
-        if self.engine is None and self.trainer.is_last_batch:
-            least = world.size * self._num_parts
-            raise InputError(f"batch: all of the epoch are too short; at least {least} samples are needed")
+        self._left_out = True
+        if self.trainer.is_last_batch:
+            self.refuse_no_rounds()
         # Silences Lightning's own warning of a step that returns nothing; ours has given the reason.
         Closure.warning_cache.add("`training_step` returned `None`. If this was on purpose, ignore this warning...")
         if self._accumulation and not self.trainer.fit_loop._should_accumulate():
@@ -194,6 +200,12 @@ class Fit:
             else:  # the scaler steps no optimizer after a step that returned nothing
                 self._accumulation = None
                 self._warn_once("batch: too short, and those accumulated before it are left out with it")
+
+    def refuse_no_rounds(self) -> None:
+        """Raise InputError if batches came, and all were too short."""
+        if self.engine is None and self._left_out:
+            least = self.cohort.world.size * self._num_parts
+            raise InputError(f"batch: all so far are too short; at least {least} samples are needed")
 
     def _choose_engine(self, step: Step, shards: Shards, noise: Sequence[Noise]) -> Engine:
         """The engine of this fit, chosen on its first batch."""
@@ -301,14 +313,14 @@ class Fit:
     def _warn_of_unreached(self) -> None:
         """Warn once of parameters that move although no loss depends on them."""
         algorithm = self.cohort.algorithm
-        if not (unreached := self._plain.unreached) or not algorithm.moves_zeros:
+        decays = any(group.get("weight_decay") for group in self.trainer.optimizers[0].param_groups)
+        if not (unreached := self._plain.unreached) or not (algorithm.moves_zeros or decays):
             return
         names = ", ".join(self.layout.names[slot] for slot in sorted(unreached))
-        self._warn_once(
-            f"{algorithm.name}: no gradient reached {names}; the sign of 0 is not 0 here, so these entries move by "
-            "the learning rate every round",
-            about="unreached parameters",
-        )
+        why = "the sign of 0 is not 0 here, so these entries move by the learning rate every round"
+        if not algorithm.moves_zeros:
+            why = "it is 0, not None, so that weight decay shrinks them"
+        self._warn_once(f"{algorithm.name}: no gradient reached {names}; {why}", about="unreached parameters")
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the fit besides the cohort's, the same in every process."""

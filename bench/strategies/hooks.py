@@ -11,6 +11,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from bench.adversary import Adversary
@@ -32,7 +33,7 @@ from bench.round.memory import refuse_more_than_free
 from bench.round.state import restore, state_of
 from bench.round.written import refuse_other
 from bench.strategies.apart import Apart
-from bench.strategies.averages import Averages
+from bench.strategies.averages import AtTheEnd, Averages
 from bench.strategies.ending import end_on
 from bench.strategies.fit import Fit
 from bench.strategies.refusals import one_optimizer, refuse_fit, refuse_optimizers, refuse_options, refuse_schedulers
@@ -146,10 +147,9 @@ class Compressed(_Base):
         steps = self.algorithm.local_steps
         apart = Apart(cohort, layout) if steps and steps.apart else None
         self._averages = Averages(self._fit.buffers, world, apart)
-        self._shows_averages = any(
-            isinstance(callback, WeightAveraging) and callback._use_buffers
-            for callback in trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-        )
+        callbacks: list[lightning.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        self._shows_averages = any(isinstance(each, WeightAveraging) and each._use_buffers for each in callbacks)
+        callbacks[:] = [AtTheEnd(self._averages), *(each for each in callbacks if not isinstance(each, AtTheEnd))]
 
     def _share_initial_state(self, module: lightning.LightningModule, layout: Layout) -> None:
         """Start every worker from rank 0's parameters."""
@@ -171,6 +171,7 @@ class Compressed(_Base):
             self.fitting.layout.vector.copy_(state["shared"])
         if len(generators := state["generators"]) > (rank := self.world.local_ranks[0]):
             torch.set_rng_state(generators[rank])
+        self._averages.put()  # which stay if nothing is left to train
 
     def on_train_start(self) -> None:
         """Check that all processes will run the same rounds, and listen to signals from now on."""
@@ -197,9 +198,17 @@ class Compressed(_Base):
         return self.fitting.step(batch, rest, kwargs, self.gauged)
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """Run the round, once all its batches are accumulated, and write the direction to `p.grad`."""
+        """Run the round, once all its batches are accumulated, and write the direction to `p.grad`.
+
+        Raises:
+            InputError: the module's `optimizer_zero_grad` has kept gradients, which the direction would replace.
+        """
         module = self.lightning_module
         assert module is not None
+        if is_overridden("optimizer_zero_grad", module) and not self.fitting.is_clear:
+            raise InputError(
+                "optimizer_zero_grad: it keeps gradients; accumulate_grad_batches is needed to add them up"
+            )
         self.pre_backward(closure_loss)
         closure_loss = self.precision_plugin.pre_backward(closure_loss, module)
         self.fitting.keep(optimizer, self.gauged)
@@ -264,8 +273,12 @@ class Compressed(_Base):
     # When a fit ends
 
     def on_train_end(self) -> None:
-        """Leave the module with the workers' average buffers."""
-        self._averages.put()
+        """Check that some round has run. By now the module has the workers' average buffers: see `AtTheEnd`.
+
+        Raises:
+            InputError: all batches were too short.
+        """
+        self.fitting.refuse_no_rounds()
 
     @property
     def _trainer(self) -> lightning.Trainer:

@@ -198,12 +198,14 @@ def refuse_optimizers(optimizers: list[torch.optim.Optimizer], algorithm: Algori
     """Check that there is an optimizer, of the module's parameters, without moments where the recipe has some.
 
     Raises:
-        InputError: there is none; it trains what is not the module's; a recipe with moments under another one than SGD
-            without momentum.
+        InputError: there is none; it takes several gradients a step, or trains what is not the module's; a recipe with
+            moments under another one than SGD without momentum.
     """
     optimizer = optimizers[0]
     if isinstance(optimizer, _MockOptimizer):
         raise InputError("configure_optimizers: returned None; one optimizer is needed")
+    if isinstance(getattr(optimizer, "optimizer", optimizer), torch.optim.LBFGS):
+        raise InputError("configure_optimizers: LBFGS; its steps take several gradients, one that takes one is needed")
     known = set(map(id, layout.parameters))
     for p in (p for group in optimizer.param_groups for p in group["params"]):
         if p.requires_grad and p.numel() and id(p) not in known:

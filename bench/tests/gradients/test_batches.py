@@ -167,12 +167,13 @@ def test_local_steps_cut_by_the_same_rule() -> None:
 
 def test_batches_that_are_all_too_short_are_refused() -> None:
     """A fit that plays no round would look like one that learned nothing."""
-    trainer = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), **QUIET, max_epochs=2)
-    with (
-        pytest.warns(UserWarning, match="batch of 3 samples is left out"),
-        pytest.raises(InputError, match="batch: all of the epoch are too short; at least 4 samples"),
-    ):
-        trainer.fit(Toy(), DataLoader(toy_data(), batch_size=3))
+    for length in ({"max_epochs": 2}, {"max_steps": 12}):
+        trainer = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), **QUIET, **length)
+        with (
+            pytest.warns(UserWarning, match="batch of 3 samples is left out"),
+            pytest.raises(InputError, match="batch: all so far are too short; at least 4 samples"),
+        ):
+            trainer.fit(Toy(), DataLoader(toy_data(), batch_size=3))
 
 
 def test_a_last_batch_that_is_too_short_is_left_out() -> None:

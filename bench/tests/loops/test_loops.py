@@ -96,6 +96,8 @@ def accumulated(rank: int, together: bool) -> dict[str, Any]:
             closure().backward()
             if number < len(parts):
                 with sync.no_sync():
+                    with sync.no_sync():
+                        pass
                     assert sync(optimizer, closure) is None
             else:
                 report = sync(optimizer, closure)
@@ -103,6 +105,37 @@ def accumulated(rank: int, together: bool) -> dict[str, Any]:
                 assert np.isnan(report.loss).all(), "nobody told it"
         optimizer.step()
     return {"weights": flat(toy), "ledger": counted(sync.ledger.state_dict())}
+
+
+class Heads(nn.Module):
+    """A body with two heads, of which one takes part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Linear(20, 16)
+        self.heads = nn.ModuleList([nn.Linear(16, 3), nn.Linear(16, 3)])
+
+    def forward(self, x: torch.Tensor, head: int) -> torch.Tensor:
+        return self.heads[head](self.body(x).relu())
+
+
+def in_turns(rank: int, by_hook: bool) -> dict[str, Any]:
+    """Rounds in which one head has no gradient, but errors to send."""
+    heads = Heads()
+    model = DistributedDataParallel(heads, find_unused_parameters=True) if by_hook else heads
+    optimizer = torch.optim.SGD(heads.parameters(), 0.1)
+    if isinstance(model, DistributedDataParallel):
+        sync: Any = bench.CompressionHook(model, "sparse", optimizer, density=0.1)
+    else:
+        sync = bench.CompressedAllReduce(heads, "sparse", density=0.1)
+    for t, (x, y) in enumerate(loader(toy_data(), M, [rank])):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x, t % 2), y).backward()
+        if not by_hook:
+            sync(optimizer)
+        optimizer.step()
+    return {"weights": flat(heads), "ledger": counted(sync.ledger.state_dict())}
 
 
 def adversaries(rank: int) -> dict[str, Any]:
@@ -174,6 +207,8 @@ def work(rank: int, folder: Path) -> None:
             "killed": plain(rank, RECIPES["sasg"], Dropping, kill_at=6),
             "in parts": accumulated(rank, together=False),
             "at once": accumulated(rank, together=True),
+            "in turns": in_turns(rank, by_hook=False),
+            "hooked in turns": in_turns(rank, by_hook=True),
             "adversaries": adversaries(rank),
             "refusals": refusals(rank),
         },
@@ -204,7 +239,7 @@ def test_a_plain_loop_gives_lightnings_bits(name: str, ended: list[dict[str, Any
         assert process[name]["ledger"] == expected["ledger"]
 
 
-@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize("name", [*HOOKS, "in turns"])
 def test_a_hook_sends_what_a_plain_loop_sends(name: str, ended: list[dict[str, Any]]) -> None:
     for process in ended:
         assert torch.equal(process[f"hooked {name}"]["weights"], process[name]["weights"])

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from bench.errors import InputError
 from bench.laws.kills import Killed, RoundData, SaveAndDie, fit
 from bench.laws.recipes import goes_on_where_it_was_killed
-from bench.laws.toys import Toy, counted, toy_data, train
+from bench.laws.toys import Normed, Toy, counted, toy_data, train
 from bench.laws.worlds import M, run_processes
 from bench.rules import LASGWK2
 from bench.runs.progress import Progress
@@ -125,6 +125,26 @@ def test_a_loader_of_the_users_own(tmp_path: Path) -> None:
     resumed = fit("sasg", shuffled(), [], tmp_path / "saved.ckpt", max_epochs=2)
     assert torch.equal(resumed[0], weights)
     assert resumed[1] == ledger
+
+
+@pytest.mark.parametrize(("recipe", "module"), [("sgd", Normed), ("sparta", Toy)])
+def test_a_finished_fit_is_left_as_it_is(recipe: str, module: Any, tmp_path: Path) -> None:
+    """With what workers have of their own averaged, also for callbacks at its end."""
+    seen = []
+
+    class Watching(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
+            if trainer.global_step == 6:
+                trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+        def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+            seen.append({name: t.clone() for name, t in pl_module.state_dict().items()})
+
+    first = train(recipe, module, rounds=6, batch_size=8, callbacks=[Watching()])
+    again = train(recipe, module, rounds=6, batch_size=8, checkpoint=tmp_path / "last.ckpt")
+    for states in (again.module.state_dict(), *seen):
+        assert all(torch.equal(states[name], t) for name, t in first.module.state_dict().items())
+    assert len(seen) == 1
 
 
 def test_across_worlds(tmp_path: Path) -> None:

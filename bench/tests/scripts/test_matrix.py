@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_module
 
 from bench.errors import InputError
 from bench.runs.claim import STALE_S, Claim, claimed
 from bench.runs.grid import cells
+from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
 from bench.suite.scripts import matrix as script
 from bench.suite.scripts.launchers import Ended
@@ -94,6 +96,56 @@ def test_a_run_that_another_holds_is_looked_at_again(tmp_path: Path, monkeypatch
     monkeypatch.setattr(RunFolder, "check", lambda self, config: None)
     script.matrix([*GRID, "matrix.algorithm=[sgd,sparse]", "jobs=1", f"results_dir={tmp_path}"])
     assert asked == ["sgd", "sparse"]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "told"),
+    [
+        ("{arms: {a: {algorithm: sgd, optimizer.lr: [0.1, 0.10]}}}", "2 runs are called a,lr=0.1 seed="),
+        ("{algorithm: [sgd], seed: [1, 1]}", "2 runs are called sgd seed=1"),
+        ("{arms: {a: {algorithm: sgd, seed: 5}}, seed: [1, 2]}", "seed is given by an arm and besides"),
+        ("{arms: {a: {algorithm: sgd, name: other}}}", "name; the grid says where its runs lie"),
+        ("{arms: {a: {algorithm: sgd, target.value: 0.5}}}", "target; all runs of a grid need the same"),
+        ("{arms: {a: sgd}}", "arms.a: 'sgd'; a text as its name"),
+        ("{arms: [a]}", r"arms: \['a'\]; a name and settings for each arm"),
+        ("{arms: {2: {algorithm: sgd}}}", "arms.2: .*; a text as its name"),
+        ("{arms: {a: {optimizer: {lr: 0.1}}}}", "arms.a.optimizer: {'lr': 0.1}; keys with dots"),
+        ("{arms: {a: {optimizer.lr: []}}}", r"arms.a.optimizer.lr: \[\]; a list with one value"),
+        ("{arms: {a: null}}", "no run is left"),
+    ],
+)
+def test_a_grid_is_of_different_runs(matrix: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := tmp_path / "experiment").mkdir()
+    (folder / "own.yaml").write_text(f"# @package _global_\nname: own\nmatrix: {matrix}\n")
+    monkeypatch.setenv("BITBUDGET_SEARCHPATH", f"file://{tmp_path}")
+    with pytest.raises(InputError, match=rf"^matrix[:.] ?{told}"):
+        cells(["experiment=own", "logger=csv"])
+
+
+def test_labels_may_have_quotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := tmp_path / "experiment").mkdir()
+    (folder / "own.yaml").write_text("# @package _global_\nname: own\nmatrix: {arms: {top-k's: {algorithm: sparse}}}\n")
+    monkeypatch.setenv("BITBUDGET_SEARCHPATH", f"file://{tmp_path}")
+    (cell,) = cells(["experiment=own"])[1]
+    with initialize_config_module("bench.suite.configs", version_base="1.3"):
+        assert compose("train", composable(cell.overrides)).label == "top-k's"
+
+
+def test_a_run_that_ends_elsewhere_or_is_damaged_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(damaged := tmp_path / "quickstart" / "sgd" / "seed=1", 100)
+    (damaged / "history.csv").write_text("round,train_loss\n100,1\n")
+    monkeypatch.setattr(script, "run_alone", lambda overrides, bar: Ended(None, ""))
+    monkeypatch.setattr(RunFolder, "check", lambda self, config: None)
+    with pytest.raises(SystemExit, match="1"):
+        script.matrix([*GRID, "matrix.algorithm=[sgd,sparse]", "jobs=1", f"results_dir={tmp_path}"])
+    told = capsys.readouterr().out
+    assert "quickstart: 0 of 2 runs complete" in told
+    assert f"failed: sparse seed=1: it ended, and {tmp_path}/quickstart/sparse/seed=1 holds no complete run" in told
+    assert f"damaged: sgd seed=1: {damaged}/history.csv: ends at round 100" in told
+    script.status([*GRID, "matrix.algorithm=[sgd]", f"results_dir={tmp_path}"])
+    assert "damaged      sgd seed=1" in capsys.readouterr().out
 
 
 def test_it_ends_with_what_saves_most(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

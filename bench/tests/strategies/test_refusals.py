@@ -58,6 +58,20 @@ def test_what_cannot_be_run_is_refused() -> None:
         def configure_optimizers(self) -> Any:
             return [torch.optim.SGD(self.parameters(), lr=0.1), torch.optim.SGD(self.parameters(), lr=0.1)]
 
+    class Searching(Toy):
+        def configure_optimizers(self) -> Any:
+            return torch.optim.LBFGS(self.parameters())
+
+    class Keeping(Toy):
+        def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+            if batch_idx % 2 == 0:
+                optimizer.zero_grad(set_to_none=False)
+
+    class Negative(Toy):
+        def configure_optimizers(self) -> Any:
+            optimizer = super().configure_optimizers()
+            return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, [1], gamma=-1)]
+
     class Unstepped(Toy):
         def configure_optimizers(self) -> Any:
             return None
@@ -92,6 +106,9 @@ def test_what_cannot_be_run_is_refused() -> None:
         (Lazy, {}, r"parameters: network\.2\.weight has no shape yet"),
         (Complex, {}, r"parameters: phase is of torch\.complex64; real numbers are needed"),
         (Several, {}, "configure_optimizers: several; exactly 1 is needed"),
+        (Searching, {}, "configure_optimizers: LBFGS; its steps take several gradients"),
+        (Keeping, {}, "optimizer_zero_grad: it keeps gradients"),
+        (Negative, {"rounds": 40}, "learning rate: -0.05; a finite number, at least 0"),
         (Unstepped, {}, "configure_optimizers: returned None; one optimizer is needed"),
         (Silent, {}, "training_step: returned NoneType"),
         (Mixed, {}, "one dtype"),
