@@ -24,11 +24,12 @@ def guarded(main: Callable[[], None]) -> None:
         from lightning.fabric.utilities.exceptions import MisconfigurationException
         from lightning.pytorch.utilities import rank_zero_only
         from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
 
         from bench.errors import DamagedError, InputError, NonFiniteError, WorkerLostError
 
         # ValueError: ours, and libraries' for bad arguments. OSError: a path that cannot be written, for example.
-        told = (ValueError, OSError, DamagedError, NonFiniteError, WorkerLostError)
+        told = (ValueError, OSError, YAMLError, DamagedError, NonFiniteError, WorkerLostError)
         if not isinstance(error, (*told, HydraException, OmegaConfBaseException, MisconfigurationException)):
             raise
         if IN_FULL:

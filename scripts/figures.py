@@ -72,7 +72,7 @@ def draw(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_view(parser)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     guarded(lambda: draw(args))
 
 

@@ -35,7 +35,7 @@ from bench.errors import InputError
 from bench.findings.experiments import Experiment
 from bench.findings.sample import Ratio, Sample
 from bench.findings.table import Table
-from bench.findings.tables import table
+from bench.findings.tables import refuse_asked, table
 from bench.findings.view import View
 from bench.runs.grid import Cell, cells
 from bench.runs.overrides import composable
@@ -56,13 +56,17 @@ def matrix(overrides: list[str]) -> None:
     cfg, grid = cells(overrides)
     if cfg.jobs is not None and not (isinstance(cfg.jobs, int) and cfg.jobs >= 1):
         raise InputError(f"jobs: {cfg.jobs}; at least 1 is needed, or null for one a core")
-    # Report a misspelt key or another config before anything runs. Only one cell is checked: composing each takes long.
-    first = next((cell for cell in grid if cell.folder.is_complete), grid[0])
-    with initialize_config_module("bench.suite.configs", version_base="1.3"):
-        one = compose("train", composable(first.overrides))
-        refuse(one)
-        first.folder.check(described(one))
+    refuse_asked(cfg)
+    # Report a misspelt key or another config before anything runs. Composing takes long, so only one cell of each arm
+    # that is to run is checked, and one that is complete.
     pending = [cell for cell in grid if not cell.folder.is_complete]
+    firsts = {cell.told.split(" seed=")[0].split(",")[0]: cell for cell in reversed(pending)}
+    complete = next((cell for cell in grid if cell.folder.is_complete), grid[0])
+    with initialize_config_module("bench.suite.configs", version_base="1.3"):
+        for cell in (complete, *(cell for cell in firsts.values() if cell is not complete)):
+            one = compose("train", composable(cell.overrides))
+            refuse(one)
+            cell.folder.check(described(one))
     settings = [override for override in overrides if override.startswith("hydra.launcher.")]
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends its cells, as Ctrl-C
     try:

@@ -76,8 +76,8 @@ def pay(given: Mapping[str, str], wants_map: bool, out: Path) -> None:
     subject = _subject(given)
     network = _network(given, subject, _integer(given, "workers", 8))
     recipes = _recipes(given)
-    prices = measure_prices(recipes, subject, network.workers, wants_map, _bar)
     skips = _skips(given, list(recipes))
+    prices = measure_prices(recipes, subject, network.workers, wants_map, _bar)
     print(
         prices.table(network, skips, f"{given['model']}, {prices.dim:,} parameters, {subject.told}; {_told(network)}")
     )
@@ -99,7 +99,11 @@ def _recipes(given: Mapping[str, str]) -> dict[str, Algorithm]:
     if "recipes" not in given:
         every = {name: load_recipe(name) for name in recipe_names()}
         return {name: recipe for name, recipe in every.items() if recipe.local_steps is None}
-    recipes = {name: load_recipe(name) for name in given["recipes"].split(",")}
+    names = given["recipes"].split(",")
+    for name in names:
+        if not name.endswith(".yaml") and name not in (known := recipe_names()):
+            raise InputError(f"recipes: {name!r}; one of {', '.join(known)} is needed")
+    recipes = {name: load_recipe(name) for name in names}
     for name, recipe in recipes.items():
         if recipe.local_steps is not None:
             raise InputError(f"recipes: {name}; its round is many steps, so experiment= tells its time")
@@ -186,12 +190,16 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="key=value")
     parser.add_argument("--map", action="store_true", help="draw who wins over bandwidth and workers")
     parser.add_argument("--out", type=Path, default=Path("results") / "pay", help="where the map is written")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
 
     def run() -> None:
         for setting in args.settings:
             if "=" not in setting:
                 raise InputError(f"{setting!r}: settings have the form key=value; keys are {', '.join(KEYS)}")
+        keys = [setting.partition("=")[0] for setting in args.settings]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise InputError(f"{key}: given {keys.count(key)} times; one value is needed")
         pay(dict(setting.split("=", 1) for setting in args.settings), args.map, args.out)
 
     guarded(run)

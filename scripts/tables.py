@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_view(parser)
     parser.add_argument("--print", action="store_true", help="also print the Markdown")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     guarded(lambda: regenerate(args))
 
 

@@ -39,7 +39,7 @@ from bench.runs.tuning import Tuning, survivors
 from bench.runs.whole import write_whole
 from bench.suite.scripts.cli import guarded
 from bench.suite.scripts.launchers import run_alone
-from bench.suite.scripts.train import described
+from bench.suite.scripts.train import described, refuse
 
 OWN = ("budget", "jobs", "arms")
 
@@ -189,6 +189,8 @@ def tune(overrides: list[str]) -> None:
             raise InputError(f"trainer.max_steps: {num_rounds}; trials are shortened by it, a number is needed")
         recipe: Any = OmegaConf.to_container(one.algorithm, resolve=True)
         told = tuning.told(knobs := tuning.knobs(name, recipe), described(one))
+        with initialize_config_module("bench.suite.configs", version_base="1.3"):  # before any trial runs
+            refuse(compose("train", composable([*cell.overrides, *(f"{knob.key}={knob.low:g}" for knob in knobs)])))
         arms.append(Arm(name, cell.overrides, num_rounds, knobs, tuning, budget, told, cfg, folder))
     total = sum(sum(arm.numbers) for arm in arms)
     with (

@@ -7,11 +7,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 from bench.configured import instantiate
 from bench.errors import InputError
 from bench.findings.view import View
 from bench.link import LinkModel
+from bench.runs.settings import refuse_parts
 from bench.suite.scripts.units import bandwidth_bps, seconds
 
 SETTINGS = ("link", "link.<field>", "step_ms", "overlap", "rounds")
@@ -55,7 +57,7 @@ def make_link(settings: dict[str, str]) -> LinkModel:
     """The link of a config's settings: `link` is its name in configs/link, `link.<field>` one of its fields.
 
     Raises:
-        InputError: a bandwidth or latency that cannot be.
+        InputError: a bandwidth or latency that cannot be, or another value of a wrong type.
     """
     read = {"bandwidth_bps": bandwidth_bps, "intra_bandwidth_bps": bandwidth_bps, "latency_s": seconds}
     overrides = []
@@ -63,7 +65,9 @@ def make_link(settings: dict[str, str]) -> LinkModel:
         reader = read.get(key.rpartition(".")[2])
         overrides.append(f"{key}={value if reader is None else reader(key, value, bare=1.0)}")
     with initialize_config_module("bench.suite.configs", version_base="1.3"):
-        return instantiate(compose("train", overrides).link)
+        link = compose("train", overrides).link
+    refuse_parts(OmegaConf.to_container(link, resolve=True), "link.")
+    return instantiate(link)
 
 
 def _stretch(given: str) -> tuple[int, int]:

@@ -21,12 +21,8 @@ def refuse_falling(field: str, given: Any) -> None:
         raise InputError(f"{field}: {given}; a list of numbers above 0 that rise is needed")
 
 
-def made(field: str, asked: Mapping[str, Any], kinds: Mapping[str, Callable[..., T]], subject: Any) -> T:
-    """Call the function in `kinds` that `asked["kind"]` names, on the subject, with the other options as keywords.
-
-    Raises:
-        InputError: the kind or an option is unknown, an option is missing, or the runs lack a column or setting.
-    """
+def refuse(field: str, asked: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> None:
+    """Raise InputError if the kind or an option is unknown, or an option is missing."""
     options = dict(asked)
     if (kind := options.pop("kind", None)) not in kinds:
         raise InputError(f"{field}.kind: {kind!r}; one of {', '.join(kinds)} is needed")
@@ -37,7 +33,17 @@ def made(field: str, asked: Mapping[str, Any], kinds: Mapping[str, Callable[...,
     for parameter in parameters:
         if parameter.default is Parameter.empty and parameter.name not in options:
             raise InputError(f"{field}.{parameter.name}: not given; {kind} needs it")
+
+
+def made(field: str, asked: Mapping[str, Any], kinds: Mapping[str, Callable[..., T]], subject: Any) -> T:
+    """Call the function in `kinds` that `asked["kind"]` names, on the subject, with the other options as keywords.
+
+    Raises:
+        InputError: the kind or an option is unknown, an option is missing, or the runs lack a column or setting.
+    """
+    refuse(field, asked, kinds)
+    options = dict(asked)
     try:
-        return kinds[kind](subject, **options)
+        return kinds[options.pop("kind")](subject, **options)
     except KeyError as error:
         raise InputError(f"{field}: {error}; a column or a setting that all of these runs have is needed") from error

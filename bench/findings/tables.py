@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from bench.errors import InputError
-from bench.findings.asked import made
+from bench.findings.asked import made, refuse
 from bench.findings.budgets import budget_table
 from bench.findings.captions import absent, num_seeds
 from bench.findings.experiments import Arm, Experiment
@@ -43,8 +43,7 @@ def table(experiment: Experiment) -> Table:
     Raises:
         InputError: the table cannot be made.
     """
-    asked = experiment.spec.get("table") or {"kind": "costs"}
-    return made("table", asked, {"costs": cost_table, "sweep": sweep_table}, experiment)
+    return made("table", experiment.spec.get("table") or {"kind": "costs"}, KINDS, experiment)
 
 
 def further_tables(experiment: Experiment) -> dict[str, Table]:
@@ -53,11 +52,23 @@ def further_tables(experiment: Experiment) -> dict[str, Table]:
     Raises:
         InputError: a table cannot be made, or has the name of the first one's files.
     """
-    kinds = {"budgets": budget_table, "seconds": seconds_table}
     asked = {name: own for name, own in (experiment.spec.get("tables") or {}).items() if own is not None}
     if taken := {"table", "table_full"} & asked.keys():
         raise InputError(f"tables: {min(taken)}; the file of `table` has this name, another is needed")
-    return {name: made(f"tables.{name}", own, kinds, experiment) for name, own in asked.items()}
+    return {name: made(f"tables.{name}", own, FURTHER_KINDS, experiment) for name, own in asked.items()}
+
+
+def refuse_asked(spec: Mapping[str, Any]) -> None:
+    """Check the tables that an experiment's file asks for, as far as can be seen without runs.
+
+    Raises:
+        InputError: a kind or an option is unknown, or an option is missing.
+    """
+    if asked := spec.get("table"):
+        refuse("table", asked, KINDS)
+    for name, own in (spec.get("tables") or {}).items():
+        if own is not None:
+            refuse(f"tables.{name}", own, FURTHER_KINDS)
 
 
 def cost_table(
@@ -266,3 +277,8 @@ def _figures(runs: Sequence[ViewedRun], at: Literal["target", "end"]) -> dict[st
             fate = "missed" if at == "target" else "diverged"
             figures[column] = Sample(tuple(row[column] for row in rows), len(runs), fate, tuple(seeds))
     return figures
+
+
+KINDS = {"costs": cost_table, "sweep": sweep_table}
+FURTHER_KINDS = {"budgets": budget_table, "seconds": seconds_table}
+"""Kinds of an experiment's `table:`, and of its `tables:`."""

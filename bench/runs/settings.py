@@ -117,6 +117,8 @@ def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer
             continue  # the other one ends the run
         if value is not None and not (isinstance(value, int | float) and value > 0):
             raise InputError(f"trainer.{key}: {value!r}; a number above 0 is needed")
+    if arguments.get("max_epochs", 1) is None and (arguments.get("max_steps") or -1) < 0:
+        raise InputError("trainer.max_epochs: None; a number above 0 is needed, or trainer.max_steps")
     for group in ("optimizer", "schedule", "trainer"):
         _refuse_infinite(config.get(group), f"{group}.")
     if not (gamma := (config.get("schedule") or {}).get("gamma", 1)) > 0:
@@ -124,7 +126,7 @@ def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer
     if config.get("strategy") is not None:
         _refuse_strategy(config["strategy"].get("_target_"))
     # Except the logger's: a run works without one, for example if W&B is not installed.
-    _refuse_parts({group: tree for group, tree in config.items() if group != "logger"}, "")
+    refuse_parts({group: tree for group, tree in config.items() if group != "logger"}, "")
 
 
 def _refuse_infinite(tree: Any, prefix: str) -> None:
@@ -145,8 +147,12 @@ def _refuse_strategy(path: Any) -> None:
         raise InputError(f"strategy._target_: {path}; {told}")
 
 
-def _refuse_parts(tree: Any, prefix: str) -> None:
-    """Check every part of a config that has a `_target_`, at any depth."""
+def refuse_parts(tree: Any, prefix: str) -> None:
+    """Check every part of a config that has a `_target_`, at any depth.
+
+    Raises:
+        InputError: it cannot be imported, does not take a key, or not a value's type.
+    """
     if isinstance(tree, list):
         tree = dict(enumerate(tree))
     if not isinstance(tree, Mapping):
@@ -158,7 +164,7 @@ def _refuse_parts(tree: Any, prefix: str) -> None:
             raise InputError(f"{prefix}_target_: {path!r}; cannot be imported: {error}") from error
         _refuse_arguments(callee, {k: v for k, v in tree.items() if not k.startswith("_")}, prefix)
     for key, value in tree.items():
-        _refuse_parts(value, f"{prefix}{key}.")
+        refuse_parts(value, f"{prefix}{key}.")
 
 
 def _refuse_arguments(callee: Any, given: Mapping[str, Any], prefix: str) -> None:
