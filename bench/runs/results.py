@@ -249,7 +249,9 @@ class RunFolder:
         if end != (said := (summary := self.summary()).get("round")):
             raise InputError(f"{file}: ends at round {end}; summary.json says {said}, restore it or remove the run")
         for name, value in (rows[-1] if rows else {}).items():
-            if name in summary and not (summary[name] == value or (summary[name] != summary[name] and value != value)):
+            if value is None or name not in summary:  # of an older version
+                continue
+            if not (summary[name] == value or (summary[name] != summary[name] and value != value)):
                 told = f"{file}: {name}: {value} in its last row; summary.json says {summary[name]}"
                 raise InputError(f"{told}, restore it or remove the run")
         return rows

@@ -76,7 +76,7 @@ function drawLeaders() {
   fill(byId("recipe"), ["all", ...recipes], recipe);
   const has = new Set(arms.flatMap((arm) => arm.runs.flatMap((run) => Object.keys(run.history))));
   const costs = data.costs.filter((column) => has.has(column));
-  const cost = costs.includes(state.against) ? state.against : "total_bits";
+  const cost = [state.against, "total_bits", costs[0]].find((column) => costs.includes(column)); // threads send no bits
   fill(byId("against"), costs, cost, data.titles);
 
   const drawn = arms.filter((arm) => recipe === "all" || arm.recipe === recipe);

@@ -171,7 +171,7 @@ def test_times(text: str, value: float) -> None:
         ({"bandwidth": "1Gbit", "input": "3x224y"}, "input: '3x224y'; sizes"),
         ({"bandwidth": "1Gbit", "input": "3x5x5"}, "the model does not take 3x5x5"),
         ({"bandwidth": "1Gbit", "loss": "nothing.here"}, "loss: 'nothing.here'"),
-        ({"bandwidth": "1Gbit", "recipes": "sagd"}, "algorithm: 'sagd'"),
+        ({"bandwidth": "1Gbit", "recipes": "sagd"}, "recipes: 'sagd'"),
         ({"bandwidth": "1Gbit", "bandwith": "1"}, "bandwith: '1'; nothing reads it"),
         ({"bandwidth": "1Gbit", "step_ms": "measure"}, "step_ms: measure; input= is needed with it"),
         ({"bandwidth": "1Gbit", "experiment": "none"}, "model, experiment: one of them"),
