@@ -5,7 +5,7 @@ ten products. So on a CPU workers share a linear layer's product only where a tr
 convolutions are for accelerators: on a CPU ten small ones stay in the cache and are faster.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class Intercept(TorchFunctionMode):
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
         if not self._has_places(weight, bias):
             return F.linear(input, weight, bias)
-        return _Batched.apply(_WorkerLinear, self.tape, (), input, weight, bias)
+        return _Batched.apply(partial(_WorkerLinear.apply, self.tape), input, weight, bias)
 
     def _conv2d(
         self, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
@@ -41,14 +41,14 @@ class Intercept(TorchFunctionMode):
         if not self._has_places(weight, bias) or isinstance(padding, str):
             return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
         geometry = (*(_pair(value) for value in (stride, padding, dilation)), groups)
-        return _Batched.apply(_WorkerConvolution, self.tape, geometry, input, weight, bias)
+        return _Batched.apply(partial(_WorkerConvolution.apply, self.tape, geometry), input, weight, bias)
 
     def _has_places(self, *parameters: Tensor | None) -> bool:
         return all(id(p) in self.tape.places for p in parameters if p is not None)
 
 
 class _Batched(torch.autograd.Function):
-    """Leaves vmap: passes the layer real (R, …) tensors."""
+    """Leaves vmap: passes the layer real (R, …) tensors. Arguments: the layer, its input, weight and bias."""
 
     @staticmethod
     def forward(*args: Any) -> Any:
@@ -59,18 +59,18 @@ class _Batched(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        worker, tape, options, x, weight, bias = args
+        layer, x, weight, bias = args
         *_, dim, weight_dim, bias_dim = in_dims
         if dim is None or weight_dim is not None or bias_dim is not None:
             raise UnsupportedModule("joint; a layer whose weight depends on the batch")
-        return worker.apply(tape, options, x.movedim(dim, 0), weight, bias), 0
+        return layer(x.movedim(dim, 0), weight, bias), 0
 
 
 class _WorkerLinear(torch.autograd.Function):
     """y_m = x_m W_mᵀ + b_m for R workers; (R, *, in) -> (R, *, out). Backward records δ, not a weight gradient."""
 
     @staticmethod
-    def forward(ctx: Any, tape: Tape, options: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.slots, ctx.tape, ctx.shape = _slots(tape, weight, bias), tape, x.shape
         ctx.flat = _autocast(x).detach().reshape(len(x), -1, x.shape[-1])
         ctx.values = _values(tape, ctx.slots, ctx.flat.dtype)
@@ -83,12 +83,12 @@ class _WorkerLinear(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         delta = dy.reshape(*ctx.flat.shape[:2], -1)
         ctx.tape.layers.append(Linear(ctx.slots, ctx.flat, delta))
-        if not ctx.needs_input_grad[2]:
-            return (None,) * 5
+        if not ctx.needs_input_grad[1]:
+            return (None,) * 4
         dx = ctx.flat.new_empty(ctx.flat.shape)  # contiguous, whatever the input's memory format
         for rows, own, *_ in ctx.values:
             _multiply(delta[rows], own, None, out=dx[rows])
-        return None, None, dx.view(ctx.shape), None, None
+        return None, dx.view(ctx.shape), None, None
 
 
 class _WorkerConvolution(torch.autograd.Function):
