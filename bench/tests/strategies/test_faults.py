@@ -35,7 +35,7 @@ def test_an_overflow_of_the_sum_is_found() -> None:
 
 @pytest.mark.parametrize("engine", ["joint", "loop"])
 def test_parameters_that_no_loss_depends_on_are_named(engine: str) -> None:
-    """There is one warning, only under recipes whose signs would move such parameters."""
+    """There is one warning, only where signs or weight decay would move such parameters."""
 
     class Idle(Toy):
         def __init__(self) -> None:
@@ -46,3 +46,10 @@ def test_parameters_that_no_loss_depends_on_are_named(engine: str) -> None:
         train("signsgd_mv", Idle, rounds=5, engine=engine)
     assert sum("no gradient reached" in str(warning.message) for warning in told) == 1
     train("sparse_signsgd", Idle, rounds=5, engine=engine)
+
+    class Decaying(Idle):
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1, weight_decay=0.01)
+
+    with pytest.warns(UserWarning, match=r"sgd: no gradient reached idle\.weight, idle\.bias; it is 0, not None"):
+        train("sgd", Decaying, rounds=5, engine=engine)
