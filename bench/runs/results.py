@@ -137,7 +137,8 @@ class RunFolder:
     def damage(self) -> str | None:
         """What is wrong with the files of a complete run; None if they can be read and agree."""
         try:
-            self.config(), self.history()
+            self.config()
+            self.history()
         except InputError as error:
             return str(error)
         return None

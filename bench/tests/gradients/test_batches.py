@@ -167,8 +167,9 @@ def test_local_steps_cut_by_the_same_rule() -> None:
 
 def test_batches_that_are_all_too_short_are_refused() -> None:
     """A fit that plays no round would look like one that learned nothing."""
-    for length in ({"max_epochs": 2}, {"max_steps": 12}):
-        trainer = Trainer(strategy=bench.CompressedStrategy("sgd", workers=4), **QUIET, **length)
+    for max_epochs, max_steps in ((2, -1), (None, 12)):
+        strategy = bench.CompressedStrategy("sgd", workers=4)
+        trainer = Trainer(strategy=strategy, **QUIET, max_epochs=max_epochs, max_steps=max_steps)
         with (
             pytest.warns(UserWarning, match="batch of 3 samples is left out"),
             pytest.raises(InputError, match="batch: all so far are too short; at least 4 samples"),

@@ -133,7 +133,7 @@ def test_a_finished_fit_is_left_as_it_is(recipe: str, module: Any, tmp_path: Pat
     seen = []
 
     class Watching(Callback):
-        def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
+        def on_train_batch_end(self, trainer: Trainer, *rest: Any, **named: Any) -> None:
             if trainer.global_step == 6:
                 trainer.save_checkpoint(tmp_path / "last.ckpt")
 
