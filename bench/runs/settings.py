@@ -111,26 +111,30 @@ def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer
     for key in arguments.keys() & ours:
         raise InputError(f"trainer.{key}: {arguments[key]!r}; a run sets it itself, leave it out")
     _refuse_arguments(trainer, arguments, "trainer.")
+    steps_end_it = arguments.get("max_steps", -1) > 0
     for key in ABOVE_0:
         value = arguments.get(key)
-        if value == -1 and (key == "max_steps" or (key == "max_epochs" and arguments.get("max_steps", -1) > 0)):
+        if value == -1 and (key == "max_steps" or (key == "max_epochs" and steps_end_it)):
             continue  # the other one ends the run
         if value is not None and not (isinstance(value, int | float) and value > 0):
             raise InputError(f"trainer.{key}: {value!r}; a number above 0 is needed")
-    if arguments.get("max_epochs", 1) is None and (arguments.get("max_steps") or -1) < 0:
+    if arguments.get("max_epochs", 1) is None and not steps_end_it:
         raise InputError("trainer.max_epochs: None; a number above 0 is needed, or trainer.max_steps")
     for group in ("optimizer", "schedule", "trainer"):
         _refuse_infinite(config.get(group), f"{group}.")
-    if not (gamma := (config.get("schedule") or {}).get("gamma", 1)) > 0:
-        raise InputError(f"schedule.gamma: {gamma}; a number above 0 is needed, rates are multiplied by it")
     if config.get("strategy") is not None:
         _refuse_strategy(config["strategy"].get("_target_"))
     # Except the logger's: a run works without one, for example if W&B is not installed.
     refuse_parts({group: tree for group, tree in config.items() if group != "logger"}, "")
+    gamma = (config.get("schedule") or {}).get("gamma")
+    if isinstance(gamma, int | float) and not gamma > 0:
+        raise InputError(f"schedule.gamma: {gamma}; a number above 0 is needed, rates are multiplied by it")
 
 
 def _refuse_infinite(tree: Any, prefix: str) -> None:
     """Check that all numbers of a group, at any depth, are finite."""
+    if isinstance(tree, list):
+        tree = dict(enumerate(tree))
     for key, value in tree.items() if isinstance(tree, Mapping) else ():
         _refuse_infinite(value, f"{prefix}{key}.")
         if isinstance(value, float) and not math.isfinite(value):

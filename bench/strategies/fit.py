@@ -312,9 +312,11 @@ class Fit:
 
     def _warn_of_unreached(self) -> None:
         """Warn once of parameters that move although no loss depends on them."""
+        if not (unreached := self._plain.unreached):
+            return
         algorithm = self.cohort.algorithm
         decays = any(group.get("weight_decay") for group in self.trainer.optimizers[0].param_groups)
-        if not (unreached := self._plain.unreached) or not (algorithm.moves_zeros or decays):
+        if not (algorithm.moves_zeros or decays):
             return
         names = ", ".join(self.layout.names[slot] for slot in sorted(unreached))
         why = "the sign of 0 is not 0 here, so these entries move by the learning rate every round"
