@@ -106,10 +106,12 @@ class CompressionHook(Worker):
         queue(partial(queue, partial(self._complete, views)))
 
     def _complete(self, views: Sequence[Tensor]) -> None:
-        """Set the gradients that DDP leaves out: of parameters that no process used, for which errors may be sent."""
+        """Set the gradients, of which DDP leaves out those of parameters that no process used: errors may be sent."""
         for p, view in zip(self.layout.parameters, views, strict=True):
             if p.grad is None:
                 p.grad = view
+            else:
+                p.grad.copy_(view)
 
 
 def _no_second_pass(rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:
