@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 from torchmetrics import Metric
 
 from bench.gradients.cells import (
@@ -178,7 +178,7 @@ def _trains(optimizer: torch.optim.Optimizer, parameters: Collection[int]) -> bo
 def _is_watched(value: Any) -> bool:
     """Whether a tensor or array can be read and written: not where it has a graph, is vmap's or a file."""
     if isinstance(value, Tensor):
-        return value.is_leaf and not (is_batchedtensor(value) or value.is_inference() or value.is_meta)
+        return value.is_leaf and not (is_functorch_wrapped_tensor(value) or value.is_inference() or value.is_meta)
     if isinstance(value, np.ndarray):
         return value.flags.writeable and not value.dtype.hasobject and not isinstance(value, np.memmap)
     return value is not torch.default_generator

@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 
 from bench.gradients.cells import Cell
 from bench.gradients.reached import Reached
@@ -102,13 +102,13 @@ class Traces:
             cell.put(value)
 
     def hold_tracers(self) -> bool:
-        """Whether anything stored since is a tensor of vmap's, which is unusable outside vmap."""
+        """Whether anything stored since is a tensor of vmap's or of `torch.func.grad`'s, which is unusable outside."""
         return any(_holds_tracers(now) for cell, before in self.before.items() if (now := cell.now()) is not before)
 
 
 def _holds_tracers(value: Any) -> bool:
     if isinstance(value, Tensor):
-        return is_batchedtensor(value)
+        return is_functorch_wrapped_tensor(value)
     if isinstance(value, dict):
         return any(map(_holds_tracers, value.values()))
     return isinstance(value, list | tuple | set | deque) and any(map(_holds_tracers, value))

@@ -1,23 +1,17 @@
 """The interface of engines: gradients of several workers, each from its own batch."""
 
 import contextlib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from bench.errors import InputError
 from bench.gradients.batches import Shards
 from bench.gradients.buffers import WorkerBuffers
 from bench.gradients.layout import Layout
-from bench.gradients.traces import Notes, logging_replaced
 from bench.kernels.noise import Noise
 
 Step = Callable[[Any], Any]
@@ -87,16 +81,6 @@ class WorkerGradients(RowGradients):
         return torch.stack(distances)
 
 
-class WideNorms(TorchFunctionMode):
-    """Runs batch norm in single precision: under vmap it rejects half-precision inputs beside statistics in single."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.batch_norm or args[0].dtype.itemsize != 2:
-            return func(*args, **kwargs)
-        return func(args[0].float(), *args[1:], **kwargs).to(args[0].dtype)
-
-
 @contextlib.contextmanager
 def without_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Clear the parameters' gradients inside, where a worker's are computed and read; restore them on exit."""
@@ -108,65 +92,6 @@ def without_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     finally:
         for p, gradient in zip(parameters, before, strict=True):
             p.grad = gradient
-
-
-@contextlib.contextmanager
-def vmapped(engine: str) -> Iterator[None]:
-    """Run a step under vmap, and turn its errors into `UnsupportedModule`.
-
-    Raises:
-        UnsupportedModule: the step does something that vmap cannot, such as drawing random numbers.
-    """
-    with warnings.catch_warnings(), WideNorms():
-        warnings.filterwarnings("ignore", ".*batching rule")  # an operation without one runs row by row, also correctly
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise UnsupportedModule(f"{engine}; {str(error).splitlines()[0]}") from error
-
-
-class Stepping(nn.Module):
-    """A step as a module's forward, so that the module's parameters and buffers can be replaced for one call."""
-
-    def __init__(self, module: nn.Module, step: Step) -> None:
-        super().__init__()
-        self.module = module
-        self.step = step
-
-    def forward(self, shard: Any) -> Any:
-        return self.step(shard)
-
-    def at(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], shard: Any) -> Any:
-        """Run the step with these tensors in place of the module's own, by name; return its loss, the new buffers, and
-        the tensors that it logged or returned besides the loss."""
-        moving = {name: values.clone() for name, values in buffers.items()}
-        tensors = {f"module.{name}": values for name, values in {**parameters, **moving}.items()}
-        with logging_replaced(self.module, notes := Notes()):
-            output = functional_call(self, tensors, (shard,)) if tensors else self.step(shard)
-        loss, extras = split_output(output)
-        self.arguments = notes.arguments
-        self.leaves, self.spec = tree_flatten((notes.values, extras))
-        moved = {name: tensors[f"module.{name}"] for name in moving}  # including any that the step assigned anew
-        return loss, (moved, [leaf.detach() for leaf in self.leaves if isinstance(leaf, Tensor)])
-
-    def noted(self, tensors: Sequence[Tensor], num_workers: int) -> tuple[Notes, list[dict[str, Any]]]:
-        """What workers logged, and what they returned besides their losses. `tensors`: (R, …), from `at`."""
-        notes, extras = Notes(), []
-        if not self.leaves:
-            return notes, [{}] * num_workers
-        for worker in range(num_workers):
-            of_worker = (t[worker] for t in tensors)
-            leaves = [next(of_worker) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
-            logged, returned = tree_unflatten(leaves, self.spec)
-            extras.append(returned)
-            for name, values in logged.items():
-                notes.values.setdefault(name, []).extend(values)
-        notes.arguments = self.arguments
-        return notes, extras
 
 
 class Engine(ABC):
@@ -189,27 +114,6 @@ class Engine(ABC):
         self.layout = layout
         self.buffers = buffers
         self.unreached: set[int] = set()
-
-    def refuse_all_at_once(self, name: str) -> None:
-        """Check that nothing has to be done for each worker separately.
-
-        Raises:
-            UnsupportedModule: a parameter has autograd hooks, which need one gradient per worker; or steps update a
-                frozen parameter, of which each worker has its own copy.
-        """
-        if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.layout.parameters):
-            raise UnsupportedModule(f"{name}; a parameter has hooks")
-        if moved := [name for name in self.buffers.rows if not self.buffers.is_buffer(name)]:
-            raise UnsupportedModule(f"{name}; training_step moves {moved[0]}, which is frozen")
-
-    def refuse_written(self, name: str) -> None:
-        """Check that a step of all workers at once wrote no tensor of which each worker should have its own copy.
-
-        Raises:
-            UnsupportedModule: it did.
-        """
-        if written := self.buffers.written_elsewhere():
-            raise UnsupportedModule(f"{name}; training_step writes {written[0]}")
 
     @abstractmethod
     def gradients(

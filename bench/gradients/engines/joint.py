@@ -13,20 +13,12 @@ from torch import Tensor, nn
 
 from bench.gradients.batches import Shards
 from bench.gradients.buffers import WorkerBuffers
-from bench.gradients.engines.base import (
-    Engine,
-    RowGradients,
-    Step,
-    Stepping,
-    UnsupportedModule,
-    WorkerGradients,
-    vmapped,
-    without_gradients,
-)
+from bench.gradients.engines.at_once import AtOnceEngine, Stepping, vmapped
+from bench.gradients.engines.base import RowGradients, Step, UnsupportedModule, WorkerGradients, without_gradients
 from bench.gradients.engines.intercept import Intercept
 from bench.gradients.engines.layers import Layer, Loose, Tape
 from bench.gradients.layout import Layout
-from bench.gradients.traces import Notes, without_traces
+from bench.gradients.traces import Notes
 from bench.kernels.alignment import is_aligned
 from bench.kernels.noise import Noise
 
@@ -87,7 +79,9 @@ class FactoredGradients(WorkerGradients):
         return torch.stack(distances).clamp_(min=0)  # rounding may take a zero sum below zero
 
 
-class JointEngine(Engine):
+class JointEngine(AtOnceEngine):
+    name = "joint"
+
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
         super().__init__(module, layout, buffers)
         slots = {id(p): slot for slot, p in enumerate(layout.parameters)}
@@ -109,7 +103,8 @@ class JointEngine(Engine):
         self, step: Step, shards: Shards, noise: Sequence[Noise], parameters: Sequence[Tensor] | None = None
     ) -> FactoredGradients:
         parameters = parameters or [self.layout.vector] * len(noise)
-        gradients, moved, notes = self._pass(parameters, self.buffers.stacked(), step, shards)
+        with self._first_pass(noise[0]):
+            gradients, moved, notes = self._pass(parameters, self.buffers.stacked(), step, shards)
         self.buffers.take(moved)
         self.unreached.update(gradients.unused)
         notes.emit(self.module)
@@ -118,14 +113,13 @@ class JointEngine(Engine):
     def gradients_at(
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> FactoredGradients:
-        with without_traces(self.buffers.attributes.reached):
+        with self._other_pass(noise[0]):
             return self._pass(parameters, self.buffers.stacked(rows), step, shards)[0]
 
     def _pass(
         self, parameters: Sequence[Tensor], buffers: dict[str, Tensor], step: Step, shards: Shards
     ) -> tuple[FactoredGradients, dict[str, Tensor], Notes]:
         """Gradients, new buffers and logs."""
-        self.refuse_all_at_once("joint")
         layout, stepping = self.layout, Stepping(self.module, step)
         groups, start = [], 0
         for _, same in groupby(parameters, key=id):  # neighbours with the same parameters, as all have in a round
@@ -140,7 +134,6 @@ class JointEngine(Engine):
         }
         with vmapped("joint"), Intercept(tape):
             losses, (moved, tensors) = torch.vmap(stepping.at)(copies, buffers, shards.stacked())
-        self.refuse_written("joint")
         if losses.shape != (len(parameters),):
             raise UnsupportedModule("joint; training_step does not return a scalar loss")
         with without_gradients(layout.parameters):

@@ -12,14 +12,16 @@ from torch.func import grad_and_value
 
 from bench.gradients.batches import Shards
 from bench.gradients.buffers import WorkerBuffers
-from bench.gradients.engines.base import Engine, Step, Stepping, vmapped
+from bench.gradients.engines.at_once import AtOnceEngine, Stepping, vmapped
+from bench.gradients.engines.base import Step
 from bench.gradients.engines.loop import DenseGradients
 from bench.gradients.layout import Layout
-from bench.gradients.traces import Notes, without_traces
+from bench.gradients.traces import Notes
 from bench.kernels.noise import Noise
 
 
-class VmapEngine(Engine):
+class VmapEngine(AtOnceEngine):
+    name = "vmap"
     tolerance = 1e-2  # rounding may move a value across a ReLU's kink
 
     def __init__(self, module: nn.Module, layout: Layout, buffers: WorkerBuffers) -> None:
@@ -33,7 +35,8 @@ class VmapEngine(Engine):
             at, dim = dict(zip(self.names, self.layout.views(self.layout.vector), strict=True)), None
         else:
             at, dim = self._stacked(parameters), 0
-        gradients, moved, notes = self._pass(at, dim, self.buffers.stacked(), step, shards)
+        with self._first_pass(noise[0]):
+            gradients, moved, notes = self._pass(at, dim, self.buffers.stacked(), step, shards)
         self.buffers.take(moved)
         notes.emit(self.module)
         return gradients
@@ -41,7 +44,7 @@ class VmapEngine(Engine):
     def gradients_at(
         self, parameters: Sequence[Tensor], rows: Sequence[int], step: Step, shards: Shards, noise: Sequence[Noise]
     ) -> DenseGradients:
-        with without_traces(self.buffers.attributes.reached):
+        with self._other_pass(noise[0]):
             return self._pass(self._stacked(parameters), 0, self.buffers.stacked(rows), step, shards)[0]
 
     def _stacked(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -53,12 +56,10 @@ class VmapEngine(Engine):
         self, parameters: dict[str, Tensor], dim: int | None, buffers: dict[str, Tensor], step: Step, shards: Shards
     ) -> tuple[DenseGradients, dict[str, Tensor], Notes]:
         """Gradients, new buffers and logs. `dim`: the parameters' row dimension; None if all rows have the same."""
-        self.refuse_all_at_once("vmap")
         stepping = Stepping(self.module, step)
         differentiated = torch.vmap(grad_and_value(stepping.at, has_aux=True), in_dims=(dim, 0, 0))
         with vmapped("vmap"):
             gradients, (losses, (moved, tensors)) = differentiated(parameters, buffers, shards.stacked())
-        self.refuse_written("vmap")
         matrix = self.layout.vector.new_empty(len(losses), self.layout.num_parameters)
         for row, vector in enumerate(matrix):
             for view, name in zip(self.layout.views(vector), self.names, strict=True):

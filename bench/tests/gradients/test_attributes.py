@@ -134,20 +134,38 @@ def test_other_passes_leave_all_of_it(engine: Any) -> None:
     assert held(run.module) == held(plain.module)
 
 
+class Noisy(Stateful):
+    """It draws from a generator of one kind in each step; nothing else of its state matters."""
+
+    def __init__(self, kind: str, lr: float = 0.05) -> None:
+        super().__init__()
+        self.lr = lr
+        self.generators = {name: each for name, each in self.generators.items() if name == kind}
+
+    def training_step(self, batch: Any) -> Tensor:
+        drawn = self.drawn()
+        seen.append(drawn)
+        return Toy.training_step(self, batch) * (1 + drawn)
+
+
+seen: list[float] = []  # not in the module, where workers would each have their own
+
+
 @pytest.mark.parametrize("kind", ["torch", "numpy", "python"])
 def test_a_second_pass_draws_what_the_first_drew(kind: str) -> None:
     """Where nothing moves, gradients at old and new parameters are equal, so workers have nothing to send."""
+    run = train("lasg", lambda: Noisy(kind, lr=1e-12), rounds=14)
+    assert run.ledger["uploads"] == 10 * 4  # the first ten rounds, in which all send
 
-    class Noisy(Stateful):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lr = 1e-12
-            self.generators = {name: each for name, each in self.generators.items() if name == kind}
 
-        def training_step(self, batch: Any) -> Tensor:
-            return Toy.training_step(self, batch) * (1 + self.drawn())
-
-    assert train("lasg", Noisy, rounds=14).ledger["uploads"] == 10 * 4  # the first ten rounds, in which all send
+@pytest.mark.parametrize("engine", ["joint", "vmap"])
+@pytest.mark.parametrize("kind", ["numpy", "python"])
+def test_a_second_pass_of_all_workers_draws_what_the_first_drew(kind: str, engine: Any) -> None:
+    seen.clear()
+    train("lasg", lambda: Noisy(kind), rounds=14, engine=engine)
+    first, pairs = seen[:10], seen[10:]  # once a round for all workers; from the eleventh on also at old parameters
+    assert pairs[::2] == pairs[1::2]
+    assert len({*first, *pairs}) == 14
 
 
 def test_each_worker_has_what_its_step_created() -> None:

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from lightning import Callback, Trainer
 from torch import Tensor
-from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 from torch.nn.utils.prune import l1_unstructured
 
+from bench.errors import InputError
 from bench.laws.toys import Toy, train
 from bench.laws.worlds import M, run_processes
 from bench.tests.found import RECIPES
@@ -120,7 +121,15 @@ def test_auto_never_ends_a_run(what: str, recipe: str) -> None:
     assert auto.strategy.fitting.engine.name == ("joint" if what == "logs" else "loop")
     assert len(auto.module.kept) == len(loop.module.kept) == (9 * 4 if what in ("item", "lists") else 0)
     kept = [value for value in [*auto.module.kept, getattr(auto.module, "last", None)] if isinstance(value, Tensor)]
-    assert not any(map(is_batchedtensor, kept))
+    assert not any(map(is_functorch_wrapped_tensor, kept))
+
+
+@pytest.mark.parametrize("engine", ["joint", "vmap"])
+@pytest.mark.parametrize(("what", "told"), [("numpy", "draws from NumPy or random"), ("keeps", "keeps a tensor")])
+def test_what_all_at_once_would_share_is_refused(what: str, told: str, engine: Any) -> None:
+    """Where the user has chosen such an engine, there is no loop to take over."""
+    with pytest.raises(InputError, match=f"engine: {engine}; training_step {told}.*auto or loop is needed"):
+        train("sgd", lambda: Late(what), rounds=14, engine=engine)
 
 
 def test_the_loop_goes_on_in_all_processes(tmp_path: Path) -> None:
