@@ -111,11 +111,12 @@ class Trained:
             )
 
     def _entries(self, thorough: bool) -> Tensor | None:
-        """A copy of all entries, or of one of each tensor; None on accelerators, where comparing them would wait."""
+        """A copy of all entries, or of one of each tensor; None where comparing these would make an accelerator wait in
+        every round."""
         vector = self._layout.vector
-        if vector.device.type != "cpu":
-            return None
-        return vector.clone() if thorough else vector[self._middles]
+        if thorough:
+            return vector.clone()
+        return vector[self._middles] if vector.device.type == "cpu" else None
 
     def _versions(self) -> list[tuple[int, int]]:
         return [(p._version, p.data_ptr()) for p in self._layout.parameters]
