@@ -13,11 +13,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from bench.collectives.report import END, Report
 from bench.errors import InputError
 from bench.estimators import Estimator
-from bench.estimators.base import EstimatingEngine, Outlook
+from bench.estimators.base import Outlook
 from bench.gradients.batches import Shards, WholeEpoch
 from bench.gradients.buffers import WorkerBuffers
 from bench.gradients.dealing import deal
-from bench.gradients.engines import Engine, FallingBack, Trial, WorkerGradients, make_engine
+from bench.gradients.engines import WorkerGradients
 from bench.gradients.engines.accumulated import Accumulation, Batch
 from bench.gradients.engines.base import Step, split_output
 from bench.gradients.layout import Layout
@@ -28,6 +28,7 @@ from bench.round.average import average
 from bench.round.cohort import Cohort
 from bench.round.rates import Rate, rate_of
 from bench.round.spent import Spent
+from bench.strategies.chosen import ChosenEngine
 from bench.strategies.inner import LightningInner
 from bench.strategies.refusals import Trained
 from bench.strategies.scaling import Scaling
@@ -47,8 +48,7 @@ class Fit:
 
     Attributes:
         buffers: what steps write, one row per worker.
-        engine: computes gradients; None before the first batch.
-        engine_name: its name; "auto" until it is chosen.
+        chosen: the engine that computes gradients.
         outer: steps by the direction where workers take local steps with the module's optimizer; otherwise None.
         pending: the batch of this step and its gradients, until they are added to a round.
         report: of all M workers on the last round; None before the first.
@@ -69,21 +69,18 @@ class Fit:
         self.cohort = cohort
         self.estimator = estimator
         self.precision = precision
-        self.agreed = agreed
         self.scaling = Scaling(precision)
         self.spent = Spent(cohort.ledger)
         self.buffers = WorkerBuffers(module, len(cohort.world.local_ranks))
         schedulers = [config.scheduler for config in module.trainer.lr_scheduler_configs]
         self.buffers.attributes.reached.others = [*module.trainer.optimizers[0].param_groups, *schedulers]
-        self.engine: Engine | None = None
-        self.engine_name = self._asked = engine
+        adaptive = cohort.algorithm.rule.adaptive
+        self.chosen = ChosenEngine(module, layout, self.buffers, engine, estimator, precision, adaptive, agreed)
         self.pending: tuple[Batch, WorkerGradients] | None = None
         self.report: Report | None = None
         steps = cohort.algorithm.local_steps
         self.outer = None if steps is None else steps.optimizer(layout.parameters)
         self._inner = LightningInner(module, precision)
-        self._estimating: EstimatingEngine | None = None
-        self._estimating_state: dict[str, Any] = {}
         self._trained = Trained(module, layout)
         self._accumulation: Accumulation | None = None
         self._told: set[str] = set()
@@ -120,12 +117,12 @@ class Fit:
         if (shards := self._deal(batch)) is None:
             return self._leave_out(gauged)
         noise, step = self._noise(), partial(self._module_step, rest=rest, kwargs=kwargs)
-        is_first = self.engine is None or not self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        is_first = self.chosen.engine is None or not self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
         if self.buffers.begin_round(thorough=is_first):
             self._trained.refuse_newcomers()
-        engine = self.engine = self.engine or self._choose_engine(step, shards, noise)
-        if self._estimating is not None:
-            self._estimating.prepare(self._outlook(step, noise))
+        engine = self.chosen.on(step, shards, noise)
+        if self.chosen.estimating is not None:
+            self.chosen.estimating.prepare(self._outlook(step, noise))
         if self._accumulation:
             self._accumulation.hold()
         else:
@@ -203,34 +200,9 @@ class Fit:
 
     def refuse_no_rounds(self) -> None:
         """Raise InputError if batches came, and all were too short."""
-        if self.engine is None and self._left_out:
+        if self.chosen.engine is None and self._left_out:
             least = self.cohort.world.size * self._num_parts
             raise InputError(f"batch: all so far are too short; at least {least} samples are needed")
-
-    def _choose_engine(self, step: Step, shards: Shards, noise: Sequence[Noise]) -> Engine:
-        """The engine of this fit, chosen on its first batch."""
-        if self._asked == "auto":
-            if self.engine_name == "auto":
-                self.engine_name = self.agreed(self._fitting_engine(step, shards, noise))
-            self._plain = FallingBack(self.engine_name, self.module, self.layout, self.buffers)
-        else:
-            self._plain = make_engine(self.engine_name, self.module, self.layout, self.buffers)
-        if self.estimator is None:
-            return self._plain
-        self._estimating = self.estimator.around(self._plain)
-        self._estimating.load_state_dict(self._estimating_state)
-        return self._estimating
-
-    def _fitting_engine(self, step: Step, shards: Shards, noise: Sequence[Noise]) -> str:
-        """The name of the engine that suits this batch.
-
-        The loop where there is but one worker: others have nothing to join and, on CPUs, give the same gradients. Lazy
-        rules also compare gradients, whose distances differ in last bits, so they use one engine in every world.
-        """
-        if len(noise) == 1 and self.layout.vector.device.type == "cpu" and not self.cohort.algorithm.rule.adaptive:
-            return "loop"
-        exact = self.precision.precision == "32-true"
-        return Trial(self.module, self.layout, self.buffers, step, shards, noise, exact).choose()
 
     def _outlook(self, step: Step, noise: Sequence[Noise]) -> Outlook:
         return Outlook(
@@ -259,9 +231,9 @@ class Fit:
 
     def keep(self, optimizer: Any, gauged: bool) -> None:
         """Add the pending batch to its round, and run the round once all its batches are there."""
-        assert self.engine is not None
+        assert self.chosen.engine is not None
         assert self.pending is not None
-        self._accumulation = self._accumulation or Accumulation(self.engine)
+        self._accumulation = self._accumulation or Accumulation(self.chosen.engine)
         self._accumulation.add(*self.pending)
         self.pending = None
         if not self.trainer.fit_loop._should_accumulate():
@@ -287,9 +259,9 @@ class Fit:
                 learning_rate,
                 self.trainer.current_epoch,
                 gauged,
-                fell_back=isinstance(self._plain, FallingBack) and self._plain.name != self.engine_name,
+                fell_back=self.chosen.fell_back,
             )
-        self._fall_back(self.report)
+        self.chosen.follow(self.report)
         if (self.report.asks & END).any():
             self.trainer._signal_connector.received_sigterm = True  # Lightning ends the fit after this batch
         if self.cohort.algorithm.units == "update":
@@ -303,16 +275,9 @@ class Fit:
                 p.grad = p.grad.to_sparse(min(1, p.ndim))  # the rows of an embedding that any worker's samples reached
         self._warn_of_unreached()
 
-    def _fall_back(self, report: Report) -> None:
-        """Use the loop from now on, if any worker had to."""
-        if report.fell_back.any():
-            assert isinstance(self._plain, FallingBack)
-            self._plain.fall_back()
-            self.engine_name = self._plain.name
-
     def _warn_of_unreached(self) -> None:
         """Warn once of parameters that move although no loss depends on them."""
-        if not (unreached := self._plain.unreached):
+        if not (unreached := self.chosen.unreached):
             return
         algorithm = self.cohort.algorithm
         decays = any(group.get("weight_decay") for group in self.trainer.optimizers[0].param_groups)
@@ -326,20 +291,10 @@ class Fit:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the fit besides the cohort's, the same in every process."""
-        state = self._estimating_state if self._estimating is None else self._estimating.state_dict()
-        outer = None if self.outer is None else self.outer.state_dict()
-        return {
-            "engine": self.engine_name,
-            "estimator": repr(self.estimator),
-            "estimating": state,
-            "outer": outer,
-        }
+        return {**self.chosen.state_dict(), "outer": None if self.outer is None else self.outer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state from `state_dict`. Call before the first batch."""
-        anchor = {"anchor": state["anchor"]} if "anchor" in state else {}  # the place in older checkpoints
-        self._estimating_state = state.get("estimating", anchor)
+        self.chosen.load_state_dict(state)
         if self.outer is not None:
             self.outer.load_state_dict(state["outer"])
-        if self.engine_name == "auto":  # keep the engine chosen then, whichever is fastest now
-            self.engine_name = state.get("engine", "auto")

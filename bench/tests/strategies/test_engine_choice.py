@@ -57,7 +57,7 @@ def test_the_engine_is_chosen_by_what_the_module_is() -> None:
         (Buffered, "loop"),
         (lambda: Toy(dropout=0.1), "loop"),
     ):
-        assert train("sgd", module, rounds=2).strategy.fitting.engine.name == engine
+        assert train("sgd", module, rounds=2).strategy.fitting.chosen.engine.name == engine
     assert torch.equal(train("sgd", Logging).weights, train("sgd").weights)
     collected = train("sgd", Collecting, rounds=5).module.losses
     assert torch.stack(collected).shape == (5 * 4,), "a trial leaves nothing behind"
@@ -118,7 +118,7 @@ def test_auto_never_ends_a_run(what: str, recipe: str) -> None:
     auto, loop = runs["auto"], runs["loop"]
     assert torch.equal(auto.weights, loop.weights)
     assert auto.ledger == loop.ledger
-    assert auto.strategy.fitting.engine.name == ("joint" if what == "logs" else "loop")
+    assert auto.strategy.fitting.chosen.engine.name == ("joint" if what == "logs" else "loop")
     assert len(auto.module.kept) == len(loop.module.kept) == (9 * 4 if what in ("item", "lists") else 0)
     kept = [value for value in [*auto.module.kept, getattr(auto.module, "last", None)] if isinstance(value, Tensor)]
     assert not any(map(is_functorch_wrapped_tensor, kept))
@@ -145,7 +145,7 @@ def test_the_loop_goes_on_in_all_processes(tmp_path: Path) -> None:
     class Engines(Callback):
         def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
             with (tmp_path / f"engines-{trainer.global_rank}").open("a") as file:
-                file.write(f"{trainer.strategy.fitting.engine.name}\n")  # pyright: ignore[reportAttributeAccessIssue]
+                file.write(f"{trainer.strategy.fitting.chosen.engine.name}\n")  # pyright: ignore[reportAttributeAccessIssue]
 
     simulated = train("sasg", AtOne, workers=M, rounds=14)
     for process in run_processes(tmp_path, RECIPES["sasg"], AtOne, callbacks=[Engines()], rounds=14):
