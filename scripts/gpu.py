@@ -52,7 +52,7 @@ from bench.runs.results import versions
 from bench.suite.scripts.cli import guarded, one_line
 from bench.suite.scripts.launchers import run_alone
 from bench.suite.scripts.matrix import outcome, run_cells
-from bench.suite.scripts.train import HARMLESS
+from bench.suite.scripts.rounds import HARMLESS
 from bench.suite.scripts.trial import Cost, tried
 
 EXPERIMENTS = ("sasg_cifar10", "sasg_cifar100", "sasg_density_resnet18", "sasg_heterogeneous_resnet18")

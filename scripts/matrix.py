@@ -37,12 +37,13 @@ from bench.findings.sample import Ratio, Sample
 from bench.findings.table import Table
 from bench.findings.tables import refuse_asked, table
 from bench.findings.view import View
+from bench.runs.described import described
 from bench.runs.grid import Cell, cells
 from bench.runs.overrides import composable
 from bench.runs.whole import write_whole
 from bench.suite.scripts.cli import guarded, one_line
 from bench.suite.scripts.launchers import INTERRUPTED, Ended, came_out, end_cells, launch, run_alone
-from bench.suite.scripts.train import described, refuse
+from bench.suite.scripts.train import refuse
 
 LOOK_AGAIN_S = 10.0
 

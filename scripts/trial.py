@@ -16,7 +16,7 @@ from bench.configured import instantiate
 from bench.runs.history import compressed
 from bench.suite.scripts.bare import BARE
 from bench.suite.scripts.benchmark import PlainSteps
-from bench.suite.scripts.train import strategy_and_module
+from bench.suite.scripts.rounds import strategy_and_module
 
 FIRST, TIMED, PROFILED = 12, 10, 3  # rounds; in the first ten lazy rules upload always
 
@@ -79,7 +79,7 @@ class Clock(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        self.engine = compressed(trainer).fitting.engine_name
+        self.engine = compressed(trainer).fitting.chosen.name
         step, times = PlainSteps(self.plain, *data.test[torch.arange(self.num_images)]), []
         for _ in range(2 * TIMED):
             began = self._now()

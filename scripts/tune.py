@@ -32,6 +32,7 @@ from bench.errors import InputError
 from bench.extras import need
 from bench.knobs import Knob
 from bench.runs.columns import FALLING
+from bench.runs.described import described
 from bench.runs.grid import cells
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
@@ -39,7 +40,7 @@ from bench.runs.tuning import Tuning, survivors
 from bench.runs.whole import write_whole
 from bench.suite.scripts.cli import guarded
 from bench.suite.scripts.launchers import run_alone
-from bench.suite.scripts.train import described, refuse
+from bench.suite.scripts.train import refuse
 
 OWN = ("budget", "jobs", "arms")
 

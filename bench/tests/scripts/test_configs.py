@@ -19,11 +19,12 @@ from bench.laws.toys import QUIET
 from bench.link import ShardedLink
 from bench.recipes import make_recipe
 from bench.runs.columns import COLUMNS
+from bench.runs.described import described
 from bench.runs.grid import Cell, _axis, cells
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
 from bench.suite.scripts.matrix import matrix
-from bench.suite.scripts.train import described, main, refuse, train
+from bench.suite.scripts.train import main, refuse, train
 from bench.tests.configs import assert_same_history, composed, free_port, started, torchruns
 
 RESULTS = Path(__file__).parents[3] / "results"
