@@ -64,7 +64,7 @@ class Layout:
         vector: (d,).
 
     Raises:
-        InputError: no parameter is trainable, one is sparse or nested, or they differ in dtype or device.
+        InputError: no parameter is trainable, one is sparse, nested or complex, or they differ in dtype or device.
     """
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
@@ -73,6 +73,10 @@ class Layout:
             if p.is_nested or p.layout is not torch.strided:
                 told = "nested" if p.is_nested else str(p.layout)
                 raise InputError(f"parameters: {name} is {told}; dense trainable parameters are needed")
+            if p.is_complex():
+                raise InputError(
+                    f"parameters: {name} is of {p.dtype}; real numbers are needed, such as torch.view_as_real makes"
+                )
         kinds = sorted({f"{p.dtype} on {p.device}" for _, p in trainable})
         if len(kinds) != 1:
             given = " and ".join(kinds) or "none"

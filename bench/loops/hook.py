@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import GradBucket
 from torch.autograd import Variable
@@ -29,7 +30,7 @@ class CompressionHook(Worker):
     those of `CompressedAllReduce`, not one per bucket.
 
     Args:
-        model: the wrapped module; the default process group is used.
+        model: the wrapped module, in the default process group.
         algorithm: a recipe or the name of one.
         optimizer: of its parameters; needed where messages or thresholds contain the learning rate, and by recipes
             with moments.
@@ -38,8 +39,8 @@ class CompressionHook(Worker):
         options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
-        InputError: the recipe takes a second backward pass, which a hook cannot; an optimizer is needed; what `Worker`
-            refuses.
+        InputError: DDP has another process group, ignores a parameter, or holds one that is not dense in memory; the
+            recipe takes a second backward pass, which a hook cannot; an optimizer is needed; what `Worker` refuses.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class CompressionHook(Worker):
     ) -> None:
         if not isinstance(model, DistributedDataParallel):
             raise InputError(f"model: {type(model).__name__}; a DistributedDataParallel is needed")
+        _refuse_model(model)
+        self.model = model
         self.optimizer = optimizer
         super().__init__(model.module, algorithm, seed, collective, **options)
         self._slots = {id(p): slot for slot, p in enumerate(self.layout.parameters)}
@@ -76,7 +79,13 @@ class CompressionHook(Worker):
             algorithm.moments.refuse(self.optimizer, "optimizer", algorithm.name)
 
     def _take(self, state: None, bucket: GradBucket) -> Future[Tensor]:
-        """Keep a bucket; after the last one, run the round."""
+        """Keep a bucket; after the last one, run the round.
+
+        Raises:
+            InputError: processes may have unequal numbers of batches.
+        """
+        if self.model._join_config.enable:
+            raise InputError("join: a round needs every process; equal numbers of batches are needed, without join()")
         buffer = bucket.buffer()
         future = Future(devices=[] if buffer.device.type == "cpu" else [buffer.device])
         self._waiting.append((bucket, future))
@@ -88,9 +97,10 @@ class CompressionHook(Worker):
     def _answer(self, waiting: Sequence[tuple[GradBucket, Future[Tensor]]]) -> None:
         """Run a round from the gradients in the buckets, and leave its direction there."""
         self._row.zero_()
-        # By parameter: after the first backward pass DDP deals parameters to buckets anew.
+        # By parameter: after the first backward pass DDP deals parameters to buckets anew. Each gradient lies there in
+        # its parameter's memory order, such as channels last.
         places = [
-            (self._slots[id(p)], gradient)
+            (self._slots[id(p)], gradient.as_strided(p.shape, p.stride(), gradient.storage_offset()))
             for bucket, _ in waiting
             for p, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True)
         ]
@@ -112,6 +122,17 @@ class CompressionHook(Worker):
                 p.grad = view
             else:
                 p.grad.copy_(view)
+
+
+def _refuse_model(model: DistributedDataParallel) -> None:
+    everybody = list(range(dist.get_world_size()))
+    if (ranks := dist.get_process_group_ranks(model.process_group)) != everybody:
+        raise InputError(f"process_group: of ranks {ranks}; DDP's default is needed, of {everybody}")
+    for name, p in model.module.named_parameters():
+        if p.requires_grad and name in model.parameters_to_ignore:
+            raise InputError(f"parameters: {name} is ignored by DDP; it must be frozen, or not ignored")
+        if p.requires_grad and p.stride() != torch.empty_like(p, device="meta").stride():
+            raise InputError(f"parameters: {name} is a part of a larger tensor; p.data.clone() is needed in its place")
 
 
 def _no_second_pass(rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:

@@ -18,6 +18,7 @@ from bench.errors import InputError
 from bench.gradients.engines import RowGradients
 from bench.gradients.engines.loop import DenseGradients
 from bench.gradients.layout import Layout
+from bench.gradients.trained import Trained
 from bench.recipes import changed, load_recipe
 from bench.round.cohort import Cohort
 from bench.round.ledger import Ledger
@@ -41,7 +42,8 @@ class Worker:
         options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
-        InputError: there is no process group; an unknown recipe or option; processes differ.
+        InputError: there is no process group; an unknown recipe or option; processes differ; parameters that `Layout`
+            refuses.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Worker:
         self.report: Report | None = None
         self._epoch = 0
         self._row = torch.empty_like(self.layout.vector)[None]
+        self._trained = Trained(module, self.layout)
         self._spent = Spent(self.cohort.ledger)
 
     def refuse(self, algorithm: Algorithm) -> None:
@@ -113,12 +116,14 @@ class Worker:
         """Run a round from this worker's gradient (1, d). Returns the direction (d,), in units of gradients.
 
         Raises:
-            InputError: the recipe has moments, and the optimizer would step by others besides.
+            InputError: the recipe has moments, and the optimizer would step by others besides; a parameter was
+                replaced, added, frozen or unfrozen.
             NonFiniteError: a gradient is NaN or infinite. In every process alike.
         """
         if self.algorithm.moments is not None and optimizer is not None:
             self.algorithm.moments.refuse(optimizer, "optimizer", self.algorithm.name)
-        self.layout.bind_again()
+        self._trained.refuse_changes()
+        self._trained.refuse_newcomers()
         rate = 1.0 if optimizer is None else rate_of(optimizer, self.layout)
         gradients = DenseGradients(gradient.new_zeros(1), gradient)
         gradients.num_backwards = num_backwards

@@ -23,6 +23,7 @@ from bench.gradients.engines.base import Step, split_output
 from bench.gradients.layout import Layout
 from bench.gradients.randomness import lent_once
 from bench.gradients.traces import merged
+from bench.gradients.trained import Trained
 from bench.kernels.noise import Noise
 from bench.round.average import average
 from bench.round.cohort import Cohort
@@ -30,7 +31,6 @@ from bench.round.rates import Rate, rate_of
 from bench.round.spent import Spent
 from bench.strategies.chosen import ChosenEngine
 from bench.strategies.inner import LightningInner
-from bench.strategies.refusals import Trained
 from bench.strategies.scaling import Scaling
 
 

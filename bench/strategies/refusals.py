@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from inspect import signature
-from itertools import accumulate
 from typing import Any
 
 import lightning
@@ -15,14 +14,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from lightning.pytorch.utilities.types import LRSchedulerConfig
-from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bench.algorithm import Algorithm
 from bench.errors import InputError
 from bench.estimators import Estimator
 from bench.gradients.layout import Layout
-from bench.gradients.marks import equal
 
 # Arguments of Lightning's DDP strategy that concern its DDP wrapper: without effect, as there is no wrapper here.
 HARMLESS = ("find_unused_parameters", "static_graph", "gradient_as_bucket_view", "bucket_cap_mb")
@@ -57,77 +54,6 @@ def refuse_hooks(options: Mapping[str, Any]) -> None:
             raise InputError(f"{name}: {options[name]!r}; recipes compress and average themselves, None is needed")
 
 
-class Trained:
-    """The parameters that a module trains, which are fixed when a fit starts, and which steps only read.
-
-    Args:
-        module: to train.
-        layout: of its parameters.
-    """
-
-    def __init__(self, module: lightning.LightningModule, layout: Layout) -> None:
-        self._module = module
-        self._layout = layout
-        self._known = set(map(id, layout.parameters))
-        starts = torch.tensor([0, *accumulate(layout.sizes)][:-1])
-        self._middles = starts + torch.tensor(layout.sizes) // 2
-        self._owners = [(m._parameters, key, p) for m in module.modules() for key, p in m._parameters.items()]
-        self._flags = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
-
-    def refuse_changes(self) -> None:
-        """Raise InputError if a parameter was replaced, frozen or unfrozen since, or given another shape, dtype or
-        device."""
-        self._layout.bind_again()
-        if any(owner.get(key) is not p for owner, key, p in self._owners):
-            present = set(map(id, self._module.parameters()))
-            for name, p in zip(self._layout.names, self._layout.parameters, strict=True):
-                if id(p) not in present:
-                    raise InputError(
-                        f"parameters: {name} was replaced during fit; what is trained is settled when it starts"
-                    )
-        for name, parameter, was in self._flags:
-            if parameter.requires_grad != was:
-                became = f"{parameter.requires_grad} during fit; what is trained is settled when it starts"
-                raise InputError(f"requires_grad: {name} became {became}")
-
-    @contextlib.contextmanager
-    def only_read(self, thorough: bool) -> Iterator[None]:
-        """Around one worker's step.
-
-        Args:
-            thorough: whether to compare all entries, not one of each tensor, which finds writes through `.data`.
-
-        Raises:
-            InputError: the step wrote a trained parameter, which all workers share.
-        """
-        layout = self._layout
-        before, held = self._versions(), self._entries(thorough)
-        yield
-        if (after := self._versions()) != before or not equal(held, self._entries(thorough)):
-            written = [name for name, old, new in zip(layout.names, before, after, strict=True) if new != old]
-            raise InputError(
-                f"training_step: writes {', '.join(written) or 'parameters'}; all workers share it, "
-                "on_train_batch_start or on_train_batch_end is called once a round"
-            )
-
-    def _entries(self, thorough: bool) -> Tensor | None:
-        """A copy of all entries, or of one of each tensor; None where comparing these would make an accelerator wait in
-        every round."""
-        vector = self._layout.vector
-        if thorough:
-            return vector.clone()
-        return vector[self._middles] if vector.device.type == "cpu" else None
-
-    def _versions(self) -> list[tuple[int, int]]:
-        return [(p._version, p.data_ptr()) for p in self._layout.parameters]
-
-    def refuse_newcomers(self) -> None:
-        """Raise InputError if a trainable parameter was added since."""
-        for name, p in self._module.named_parameters():
-            if p.requires_grad and p.numel() and id(p) not in self._known:
-                raise InputError(f"parameters: {name} was added during fit; what is trained is settled when it starts")
-
-
 def refuse_fit(
     trainer: lightning.Trainer, module: lightning.LightningModule, precision: Precision, estimator: Estimator | None
 ) -> None:
@@ -135,7 +61,7 @@ def refuse_fit(
 
     Raises:
         InputError: manual optimisation, an overridden backward, a step that fetches its batches itself, layers that are
-            unfrozen later, lazy or complex parameters, accumulated batches or scaled losses with an estimator, a half
+            unfrozen later, lazy parameters, accumulated batches or scaled losses with an estimator, a half
             precision that the device would emulate.
     """
     if not module.automatic_optimization:
@@ -170,10 +96,6 @@ def refuse_fit(
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if is_lazy(tensor):
             raise InputError(f"parameters: {name} has no shape yet; run a batch through the module before fit")
-        if tensor.is_complex() and tensor.requires_grad:
-            raise InputError(
-                f"parameters: {name} is of {tensor.dtype}; real numbers are needed, such as torch.view_as_real makes"
-            )
     device, given = trainer.strategy.root_device, precision.precision
     if "bf16" in str(given) and not _has_bfloat16(device):
         raise InputError(f"precision: {given}; {device} does not compute in it, 32-true is needed")

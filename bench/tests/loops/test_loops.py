@@ -138,6 +138,36 @@ def in_turns(rank: int, by_hook: bool) -> dict[str, Any]:
     return {"weights": flat(heads), "ledger": counted(sync.ledger.state_dict())}
 
 
+class Permuted(nn.Module):
+    """Parameters whose entries do not lie row by row in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Parameter(torch.randn(20, 16).t() / 5)
+        self.conv = nn.Conv2d(4, 3, 2).to(memory_format=torch.channels_last)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(F.linear(x, self.first).view(-1, 4, 2, 2))[:, :, 0, 0]
+
+
+def in_own_order(rank: int, by_hook: bool, recipe: str) -> dict[str, Any]:
+    permuted = Permuted()
+    model = DistributedDataParallel(permuted) if by_hook else permuted
+    optimizer = torch.optim.SGD(permuted.parameters(), 0.1)
+    if isinstance(model, DistributedDataParallel):
+        sync: Any = bench.CompressionHook(model, recipe, optimizer)
+    else:
+        sync = bench.CompressedAllReduce(permuted, recipe)
+    for _, (x, y) in zip(range(6), loader(toy_data(), M, [rank]), strict=False):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        if not by_hook:
+            sync(optimizer)
+        optimizer.step()
+    return {"weights": flat(permuted), "ledger": counted(sync.ledger.state_dict())}
+
+
 def adversaries(rank: int) -> dict[str, Any]:
     """A GAN: two networks, two optimizers, two recipes side by side."""
     torch.manual_seed(0)
@@ -195,7 +225,35 @@ def refusals(rank: int) -> dict[str, str]:
     for p in toy.parameters():
         p.grad = torch.full_like(p, torch.nan if rank == 1 else 1.0)
     note("not finite", lambda: sync(optimizer))
+    note("complex", lambda: bench.CompressedAllReduce(nn.Linear(2, 2, dtype=torch.complex64), "sgd"))
+    for case, change in CHANGES.items():
+        net = begun(Toy)[0].network
+        net[0].bias.requires_grad_(False)
+        sync = bench.CompressedAllReduce(net, "sparse")
+        change(net)
+        note(f"{case} in a loop", partial(sync, torch.optim.SGD(net.parameters(), 0.1)))
+    net = begun(Toy)[0].network
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, ["0.weight"])
+    note("ignored", lambda: bench.CompressionHook(DistributedDataParallel(net), "sgd"))
+    mine = [dist.new_group([other]) for other in range(M)][rank]
+    net = begun(Toy)[0].network
+    note("group", lambda: bench.CompressionHook(DistributedDataParallel(net, process_group=mine), "sgd"))
+    bench.CompressionHook(model := DistributedDataParallel(net), "sgd")
+
+    def joined() -> None:
+        with model.join():
+            F.cross_entropy(model(batch[0]), batch[1]).backward()
+
+    note("join", joined)
     return told
+
+
+CHANGES: dict[str, Callable[[nn.Sequential], Any]] = {
+    "thawed": lambda net: net[0].bias.requires_grad_(True),
+    "frozen": lambda net: net[2].bias.requires_grad_(False),
+    "replaced": lambda net: net.load_state_dict(net.state_dict(), assign=True),
+    "added": lambda net: net.append(nn.Linear(3, 3)),
+}
 
 
 def work(rank: int, folder: Path) -> None:
@@ -209,6 +267,7 @@ def work(rank: int, folder: Path) -> None:
             "at once": accumulated(rank, together=True),
             "in turns": in_turns(rank, by_hook=False),
             "hooked in turns": in_turns(rank, by_hook=True),
+            **{f"{by}permuted {r}": in_own_order(rank, bool(by), r) for by in ("", "hooked ") for r in ("sgd", "stc")},
             "adversaries": adversaries(rank),
             "refusals": refusals(rank),
         },
@@ -239,7 +298,7 @@ def test_a_plain_loop_gives_lightnings_bits(name: str, ended: list[dict[str, Any
         assert process[name]["ledger"] == expected["ledger"]
 
 
-@pytest.mark.parametrize("name", [*HOOKS, "in turns"])
+@pytest.mark.parametrize("name", [*HOOKS, "in turns", "permuted sgd", "permuted stc"])
 def test_a_hook_sends_what_a_plain_loop_sends(name: str, ended: list[dict[str, Any]]) -> None:
     for process in ended:
         assert torch.equal(process[f"hooked {name}"]["weights"], process[name]["weights"])
@@ -286,6 +345,14 @@ def test_two_recipes_live_side_by_side(ended: list[dict[str, Any]]) -> None:
         "closure": "closure: None; LASGWK2 takes a second gradient",
         "noise": "closure: it draws random numbers",
         "not finite": "worker 1: loss nan",
+        "complex": "parameters: weight is of torch.complex64; real numbers are needed",
+        "thawed in a loop": "requires_grad: 0.bias became True during training",
+        "frozen in a loop": "requires_grad: 2.bias became False during training",
+        "replaced in a loop": "parameters: 0.weight was replaced during training",
+        "added in a loop": "parameters: 3.weight was added during training",
+        "ignored": "parameters: 0.weight is ignored by DDP; it must be frozen",
+        "group": "DDP's default is needed, of [0, 1, 2]",
+        "join": "join: a round needs every process",
     }.items(),
 )
 def test_one_clear_line(case: str, said: str, ended: list[dict[str, Any]]) -> None:

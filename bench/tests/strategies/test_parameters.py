@@ -122,7 +122,7 @@ class Widened(Toy):
         (lambda: Steps("furtive"), "training_step: writes parameters; all workers share it"),
         (lambda: Steps("late"), "training_step: writes parameters; all workers share it"),
         (lambda: Steps("own rates"), "training_step: workers have set the learning rates .*; equal ones are needed"),
-        (Replaced, r"parameters: network\.2\.weight was replaced during fit"),
+        (Replaced, r"parameters: network\.2\.weight was replaced during training"),
         (Outside, r"configure_optimizers: trains a parameter of shape \(3, 2\) that the module does not have"),
         (Widened, r"parameters: network\.0\.weight became \(16, 20\) of torch.float64 on cpu during training"),
     ],

@@ -93,13 +93,17 @@ def test_what_cannot_be_run_is_refused() -> None:
     later = GradientAccumulationScheduler({0: 1, 2: 8})
     cases: list[tuple[Any, dict[str, Any], str]] = [
         (Toy, {"callbacks": [later], "estimator": SVRG()}, "accumulate_grad_batches: 8; with SVRG 1 is needed"),
-        (Toy, {"callbacks": [Thawing()], "rounds": 40}, r"requires_grad: network\.0\.weight became True during fit"),
+        (
+            Toy,
+            {"callbacks": [Thawing()], "rounds": 40},
+            r"requires_grad: network\.0\.weight became True during",
+        ),
         (
             Backboned,
             {"callbacks": [BackboneFinetuning(10)]},
             "callbacks: BackboneFinetuning; what is trained is settled",
         ),
-        (Toy, {"callbacks": [Exchanging()], "rounds": 40}, r"parameters: network\.2\.weight was added during fit"),
+        (Toy, {"callbacks": [Exchanging()], "rounds": 40}, r"parameters: network\.2\.weight was added during training"),
         (Manual, {}, "automatic_optimization"),
         (Backward, {}, "backward: overridden"),
         (Fetching, {}, "training_step: takes dataloader_iter; a batch is needed"),
