@@ -2,8 +2,8 @@
 generator: one value per worker, as if each had its own module. Metrics, and lists and sets that steps only add to, are
 shared and collect all workers' samples.
 
-Not seen: what a callback assigns between rounds where the last worker has that very value; what only a class, a
-function's closure or another library's object holds.
+Not seen: what a callback assigns between rounds where the last worker has that very value; what only a class, a thread
+or another library's object holds.
 """
 
 import contextlib
@@ -67,7 +67,9 @@ class WorkerAttributes:
         if self.reached.too_many:
             self._warn_once("attributes", f"they lead to more than {MOST_CELLS:,} objects; fewer, or a buffer,")
         for name in self.reached.iterators:
-            self._warn_once(name, "an iterator, which no worker can rewind for the others; a position in a list")
+            self._warn_once(
+                name, "an iterator or queue, which no worker can rewind for the others; a position in a list"
+            )
         emptied = {cell for cell, key in self.rows if key is not WHOLE and not cell.target}
         for place, rows in self.rows.items():
             value = _read(place)
@@ -104,6 +106,8 @@ class WorkerAttributes:
                     start[place] = [earlier] * self.num_workers
         for place, rows in self.rows.items():
             rows[worker] = _read(place)
+            if worker < self.num_workers - 1 and isinstance(rows[worker], Tensor):
+                rows[worker] = rows[worker].detach()  # the graph would keep each worker's activations
         if worker == self.num_workers - 1:
             self._left = {place: self._contents([rows[worker]]) for place, rows in self.rows.items()}
 
@@ -205,10 +209,10 @@ def _goes_on(earlier: Any, now: Any) -> bool:
 
 
 def _is_shared(value: Any, depth: int = 0) -> bool:
-    """Whether the last worker's value stays: metrics, and what holds a tensor with a graph, which would keep every
+    """Whether the last worker's value stays: metrics, and containers of a tensor with a graph, which would keep every
     worker's activations."""
     if isinstance(value, Tensor):
-        return value.requires_grad and not value.is_leaf
+        return depth > 0 and value.requires_grad and not value.is_leaf
     if isinstance(value, Metric):
         return True
     if isinstance(value, dict):

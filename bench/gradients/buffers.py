@@ -155,8 +155,10 @@ class WorkerBuffers:
 
         Raises:
             InputError: a frozen parameter was written, and one copy per worker would not fit in memory; or a tensor was
-                written in a way that does not show by which worker.
+                written in a way that does not show by which worker, or registered, so that the next one has it already.
         """
+        if self.thorough:
+            self.refuse_registered()
         is_first, is_last = self.turn == 0, self.turn == self.num_workers - 1
         for name in self.places.keys() - self.rows.keys():
             value = self._get(name)
@@ -172,6 +174,16 @@ class WorkerBuffers:
         if self.num_workers > 1:
             self._save()
         self.attributes.settle(self.turn)
+
+    def refuse_registered(self) -> None:
+        """Raise InputError if a step has registered tensors, which the next worker's would find there."""
+        if self.num_workers == 1 or self._registries() == self.registries:
+            return
+        known = self.places.keys()
+        self._find()
+        if new := sorted(self.places.keys() - known):
+            told = f"training_step: registers {', '.join(new)}"
+            raise InputError(f"{told}, which the next worker finds; before training is needed, as in __init__")
 
     def _refuse_unseen(self, name: str) -> None:
         raise InputError(

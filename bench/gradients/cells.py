@@ -17,6 +17,7 @@ NUM_COMPARED = 2**13
 """Of a container of more entries that steps have not changed so far, some are compared; all in thorough rounds."""
 NUM_ELEMENTS = 2**16
 """The same for arrays."""
+UNASSIGNED = object()
 
 
 class Cell(ABC):
@@ -111,7 +112,7 @@ class Fields(Cell):
 
 
 class Items(Cell):
-    """A list, a deque or an array of Python's."""
+    """A list, a deque, or an array of Python's, also of bytes."""
 
     def read(self) -> list[Any]:
         return list(self.target)
@@ -125,6 +126,10 @@ class Items(Cell):
         return all(map(eq if isinstance(now, array) else is_, now, value))
 
     def write(self, value: Any) -> None:
+        if not isinstance(self.target, list) and len(value) == len(self.target):  # others may have views of its memory
+            for position, each in enumerate(value):
+                self.target[position] = each
+            return
         del self.target[:]
         self.target.extend(value)
 
@@ -149,6 +154,25 @@ class Members(Cell):
     def write(self, value: Any) -> None:
         self.target.clear()
         self.target.update(value)
+
+
+class Captured(Cell):
+    """A variable of an enclosing function, which an inner one may assign."""
+
+    def read(self) -> Any:
+        try:
+            return self.target.cell_contents
+        except ValueError:  # not assigned yet
+            return UNASSIGNED
+
+    def is_still(self, value: Any, thorough: bool) -> bool:
+        return self.read() is value
+
+    def write(self, value: Any) -> None:
+        if value is UNASSIGNED:
+            del self.target.cell_contents
+        else:
+            self.target.cell_contents = value
 
 
 class Entries(Cell):
@@ -180,6 +204,8 @@ class Elements(Cell):
 
     def is_still(self, value: Any, thorough: bool) -> bool:
         now = self.target
+        if now.dtype.hasobject:
+            return all(map(is_, now.flat, value.flat))
         if now.size > NUM_ELEMENTS and not thorough:
             step = now.size // NUM_ELEMENTS
             now, value = now.reshape(-1)[::step], value.reshape(-1)[::step]

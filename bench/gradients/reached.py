@@ -5,15 +5,17 @@ Metrics are looked into, too; objects of Lightning and other libraries are not.
 """
 
 import collections
+import queue
 import random
 import sys
+import weakref
 from argparse import Namespace
 from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from io import IOBase
-from types import MethodType, SimpleNamespace
+from types import CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from torchmetrics import Metric
 
 from bench.gradients.cells import (
     Bulk,
+    Captured,
     Cell,
     Draws,
     Elements,
@@ -46,6 +49,7 @@ FEW_CELLS = 256
 """Where there are more, those that did not change in a thorough round are left out until the next."""
 
 _STRUCTURE = vars(nn.Module()).keys() - {"training"}  # attributes in which PyTorch keeps a module together
+_HOOKS = tuple(name for name in _STRUCTURE if name.endswith("_hooks"))
 _LIBRARIES = sys.stdlib_module_names | {
     *("torch", "lightning", "lightning_fabric", "lightning_utilities", "pytorch_lightning", "torchmetrics", "numpy"),
     *("hydra", "omegaconf", "wandb"),
@@ -61,7 +65,7 @@ class Reached:
     Attributes:
         others: further dicts and objects, such as an optimizer's groups.
         cells: by identity of their targets.
-        iterators: the names of attributes that are iterators, which cannot be read or rewound.
+        iterators: the names of attributes that are iterators or the like, which cannot be read or rewound.
         too_many: whether there are more than can be looked at.
     """
 
@@ -83,6 +87,9 @@ class Reached:
             is_metric = isinstance(m, Metric)
             self._add(vars(m), Slots, known, type(m).__name__, is_metric)
             waiting += [(name, value, is_metric) for name, value in vars(m).items() if name not in _STRUCTURE]
+            waiting += [(name, hook, is_metric) for name in _HOOKS for hook in (vars(m).get(name) or {}).values()]
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            self._add_own(tensor, "attributes of a tensor", known, False, waiting)
         for other in self.others:
             content = other if isinstance(other, dict) else vars(other)
             self._add(content, Slots, known, type(other).__name__, False)
@@ -109,8 +116,8 @@ class Reached:
             seen.add(id(value))
             if kind is Iterator:
                 self.iterators.add(name)
-            elif kind is MethodType:
-                waiting.append((name, value.__self__, shared))
+            elif kind in _LEADING:
+                waiting += [(name, each, shared) for each in _LEADING[kind](value)]
             elif kind is tuple:
                 waiting += [(name, each, shared) for each in value[:NUM_LOOKED_INTO]]
             elif kind is object:
@@ -119,18 +126,41 @@ class Reached:
                 shared = shared or isinstance(value, Metric)
                 self._add(vars(value), Slots, known, name, shared)
                 waiting += [(str(key), each, shared) for key, each in vars(value).items()]
+            elif kind is Captured:
+                self._add(value, Captured, known, name, shared)
+                waiting.append((name, self.cells[id(value)].value, shared))
             elif kind is Fields:
                 self._add(value, Fields, known, name, shared)
                 waiting += [(key, each, shared) for key, each in self.cells[id(value)].value.items()]
             elif _is_watched(value):
                 large = kind in (Entries, Elements) and value.itemsize * _num_entries(value) > MOST_BYTES
                 self._add(value, Bulk if large else kind, known, name, shared)
-                if kind in (Slots, Ordered, Items, Queue) and len(value) <= NUM_LOOKED_INTO:
+                self._add_own(value, name, known, shared, waiting)
+                if (kind in (Slots, Ordered, Items, Queue) or _holds_objects(value)) and len(value) <= NUM_LOOKED_INTO:
                     waiting += [(name, each, shared) for each in (value.values() if isinstance(value, dict) else value)]
+
+    def _add_own(
+        self, value: Any, name: str, known: dict[int, Cell], shared: bool, waiting: list[tuple[str, Any, bool]]
+    ) -> None:
+        """Add the attributes of a container or tensor, if it has any."""
+        if own := getattr(value, "__dict__", None):
+            self._add(own, Slots, known, name, shared)
+            waiting += [(str(key), each, shared) for key, each in own.items()]
 
     def _add(self, target: Any, cell: type[Cell], known: dict[int, Cell], name: str, shared: bool) -> None:
         found = known.get(id(target))
         self.cells[id(target)] = found if found and found.target is target else cell(target, name, shared)
+
+
+_LEADING: dict[Any, Callable[[Any], Collection[Any]]] = {
+    MethodType: lambda method: (method.__self__, method.__func__),
+    FunctionType: lambda function: (vars(function), *(function.__closure__ or ())),
+    partial: lambda call: (call.func, call.args, call.keywords),
+    memoryview: lambda view: (view.obj,),
+    weakref.ref: lambda reference: (reference(),),
+    queue.Queue: lambda waiting: (waiting.queue,),
+}
+"""What lies behind objects that only lead to others."""
 
 
 @cache
@@ -140,7 +170,7 @@ def _kind(cls: type) -> Any:
         (collections.OrderedDict, Ordered),
         (dict, Slots),
         (collections.deque, Queue),
-        ((list, array), Items),
+        ((list, array, bytearray), Items),
         (set, Members),
         (tuple, tuple),
         (Tensor, Entries),
@@ -148,12 +178,17 @@ def _kind(cls: type) -> Any:
         (random.SystemRandom, None),
         ((torch.Generator, np.random.Generator, np.random.RandomState, random.Random), Draws),
         (
-            (nn.Module, SimpleNamespace, Namespace, torch.optim.Optimizer, collections.UserList, collections.UserDict),
+            (
+                *(nn.Module, SimpleNamespace, Namespace, torch.optim.Optimizer),
+                *(collections.UserList, collections.UserDict, collections.ChainMap),
+                *(weakref.WeakKeyDictionary, weakref.WeakValueDictionary),
+            ),
             object,
         ),
-        (MethodType, MethodType),
+        (CellType, Captured),
+        *((leading, leading) for leading in _LEADING),
         ((IOBase, type, Enum), None),
-        (Iterator, Iterator),
+        ((Iterator, queue.SimpleQueue), Iterator),
     ):
         if issubclass(cls, base):
             return kind
@@ -165,6 +200,10 @@ def _kind(cls: type) -> Any:
 def is_a_users(cls: type) -> bool:
     """Whether a class is none of Python's or of a library's on which training rests."""
     return cls.__module__.partition(".")[0] not in _LIBRARIES
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == object and value.ndim > 0
 
 
 def _num_entries(value: Any) -> int:
@@ -180,5 +219,6 @@ def _is_watched(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.is_leaf and not (is_functorch_wrapped_tensor(value) or value.is_inference() or value.is_meta)
     if isinstance(value, np.ndarray):
-        return value.flags.writeable and not value.dtype.hasobject and not isinstance(value, np.memmap)
+        has_fields_of_objects = value.dtype.hasobject and value.dtype != object
+        return value.flags.writeable and not has_fields_of_objects and not isinstance(value, np.memmap)
     return value is not torch.default_generator

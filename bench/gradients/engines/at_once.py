@@ -72,6 +72,7 @@ class AtOnceEngine(Engine):
             raise UnsupportedModule(f"{self.name}; training_step moves {moved[0]}, which is frozen")
 
     def _refuse_kept(self, traces: Traces, drawing: Drawing) -> None:
+        self.buffers.refuse_registered()
         if written := self.buffers.written_elsewhere():
             raise UnsupportedModule(f"{self.name}; training_step writes {written[0]}")
         if traces.hold_tracers():

@@ -119,6 +119,8 @@ class Trial:
         On a CPU, one that gives the loop's bits, in every world; on an accelerator, the fastest on this batch among
         those that match within their tolerance.
         """
+        if self.buffers.attributes.reached.iterators:
+            return "loop"  # a trial would use up what nobody can rewind
         if self.layout.vector.device.type == "cpu":
             joint = JointEngine(self.module, self.layout, self.buffers)
             return "joint" if joint.is_exact() and self.agrees(joint, to_the_bit=True) else "loop"

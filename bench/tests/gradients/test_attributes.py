@@ -1,13 +1,17 @@
 """What steps change in attributes: each worker has its own; trials and stale passes change nothing, and start as the
 pass that they repeat."""
 
+import queue
 import random
 from array import array
-from collections import Counter, OrderedDict, deque
+from collections import ChainMap, Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -132,6 +136,134 @@ def test_other_passes_leave_all_of_it(engine: Any) -> None:
         train("sgd", Stateful, workers=1, rounds=12),
     )
     assert held(run.module) == held(plain.module)
+
+
+class Box:
+    """A user's own object, called as a hook."""
+
+    def __init__(self) -> None:
+        self.value = 1.0
+
+    def __call__(self, *_: Any) -> None:
+        pass
+
+
+class Texts(dict[str, float]):
+    """A container with attributes of its own."""
+
+
+def assigned_inside() -> tuple[Callable[[], float], Callable[[float], None]]:
+    value = 1.0
+
+    def get() -> float:
+        return value
+
+    def put(new: float) -> None:
+        nonlocal value
+        value = new
+
+    return get, put
+
+
+def held_by_a_hook(module: nn.Module) -> tuple[Callable[[], float], Callable[[float], None]]:
+    box = Box()
+    module.register_forward_hook(box)
+    return lambda: box.value, lambda new: setattr(box, "value", new)
+
+
+def within(container: Any) -> tuple[Callable[[], float], Callable[[float], None]]:
+    return lambda: float(container[0]), lambda new: container.__setitem__(0, new)
+
+
+def of(target: Any) -> tuple[Callable[[], float], Callable[[float], None]]:
+    target.value = 1.0
+    return lambda: target.value, lambda new: setattr(target, "value", new)
+
+
+def waiting(line: queue.Queue[float]) -> tuple[Callable[[], float], Callable[[float], None]]:
+    line.put(1.0)
+
+    def put(new: float) -> None:
+        line.get()
+        line.put(new)
+
+    return lambda: line.queue[0], put
+
+
+PLACES: dict[str, Callable[[nn.Module], tuple[Callable[[], float], Callable[[float], None]]]] = {
+    "attribute": of,
+    "list": lambda module: within([1.0]),
+    "array": lambda module: within(array("d", [1.0])),
+    "a view of memory": lambda module: within(memoryview(array("d", [1.0]))),
+    "array of objects": lambda module: within(np.array([1.0, None], dtype=object)),
+    "chained dicts": lambda module: within(ChainMap({0: 1.0}, {})),
+    "weak keys": lambda module: (lambda held: (lambda: held[module], lambda new: held.__setitem__(module, new)))(
+        WeakKeyDictionary({module: 1.0})
+    ),  # pyright: ignore[reportArgumentType]
+    "arguments": lambda module: (lambda call: (lambda: call.args[0][0], lambda new: call.args[0].__setitem__(0, new)))(
+        partial(print, [1.0])
+    ),
+    "a function's attribute": lambda module: of(lambda: None),
+    "a container's attribute": lambda module: of(Texts()),
+    "a parameter's attribute": lambda module: of(next(module.parameters())),
+    "closure": lambda module: assigned_inside(),
+    "hook": held_by_a_hook,
+    "queue": lambda module: waiting(queue.Queue()),
+}
+
+
+class Averaging(Toy):
+    """Its loss depends on a number that its steps average, wherever that lies."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self.place = PLACES[place](self)
+
+    def training_step(self, batch: Any) -> Tensor:
+        get, put = self.place
+        put(0.9 * get() + float(batch[0].mean()))
+        return super().training_step(batch) * get()
+
+
+@pytest.mark.parametrize("recipe", ["sgd", "lasg"])
+def test_each_worker_has_its_own_wherever_it_lies(recipe: str) -> None:
+    ended = {place: train(recipe, partial(Averaging, place), rounds=14).weights for place in PLACES}
+    assert [place for place, weights in ended.items() if not torch.equal(weights, ended["attribute"])] == []
+
+
+@pytest.mark.parametrize("recipe", ["sgd", "lasg"])
+def test_what_was_kept_with_its_graph_is_each_workers(recipe: str) -> None:
+    class Keeping(Toy):
+        def __init__(self, with_graph: bool) -> None:
+            super().__init__()
+            self.with_graph, self.last = with_graph, torch.ones(())
+
+        def training_step(self, batch: Any) -> Tensor:
+            loss, before = super().training_step(batch), self.last.detach()
+            self.last = loss if self.with_graph else loss.detach()
+            return loss * before
+
+    with_graph, without = (train(recipe, partial(Keeping, graph), rounds=14) for graph in (True, False))
+    assert torch.equal(with_graph.weights, without.weights)
+    assert with_graph.module.last.requires_grad
+
+
+def test_what_nobody_can_rewind_is_told_and_not_used_up() -> None:
+    """A trial would leave a queue empty, and the next step waiting."""
+
+    class Queueing(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line: queue.SimpleQueue[float] = queue.SimpleQueue()
+            self.line.put(1.0)
+
+        def training_step(self, batch: Any) -> Tensor:
+            value = self.line.get(timeout=5)
+            self.line.put(0.9 * value + float(batch[0].mean()))
+            return super().training_step(batch)
+
+    with pytest.warns(UserWarning, match="line: an iterator or queue, which no worker can rewind"):
+        train("sgd", Queueing, rounds=3)
 
 
 class Noisy(Stateful):

@@ -44,6 +44,18 @@ class Student(Toy):
         return super().training_step(batch) + F.mse_loss(self.network(x), self.teacher(x))
 
 
+def test_a_buffer_that_a_step_registers_is_refused() -> None:
+    class Registering(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            if not hasattr(self, "late"):
+                self.register_buffer("late", torch.ones(()))
+            return super().training_step(batch)
+
+    for engine in ("auto", "loop"):
+        with pytest.raises(InputError, match="training_step: registers late, which the next worker finds"):
+            train("sgd", Registering, rounds=3, engine=engine)
+
+
 def state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
