@@ -41,6 +41,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 import bench
+from bench.errors import InputError
 from bench.gradients.engines import EngineName
 from bench.runs.module import Classifier
 from bench.suite.datamodules.arrays import ImageArrays
@@ -165,9 +166,13 @@ def main() -> None:
     names = [*bench.recipe_names(), *PARTS]
     if unknown := set(args.recipes) - set(names):
         parser.error(f"unknown recipe {', '.join(sorted(unknown))}; there is {', '.join(names)}")
-    if args.rounds < (chunk := CASES[args.model].chunk):
-        parser.error(f"--rounds: {args.rounds}; at least {chunk} are needed, one chunk of {args.model}")
     guarded(lambda: benchmark(args))
+
+
+def refuse_rounds(args: argparse.Namespace) -> None:
+    """Raise InputError if there are too few rounds to time."""
+    if args.rounds < (chunk := CASES[args.model].chunk):
+        raise InputError(f"--rounds: {args.rounds}; at least {chunk} are needed, one chunk of {args.model}")
 
 
 def plain_arguments(recipes: list[bench.Algorithm], num_rounds: int) -> argparse.Namespace:
@@ -191,6 +196,7 @@ def benchmark(args: argparse.Namespace) -> None:
     """Print a line per recipe, then the measurements of the parts."""
     if recipes := [recipe for recipe in args.recipes if recipe not in PARTS]:
         print(f"{'recipe':<16}{'ms a round':>12}{'ms a plain step':>18}{'ratio':>8}")
+    refuse_rounds(args)
     case = CASES[args.model]
     options = {"accelerator": args.device, "precision": args.precision}
     num_first = -(-WARM_UP // case.chunk)

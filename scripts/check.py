@@ -8,6 +8,7 @@ of a round. Exit status 1 if a law is broken.
 """
 
 import argparse
+import linecache
 import os
 import sys
 from collections import Counter, defaultdict
@@ -58,18 +59,28 @@ class Tally:
         law = self._laws[report.nodeid]
         self.outcomes[law][report.outcome] += 1
         if report.failed:
-            crash = getattr(report.longrepr, "reprcrash", None)
-            why = crash.message if crash else str(report.longrepr)
-            self.failures.append((report.nodeid.split("::")[-1], " ".join(why.split())[:200]))
+            self.failures.append((report.nodeid.split("::")[-1], _why(report.longrepr)[:200]))
         elif report.skipped:
             self.reasons[law] = str(report.longrepr[2]).removeprefix("Skipped: ")
+
+
+def _why(failure: Any) -> str:
+    """What a law says where it is broken: the assertion that fails, if it has no words, or the error's last line, if it
+    is that of another process."""
+    crash = getattr(failure, "reprcrash", None)
+    said = crash.message if crash else str(failure)
+    if crash and said.strip() == "AssertionError":
+        said = linecache.getline(crash.path, crash.lineno)
+    elif "Traceback (most recent call last)" in said:
+        said = said.strip().splitlines()[-1]
+    return " ".join(said.split())
 
 
 def check(package: str, rewrite_golden: bool, num_rounds: int) -> None:
     """Print a table of what holds, then the times of a round.
 
     Raises:
-        InputError: the package has no recipes, or pytest is not installed.
+        InputError: too few rounds, the package has no recipes, or pytest is not installed.
     """
     need("check", "pytest", "hypothesis")
     say_what_takes_long()
@@ -78,8 +89,11 @@ def check(package: str, rewrite_golden: bool, num_rounds: int) -> None:
 
     import bench
     from bench.laws.theirs import theirs
+    from bench.suite.scripts.bare import keep_quiet
+    from bench.suite.scripts.benchmark import benchmark, plain_arguments, refuse_rounds
 
     found = theirs(package)
+    refuse_rounds(timed := plain_arguments(list(found.recipes.values()), num_rounds))
     print(f"{package}: {', '.join(found.recipes)}")
     laws = Path(bench.__file__).parent / "laws"
     options = [
@@ -107,11 +121,8 @@ def check(package: str, rewrite_golden: bool, num_rounds: int) -> None:
         print(f"  {law:{width}}  {told}")
     for name, why in tally.failures:
         print(f"broken: {name}: {why}")
-    from bench.suite.scripts.bare import keep_quiet
-    from bench.suite.scripts.benchmark import benchmark, plain_arguments
-
     keep_quiet()
-    benchmark(plain_arguments(list(found.recipes.values()), num_rounds))
+    benchmark(timed)
     if status != pytest.ExitCode.OK or tally.failures:
         print(f"{package}: not all laws hold" if tally.failures else f"{package}: the laws ended with {status!r}")
         sys.exit(1)

@@ -49,9 +49,7 @@ def make_collective(
         raise InputError(f"collective: {name!r}; one of {', '.join(get_args(CollectiveName))} is needed")
     if not isinstance(world, ProcessWorld):
         return Simulated(len(like))
-    uploads, answers = (part.kinds(segments, like) for part in (algorithm.compressor, algorithm.broadcast))
-    cuts = all(message.cuttable for message in (*uploads, *answers)) and algorithm.entrywise
-    sums = all(message.values_add_up for message in uploads) and algorithm.adds_up
+    cuts, sums = cuts_or_sums(algorithm, segments, like)
     if name == "sharded" and not (cuts or sums):
         raise InputError(f"collective: 'sharded'; it cannot cut what {algorithm.name} sends, gather can carry it")
     if name == "allreduce" and not algorithm.adds_up:
@@ -69,6 +67,14 @@ def make_collective(
         sharded_s = steps * STEP_S + others / world.size * (sent + answer) / BANDWIDTH_BPS
         name = "sharded" if sharded_s < gather_s else "gather"
     return Summed(world, len(like)) if name == "sharded" and not cuts else BY_NAME[name](world, len(like))
+
+
+def cuts_or_sums(algorithm: Algorithm, segments: Segments, like: Tensor) -> tuple[bool, bool]:
+    """Whether a recipe's messages and answers can be cut into slices of the vector, and whether slices of its messages
+    can be added up without an answer. Where neither holds, "sharded" cannot carry it."""
+    uploads, answers = (part.kinds(segments, like) for part in (algorithm.compressor, algorithm.broadcast))
+    cuts = all(message.cuttable for message in (*uploads, *answers)) and algorithm.entrywise
+    return cuts, all(message.values_add_up for message in uploads) and algorithm.adds_up
 
 
 def _expected_bits(algorithm: Algorithm, segments: Segments, like: Tensor, num_workers: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ Case = tuple[str, Compressor, Segments, Tensor]
 MATRICES: Segments = (TensorSize(300, 15), 5, TensorSize(40, 8), 1)
 SEGMENTS: list[Segments] = [(1,), (7,), (300, 5, 40, 1), MATRICES, (20_000, 10), (60_000,)]
 NOISE = [Noise(0, 5, rank) for rank in range(3)]
+NUM_DRAWS = 2000
 
 
 def inputs(segments: tuple[int, ...]) -> dict[str, Tensor]:
@@ -87,10 +89,13 @@ def slices(compressor: Compressor, segments: Segments, x: Tensor) -> None:
 
 
 def compression(compressor: Compressor, segments: Segments, x: Tensor) -> None:
-    """Message + error = input; the error is as small as declared; rows are independent; the input is unchanged."""
-    before = x.clone()
-    message = compressor.compress(x, segments, NOISE)
-    assert torch.equal(x, before)
+    """Message + error = input; the error is as small as declared; rows are independent; the input is unchanged, and not
+    needed any more, but by those that say `keeps_input`."""
+    given = x.clone()
+    message = compressor.compress(given, segments, NOISE)
+    assert torch.equal(given, x), "compress changes its input"
+    if not compressor.keeps_input:
+        given.fill_(torch.nan)
     if (positions := message.tensors.get("indices")) is not None:
         assert ((positions >= 0) & (positions < x.shape[1])).all(), "sums do not check them"
     error = message.subtract_from(x.clone())
@@ -146,5 +151,38 @@ def bits_within_a_dense_message(compressor: Compressor) -> None:
     assert compressor.may_exceed_dense or (message.num_bits <= 346 * 32 + 8).all()
 
 
+def drawn(compressor: Compressor, x: Tensor, num_draws: int = NUM_DRAWS, segments: Segments = ()) -> Tensor:
+    """Return what N workers send that compress the same vector: (d,) -> (N, d)."""
+    noise = [Noise(0, 0, rank) for rank in range(num_draws)]
+    return compressor.compress(x.expand(num_draws, -1).contiguous(), segments or (len(x),), noise).dense().double()
+
+
+def deviations(error: Tensor, x: Tensor) -> float:
+    """Return the distance of the mean of many draws from x, in standard errors, the largest over several directions.
+
+    Args:
+        error: (N, d) draws of x, minus x.
+        x: (d,).
+    """
+    generator = torch.Generator().manual_seed(4)
+    directions = torch.cat([x.double()[None], x.sign().double()[None], torch.randn(5, len(x), generator=generator)])
+    along = error @ directions.T
+    noise = along.std(dim=0).clamp(min=1e-6 * float(directions.norm(dim=1).max() * x.norm()) + 1e-30)
+    return float((along.mean(dim=0).abs() / noise).max() * sqrt(len(error)))
+
+
+def unbiased_within_its_variance(compressor: Compressor) -> None:
+    """Where a variance is declared, the mean of 2,000 draws is x within five deviations, and they vary no more."""
+    if (declared := compressor.variance(MATRICES)) is None:
+        return
+    for kind in ("normal", "heavy tails", "one-hot", "constant", "mostly zero"):
+        x = inputs(MATRICES)[kind][1]
+        error = drawn(compressor, x, segments=MATRICES) - x.double()
+        assert deviations(error, x) < 5, f"biased, on {kind} vectors"
+        squares, allowed = error.square().sum(dim=1), declared * float(x.double().square().sum())
+        least = float(squares.mean() - 5 * squares.std() / sqrt(NUM_DRAWS))
+        assert least <= allowed + 1e-9, f"more variance than declared, on {kind} vectors"
+
+
 ON_CASES = (encoding, slices, compression, sums, clearing)
-ON_COMPRESSORS = (nothing_broken_is_swallowed, bits_within_a_dense_message)
+ON_COMPRESSORS = (nothing_broken_is_swallowed, bits_within_a_dense_message, unbiased_within_its_variance)

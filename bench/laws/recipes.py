@@ -15,6 +15,8 @@ import torch.nn.functional as F
 
 from bench.aggregators import Mean, Sum
 from bench.algorithm import Algorithm
+from bench.collectives.choice import cuts_or_sums
+from bench.gradients.layout import Layout
 from bench.laws.kills import assert_goes_on
 from bench.laws.toys import Bilinear, Dyadic, Recorder, Toy, counted, dyadic_data, flat, loader, toy_data, train
 from bench.loops.plain import CompressedAllReduce
@@ -114,8 +116,10 @@ def in_processes(rank: int, folder: Path, recipes: Mapping[str, Algorithm]) -> N
     """What one of M real processes ends with under each recipe and collective, written to a file of its own."""
     dist.init_process_group("gloo", rank=rank, world_size=M)
     ended = {}
+    layout = Layout(Toy().named_parameters())
     for name, recipe in recipes.items():
-        for collective in ("gather", "sharded" if recipe.entrywise else "auto"):
+        can_shard = any(cuts_or_sums(recipe, layout.segments(recipe.granularity), layout.vector))
+        for collective in ("gather", *(["sharded"] if can_shard else [])):
             lightning.seed_everything(3, verbose=False)
             toy = Toy()
             optimizer = toy.configure_optimizers()
