@@ -53,7 +53,7 @@ def _nobody_reads() -> bool:
 
 def one_line(error: BaseException) -> str:
     """An error's message on one line, without Hydra's wrapping."""
-    from hydra.errors import InstantiationException, MissingConfigException
+    from hydra.errors import InstantiationException, MissingConfigException, OverrideParseException
     from omegaconf.errors import InterpolationKeyError
 
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -62,9 +62,14 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, InterpolationKeyError):
         _, missing, _ = str(error).split("'", 2)
         return f"{error.full_key}: ${{{missing}}}; this config has no {missing}, a value is needed here or there"
+    if isinstance(error, OverrideParseException):
+        quoted = "key='\"a b\"' where the value has spaces, commas or the like"
+        return f"{error.override!r}: no setting; key=value is needed, {quoted}"
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
         return one_line(error.__cause__)
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()).replace(
+        "To append to your config use", "If it is not misspelt, it is appended by"
+    )
 
 
 def each(items: Iterable[Any], work: Callable[[Any], None]) -> None:

@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 
 from bench.errors import InputError
 from bench.findings.experiments import Experiment
+from bench.findings.figures import refuse_figure
 from bench.findings.sample import Ratio, Sample
 from bench.findings.table import Table
 from bench.findings.tables import refuse_asked, table
@@ -55,19 +56,12 @@ def matrix(overrides: list[str]) -> None:
         InputError: the config has no grid, or its folders hold runs of another config.
     """
     cfg, grid = cells(overrides)
-    if cfg.jobs is not None and not (isinstance(cfg.jobs, int) and cfg.jobs >= 1):
+    if cfg.jobs is not None and not (type(cfg.jobs) is int and cfg.jobs >= 1):
         raise InputError(f"jobs: {cfg.jobs}; at least 1 is needed, or null for one a core")
     refuse_asked(cfg)
-    # Report a misspelt key or another config before anything runs. Composing takes long, so only one cell of each arm
-    # that is to run is checked, and one that is complete.
+    refuse_figure(cfg)
+    refuse_cells(grid)
     pending = [cell for cell in grid if not cell.folder.is_complete]
-    firsts = {cell.told.split(" seed=")[0].split(",")[0]: cell for cell in reversed(pending)}
-    complete = next((cell for cell in grid if cell.folder.is_complete), grid[0])
-    with initialize_config_module("bench.suite.configs", version_base="1.3"):
-        for cell in (complete, *(cell for cell in firsts.values() if cell is not complete)):
-            one = compose("train", composable(cell.overrides))
-            refuse(one)
-            cell.folder.check(described(one))
     settings = [override for override in overrides if override.startswith("hydra.launcher.")]
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends its cells, as Ctrl-C
     try:
@@ -84,6 +78,22 @@ def matrix(overrides: list[str]) -> None:
         conclude(cfg, logs=any(cell.folder.is_complete for cell in pending))
     if failed or damaged:
         sys.exit(1)
+
+
+def refuse_cells(grid: Sequence[Cell]) -> None:
+    """Check the configs of the grid, before anything runs. Composing takes long, so of each arm one cell that is to run
+    is checked, and one that is complete.
+
+    Raises:
+        InputError: a config cannot be run, or a folder holds a run of another one.
+    """
+    firsts = {(cell.arm, cell.folder.is_complete): cell for cell in reversed(grid) if not cell.folder.damage}
+    with initialize_config_module("bench.suite.configs", version_base="1.3"):
+        for cell in firsts.values():
+            one = compose("train", composable(cell.overrides))
+            if cell is grid[0] or not cell.folder.is_complete:
+                refuse(one)
+            cell.folder.check(described(one))
 
 
 def run_all(
@@ -180,6 +190,7 @@ def status(overrides: list[str]) -> None:
         if state != "complete":
             print(f"{state:12} {cell.told}{f': {told}' * bool(told)}")
     print(f"{cfg.name}: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
+    refuse_cells([cell for cell in grid if cell.folder.is_complete])
 
 
 def log_table(cfg: DictConfig, experiment: Experiment, made: Table) -> None:
@@ -208,11 +219,12 @@ def conclude(cfg: DictConfig, logs: bool) -> None:
         return print(f"table: not made: {one_line(error)}", file=sys.stderr)
     if logs:
         log_table(cfg, experiment, made)
-    savings = [(saving.value, row) for row in made.rows if isinstance(saving := row.get("total_bits_saving"), Ratio)]
+    to = (experiment.spec.get("table") or {}).get("to", "sgd")
+    saved = [(row, row.get("total_bits_saving")) for row in made.rows if row["recipe"] != to]
+    savings = [(saving.value, row) for row, saving in saved if isinstance(saving, Ratio)]
     if savings:
         _, best = max(savings, key=lambda each: each[0])
         (column,) = (column for column in made.columns if column.key == "total_bits_saving")
-        to = (experiment.spec.get("table") or {}).get("to", "sgd")
         print(f"{cfg.name}: {best['recipe']} saves most of {to}'s bits, both ways: {made.text(best, column)}")
     elif (reached := [each for row in made.rows if isinstance(each := row.get("round"), Sample)]) and not any(
         each.values for each in reached

@@ -7,14 +7,15 @@ The rest of the style is in paper.mplstyle.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import matplotlib.style
 from matplotlib.figure import Figure
 
 from bench.errors import InputError
-from bench.findings.asked import made
+from bench.findings.asked import made, refuse
 from bench.findings.curves import curves
 from bench.findings.experiments import Experiment
 from bench.findings.paper import LOOK
@@ -27,6 +28,16 @@ TRAFFIC = tuple(field.name for field in fields(Traffic))
 UNDRAWN = ("waited_s", "compute_s", "compression_s", "sent_bytes", "received_bytes", *TRAFFIC)
 """Columns that no figure shows."""
 KINDS = {"curves": curves, "sweep": sweep, "tradeoff": tradeoff}
+
+
+def refuse_figure(spec: Mapping[str, Any]) -> None:
+    """Check the figure that an experiment's file asks for, as far as can be seen without runs.
+
+    Raises:
+        InputError: its kind or an option is unknown, or an option is missing.
+    """
+    if asked := spec.get("figure"):
+        refuse("figure", asked, KINDS)
 
 
 def figure(experiment: Experiment) -> Figure:

@@ -18,6 +18,7 @@ from bench.traffic import Traffic
 COLLECTIVES: Mapping[str, type[NodeLink]] = {"ring": RingLink, "sharded": ShardedLink, "gather": GatherLink}
 FORMATS = {"fp32": 32, "fp16": 16, "bf16": 16}
 """Bits an entry of the dense all-reduces that recipes are compared with."""
+MOST_WORKERS = 1_000_000
 SLOWEST_BPS, FASTEST_BPS = 1e5, 1e13
 
 
@@ -34,7 +35,7 @@ class Network:
         workers_per_node, intra_bandwidth_bps: of machines with several workers (`bench.link.NodeLink`).
 
     Raises:
-        InputError: fewer than two workers, a negative time, or an overlap outside [0, 1].
+        InputError: fewer than two workers, or too many, a negative time, or an overlap outside [0, 1].
     """
 
     workers: int
@@ -46,8 +47,8 @@ class Network:
     intra_bandwidth_bps: float | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 2:
-            raise InputError(f"workers: {self.workers}; at least 2 are needed")
+        if not 2 <= self.workers <= MOST_WORKERS:
+            raise InputError(f"workers: {self.workers}; from 2 to {MOST_WORKERS:,} are needed")
         if not self.step_s >= 0:
             raise InputError(f"step_ms: {1e3 * self.step_s:g}; at least 0 is needed")
         if not 0 <= self.overlap <= 1:

@@ -161,7 +161,7 @@ def cost_table(
         caption += f" Unknown for {', '.join(silent)}: not recorded, or this network does not carry their messages."
     elif 0 < len(silent) < len(arms):
         caption += f" Seconds of {', '.join(silent)} are unknown: begun by a version that did not record them whole."
-    if to in figures:
+    if to in figures and any(column.key.endswith("_saving") for column in columns):
         caption += f" Savings are factors to {to}; both ways adds the downlink."
         if _any_missed(figures.values()):
             caption += " They compare the seeds that both have."

@@ -17,6 +17,9 @@ from bench.searchpath import searched
 FOR_THE_GRID = ("matrix.", "jobs=", "launcher=", "hydra.launcher.")
 """How overrides begin that are of the grid, and not of its runs."""
 
+PRESENTED = ("figure", "table", "tables", "paper", "logs", "hours")
+"""What tables and figures take from the experiment's file alone."""
+
 PLACES = ("name", "results_dir", "label")
 """What no run of a grid may set."""
 
@@ -31,9 +34,10 @@ class Pick:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid: what it is called, its overrides, and its folder."""
+    """One run of the grid: what it is called, its arm or recipe, its overrides, and its folder."""
 
     told: str
+    arm: str
     overrides: list[str]
     folder: RunFolder
 
@@ -42,9 +46,13 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
     """The config that the runs share, and the grid that these overrides describe.
 
     Raises:
-        InputError: the config has no matrix, or one that does not describe a grid of different runs.
+        InputError: an override of what only the experiment's file can say; the config has no matrix, or one that does
+            not describe a grid of different runs.
     """
     overrides = searched(overrides)
+    for key in (override.lstrip("+~").partition("=")[0] for override in overrides):
+        if key.partition(".")[0] in PRESENTED:
+            raise InputError(f"{key}: tables and figures take it from the experiment's file, write it there")
     with initialize_config_module("bench.suite.configs", version_base="1.3"):
         shared = compose("train", composable([o for o in overrides if not o.startswith("hydra.launcher.")]))
         if not shared.matrix:
@@ -65,7 +73,8 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
             seed = chosen[keys.index("seed")].partition("=")[2] if "seed" in keys else shared.seed
             folder = RunFolder.of(OmegaConf.create({**place, "label": label, "seed": seed}))
-            grid.append(Cell(f"{label} seed={seed}", [*given, f"label={_quoted(label)}", *chosen], folder))
+            told, settings = f"{label} seed={seed}", [*given, f"label={_quoted(label)}", *chosen]
+            grid.append(Cell(told, label.partition(",")[0], settings, folder))
     if not grid:
         raise InputError("matrix: no run is left; one arm at least is needed")
     for told, number in Counter(cell.told for cell in grid).items():

@@ -135,7 +135,9 @@ class RunFolder:
 
     @property
     def damage(self) -> str | None:
-        """What is wrong with the files of a complete run; None if they can be read and agree."""
+        """What is wrong with the files of a complete run; None if they can be read and agree, or it is not complete."""
+        if not self.is_complete:
+            return None
         try:
             self.config()
             self.history()

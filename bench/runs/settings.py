@@ -99,6 +99,8 @@ def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer
     _refuse_arguments(Target, config["target"], "target.")
     if not math.isfinite(config["target"]["value"]):
         raise InputError(f"target.value: {config['target']['value']}; a finite number is needed")
+    if config["target"]["metric"].endswith("accuracy") and not 0 <= config["target"]["value"] <= 1:
+        raise InputError(f"target.value: {config['target']['value']}; a share from 0 to 1 is needed")
     for key, (least, most) in BOUNDS.items():
         if not least <= config[key] <= most:
             raise InputError(f"{key}: {config[key]}; a number from {least:,} to {most:,} is needed")

@@ -39,6 +39,8 @@ def read_rows(file: Path) -> list[Row]:
     """
     with _readable(file), file.open(encoding="utf-8", newline="") as lines:
         found = csv.DictReader(lines)
+        if "" in (found.fieldnames or [""]):
+            raise ValueError("a heading is empty")
         if unknown := set(found.fieldnames or ()) - set(COLUMNS):
             known = ", ".join(COLUMNS)
             raise InputError(f"{file}: unknown column {', '.join(sorted(unknown))}; this version has {known}")
@@ -102,6 +104,8 @@ def _readable(file: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except FileNotFoundError:
+        raise InputError(f"{file}: missing, restore it or remove the run") from None
     except (ValueError, TypeError, RecursionError, csv.Error, yaml.YAMLError) as error:
         raise InputError(f"{file}: damaged, restore it or remove the run: {' '.join(str(error).split())}") from error
 

@@ -85,6 +85,7 @@ class Fit:
         self._accumulation: Accumulation | None = None
         self._told: set[str] = set()
         self._left_out = False
+        self._played: tuple[int, int] | None = None  # the epoch and batch after which the last round ran
 
     @property
     def trainer(self) -> lightning.Trainer:
@@ -230,13 +231,23 @@ class Fit:
                 yield shards
 
     def keep(self, optimizer: Any, gauged: bool) -> None:
-        """Add the pending batch to its round, and run the round once all its batches are there."""
+        """Add the pending batch to its round, and run the round once all its batches are there.
+
+        Raises:
+            InputError: the optimizer takes a second gradient of the last of several batches alone.
+        """
         assert self.chosen.engine is not None
         assert self.pending is not None
+        now = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx
+        if (number := self.trainer.accumulate_grad_batches) > 1 and self._played == now:
+            raise InputError(
+                f"accumulate_grad_batches: {number}; with an optimizer whose step takes several gradients 1 is needed"
+            )
         self._accumulation = self._accumulation or Accumulation(self.chosen.engine)
         self._accumulation.add(*self.pending)
         self.pending = None
         if not self.trainer.fit_loop._should_accumulate():
+            self._played = now
             self.play(optimizer, gauged)
 
     def play(self, optimizer: Any, gauged: bool) -> None:

@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_module
 
 from bench.errors import InputError
 from bench.runs.claim import STALE_S, Claim, claimed
+from bench.runs.described import described
 from bench.runs.grid import cells
 from bench.runs.overrides import composable
 from bench.runs.results import RunFolder
@@ -59,7 +60,10 @@ def test_its_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             time.sleep(0.01)
 
 
-def test_status_tells_what_has_become_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_tells_what_has_become_of_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(RunFolder, "check", lambda self, config: None)
     grid = tmp_path / "quickstart"
     make_run(grid / "sgd" / "seed=1", 100)
     put(grid / "sparse" / "seed=1")
@@ -120,6 +124,32 @@ def test_a_grid_is_of_different_runs(matrix: str, told: str, tmp_path: Path, mon
     monkeypatch.setenv("BITBUDGET_SEARCHPATH", f"file://{tmp_path}")
     with pytest.raises(InputError, match=rf"^matrix[:.] ?{told}"):
         cells(["experiment=own", "logger=csv"])
+
+
+def test_an_arm_that_was_changed_is_not_its_old_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where every run of the grid is complete."""
+    monkeypatch.setenv("BITBUDGET_SEARCHPATH", f"file://{tmp_path}")
+    (folder := tmp_path / "experiment").mkdir()
+    head = "# @package _global_\ndefaults: [quickstart, _self_]\nname: own\nmatrix:\n  algorithm: null\n  seed: [1]\n"
+    arms = "  arms: {first: {algorithm: sgd}, second: {algorithm: sgd, optimizer.lr: LR}}\n"
+    (folder / "own.yaml").write_text((head + arms).replace("LR", "0.2"))
+    mine = ["experiment=own", "logger=csv", f"results_dir={tmp_path / 'results'}"]
+    for cell in cells(mine)[1]:
+        make_run(cell.folder.path, 100)
+        with initialize_config_module("bench.suite.configs", version_base="1.3"):
+            cell.folder.write_config(described(compose("train", composable(cell.overrides))))
+    script.status(mine)
+    assert capsys.readouterr().out == "own: 2 complete\n"
+    (folder / "own.yaml").write_text((head + arms).replace("LR", "0.3"))
+    for command in (script.matrix, script.status):
+        with pytest.raises(InputError, match=r"second/seed=1: written under another.*lr \(0.2 there, 0.3 now\)"):
+            command(mine)
+    (cell.folder.path / "config.yaml").unlink()
+    script.status(mine)
+    assert "damaged      second seed=1: " in (said := capsys.readouterr().out)
+    assert "config.yaml: missing, restore it or remove the run" in said
 
 
 def test_labels_may_have_quotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,17 @@ def test_what_cannot_be_run_is_refused() -> None:
         def configure_optimizers(self) -> Any:
             return torch.optim.LBFGS(self.parameters())
 
+    class Twice(torch.optim.SGD):
+        """Takes two gradients a step, as sharpness-aware minimisation does."""
+
+        def step(self, closure: Any = None) -> Any:
+            closure()
+            return super().step(closure)
+
+    class Sharp(Toy):
+        def configure_optimizers(self) -> Any:
+            return Twice(self.parameters(), self.lr)
+
     class Keeping(Toy):
         def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
             if batch_idx % 2 == 0:
@@ -111,6 +122,7 @@ def test_what_cannot_be_run_is_refused() -> None:
         (Complex, {}, r"parameters: phase is of torch\.complex64; real numbers are needed"),
         (Several, {}, "configure_optimizers: several; exactly 1 is needed"),
         (Searching, {}, "configure_optimizers: LBFGS; its steps take several gradients"),
+        (Sharp, {"accumulate_grad_batches": 2}, "accumulate_grad_batches: 2; .* several gradients 1 is needed"),
         (Keeping, {}, "optimizer_zero_grad: it keeps gradients"),
         (Negative, {"rounds": 40}, "learning rate: -0.05; a finite number, at least 0"),
         (Unstepped, {}, "configure_optimizers: returned None; one optimizer is needed"),
