@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from bench.aggregators import Mean, Sum
 from bench.algorithm import Algorithm
-from bench.collectives.choice import cuts_or_sums
+from bench.collectives.choice import CollectiveName, cuts_or_sums
 from bench.gradients.layout import Layout
 from bench.laws.kills import assert_goes_on
 from bench.laws.toys import Bilinear, Dyadic, Recorder, Toy, counted, dyadic_data, flat, loader, toy_data, train
@@ -119,7 +119,8 @@ def in_processes(rank: int, folder: Path, recipes: Mapping[str, Algorithm]) -> N
     layout = Layout(Toy().named_parameters())
     for name, recipe in recipes.items():
         can_shard = any(cuts_or_sums(recipe, layout.segments(recipe.granularity), layout.vector))
-        for collective in ("gather", *(["sharded"] if can_shard else [])):
+        collectives: list[CollectiveName] = ["gather", "sharded"] if can_shard else ["gather"]
+        for collective in collectives:
             lightning.seed_everything(3, verbose=False)
             toy = Toy()
             optimizer = toy.configure_optimizers()

@@ -136,7 +136,8 @@ def test_an_arm_that_was_changed_is_not_its_old_run(
     arms = "  arms: {first: {algorithm: sgd}, second: {algorithm: sgd, optimizer.lr: LR}}\n"
     (folder / "own.yaml").write_text((head + arms).replace("LR", "0.2"))
     mine = ["experiment=own", "logger=csv", f"results_dir={tmp_path / 'results'}"]
-    for cell in cells(mine)[1]:
+    grid = cells(mine)[1]
+    for cell in grid:
         make_run(cell.folder.path, 100)
         with initialize_config_module("bench.suite.configs", version_base="1.3"):
             cell.folder.write_config(described(compose("train", composable(cell.overrides))))
@@ -146,7 +147,7 @@ def test_an_arm_that_was_changed_is_not_its_old_run(
     for command in (script.matrix, script.status):
         with pytest.raises(InputError, match=r"second/seed=1: written under another.*lr \(0.2 there, 0.3 now\)"):
             command(mine)
-    (cell.folder.path / "config.yaml").unlink()
+    (grid[1].folder.path / "config.yaml").unlink()
     script.status(mine)
     assert "damaged      second seed=1: " in (said := capsys.readouterr().out)
     assert "config.yaml: missing, restore it or remove the run" in said
