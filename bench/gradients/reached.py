@@ -49,7 +49,7 @@ FEW_CELLS = 256
 """Where there are more, those that did not change in a thorough round are left out until the next."""
 
 _STRUCTURE = vars(nn.Module()).keys() - {"training"}  # attributes in which PyTorch keeps a module together
-_HOOKS = tuple(name for name in _STRUCTURE if name.endswith("_hooks"))
+_HOOKS = {name for name in _STRUCTURE if name.endswith("_hooks")}
 _LIBRARIES = sys.stdlib_module_names | {
     *("torch", "lightning", "lightning_fabric", "lightning_utilities", "pytorch_lightning", "torchmetrics", "numpy"),
     *("hydra", "omegaconf", "wandb"),
@@ -80,16 +80,20 @@ class Reached:
     def find(self) -> None:
         """Find the cells anew: those that are still there stay what they are."""
         known, self.cells = self.cells, {}
-        modules = list(self.module.modules())
-        self._registered = set(map(id, (*modules, *self.module.parameters(), *self.module.buffers())))
+        modules, tensors = list(self.module.modules()), [*self.module.parameters(), *self.module.buffers()]
+        self._registered = set(map(id, (*modules, *tensors)))
         waiting: list[tuple[str, Any, bool]] = []  # name, value, whether it is part of a metric
         for m in modules:
             is_metric = isinstance(m, Metric)
             self._add(vars(m), Slots, known, type(m).__name__, is_metric)
-            waiting += [(name, value, is_metric) for name, value in vars(m).items() if name not in _STRUCTURE]
-            waiting += [(name, hook, is_metric) for name in _HOOKS for hook in (vars(m).get(name) or {}).values()]
-        for tensor in (*self.module.parameters(), *self.module.buffers()):
-            self._add_own(tensor, "attributes of a tensor", known, False, waiting)
+            for name, value in vars(m).items():
+                if name not in _STRUCTURE:
+                    waiting.append((name, value, is_metric))
+                elif value and name in _HOOKS:
+                    waiting += [(name, hook, is_metric) for hook in value.values()]
+        for tensor in tensors:
+            if vars(tensor):
+                self._add_own(tensor, "attributes of a tensor", known, False, waiting)
         for other in self.others:
             content = other if isinstance(other, dict) else vars(other)
             self._add(content, Slots, known, type(other).__name__, False)
