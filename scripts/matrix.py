@@ -87,11 +87,14 @@ def refuse_cells(grid: Sequence[Cell]) -> None:
     Raises:
         InputError: a config cannot be run, or a folder holds a run of another one.
     """
-    firsts = {(cell.arm, cell.folder.is_complete): cell for cell in reversed(grid) if not cell.folder.damage}
+    firsts: dict[tuple[str, bool], Cell] = {}
+    for cell in grid:
+        if (key := (cell.arm, cell.folder.is_complete)) not in firsts and not cell.folder.damage:
+            firsts[key] = cell
     with initialize_config_module("bench.suite.configs", version_base="1.3"):
         for cell in firsts.values():
             one = compose("train", composable(cell.overrides))
-            if cell is grid[0] or not cell.folder.is_complete:
+            if not cell.folder.is_complete:
                 refuse(one)
             cell.folder.check(described(one))
 

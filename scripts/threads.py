@@ -19,7 +19,7 @@ from bench.suite.scripts.loggers import logging_to
 
 
 def train_asynchronously(cfg: DictConfig, folder: Any, config: dict[str, Any], command: str) -> None:
-    """Run threads on shared memory. They have no rounds, so neither Lightning nor checkpoints are used."""
+    """Run them, and write the config, history and summary."""
     data, objective = instantiate(cfg.data), instantiate(cfg.get("objective"))
     if not isinstance(data, SVMData) or objective is None or not isinstance(objective.keywords["loss"], Hinge):
         raise InputError("world: threads; data=gspar_svm and objective=hinge are needed, or another world")

@@ -2,8 +2,8 @@
 generator: one value per worker, as if each had its own module. Metrics, and lists and sets that steps only add to, are
 shared and collect all workers' samples.
 
-Not seen: what a callback assigns between rounds where the last worker has that very value; what only a class, a thread
-or another library's object holds.
+Not seen: what a callback assigns between rounds where the last worker has that very value; what only a class, a thread,
+a cache, a weak dictionary or another library's object holds.
 """
 
 import contextlib
@@ -55,12 +55,13 @@ class WorkerAttributes:
     def begin_round(self, turn: int, thorough: bool) -> None:
         """Give all workers what other code changed since the last round; the module then held worker `turn`'s."""
         self._thorough = thorough
-        if thorough or len(self.reached.cells) <= FEW_CELLS:
-            self.reached.find()
+        if thorough or self.reached.num_cells <= FEW_CELLS:
+            self.reached.find(thorough)
+            self._forget_unreached()
         self._watched = [
             cell
             for cell in self.reached.cells.values()
-            if not cell.shared and (thorough or cell.changes or len(self.reached.cells) <= FEW_CELLS)
+            if not cell.shared and (thorough or cell.changes or self.reached.num_cells <= FEW_CELLS)
         ]
         for cell in self._watched:
             cell.now(thorough)
@@ -76,6 +77,25 @@ class WorkerAttributes:
             written = not all(cell.is_still(content, thorough=True) for cell, content in self._left.get(place, ()))
             if value is not rows[turn] or written or place[0] in emptied:
                 rows[:] = [value] * self.num_workers
+
+    def _forget_unreached(self) -> None:
+        """Drop the rows of what neither the module nor any worker's value leads to any more, as of a hook that is made
+        anew for each round."""
+        known = self.reached.cells
+        if all(id(cell.target) in known for cell, _ in self.rows):
+            return
+        held, waiting = set(known), list(self.rows)
+        while waiting:
+            there = [place for place in waiting if id(place[0].target) in held]
+            if not there:
+                break
+            waiting = [place for place in waiting if id(place[0].target) not in held]
+            values = [value for place in there for value in self.rows[place]]
+            held |= {id(cell.target) for value in values for cell in self.reached.cells_of(value)}
+        for place in waiting:
+            del self.rows[place]
+            self._left.pop(place, None)
+            self._growths.pop(place[0], None)
 
     def forget_starts(self) -> None:
         """Call when a round begins: of earlier ones nobody asks `as_then`."""
@@ -106,7 +126,7 @@ class WorkerAttributes:
                     start[place] = [earlier] * self.num_workers
         for place, rows in self.rows.items():
             rows[worker] = _read(place)
-            if worker < self.num_workers - 1 and isinstance(rows[worker], Tensor):
+            if worker < self.num_workers - 1 and _has_graph(rows[worker]):
                 rows[worker] = rows[worker].detach()  # the graph would keep each worker's activations
         if worker == self.num_workers - 1:
             self._left = {place: self._contents([rows[worker]]) for place, rows in self.rows.items()}
@@ -208,11 +228,15 @@ def _goes_on(earlier: Any, now: Any) -> bool:
     return not now or not {*map(id, earlier)}.isdisjoint(map(id, now))
 
 
+def _has_graph(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad and not value.is_leaf
+
+
 def _is_shared(value: Any, depth: int = 0) -> bool:
     """Whether the last worker's value stays: metrics, and containers of a tensor with a graph, which would keep every
     worker's activations."""
     if isinstance(value, Tensor):
-        return depth > 0 and value.requires_grad and not value.is_leaf
+        return depth > 0 and _has_graph(value)
     if isinstance(value, Metric):
         return True
     if isinstance(value, dict):

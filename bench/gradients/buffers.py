@@ -157,7 +157,7 @@ class WorkerBuffers:
             InputError: a frozen parameter was written, and one copy per worker would not fit in memory; or a tensor was
                 written in a way that does not show by which worker, or registered, so that the next one has it already.
         """
-        if self.thorough:
+        if self.thorough or self.turn == 0:
             self.refuse_registered()
         is_first, is_last = self.turn == 0, self.turn == self.num_workers - 1
         for name in self.places.keys() - self.rows.keys():
@@ -179,9 +179,8 @@ class WorkerBuffers:
         """Raise InputError if a step has registered tensors, which the next worker's would find there."""
         if self.num_workers == 1 or self._registries() == self.registries:
             return
-        known = self.places.keys()
-        self._find()
-        if new := sorted(self.places.keys() - known):
+        there = [name for name, _ in (*self.module.named_buffers(), *self.module.named_parameters())]
+        if new := sorted(name for name in there if name not in self.names):
             told = f"training_step: registers {', '.join(new)}"
             raise InputError(f"{told}, which the next worker finds; before training is needed, as in __init__")
 

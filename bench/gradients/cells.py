@@ -2,9 +2,8 @@
 
 import pickle
 from abc import ABC, abstractmethod
-from array import array
 from functools import cache
-from operator import eq, is_
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -112,7 +111,7 @@ class Fields(Cell):
 
 
 class Items(Cell):
-    """A list, a deque, or an array of Python's, also of bytes."""
+    """A list."""
 
     def read(self) -> list[Any]:
         return list(self.target)
@@ -123,13 +122,9 @@ class Items(Cell):
             return False
         if len(now) > NUM_COMPARED and not thorough:
             return now[0] is value[0] and now[-1] is value[-1]
-        return all(map(eq if isinstance(now, array) else is_, now, value))
+        return all(map(is_, now, value))
 
     def write(self, value: Any) -> None:
-        if not isinstance(self.target, list) and len(value) == len(self.target):  # others may have views of its memory
-            for position, each in enumerate(value):
-                self.target[position] = each
-            return
         del self.target[:]
         self.target.extend(value)
 
@@ -140,6 +135,22 @@ class Queue(Items):
     def write(self, value: Any) -> None:
         self.target.clear()
         self.target.extend(value)
+
+
+class Packed(Cell):
+    """An array or bytes of Python's."""
+
+    def read(self) -> Any:
+        return self.target[:]
+
+    def is_still(self, value: Any, thorough: bool) -> bool:
+        return memoryview(self.target).cast("B") == memoryview(value).cast("B")
+
+    def write(self, value: Any) -> None:
+        if len(value) == len(self.target):  # others may have views of its memory, which must not be resized
+            memoryview(self.target).cast("B")[:] = memoryview(value).cast("B")
+        else:
+            self.target[:] = value
 
 
 class Members(Cell):
@@ -204,11 +215,12 @@ class Elements(Cell):
 
     def is_still(self, value: Any, thorough: bool) -> bool:
         now = self.target
+        most = NUM_COMPARED if now.dtype.hasobject else NUM_ELEMENTS
+        if now.size > most and not thorough:
+            step = now.size // most
+            now, value = now.reshape(-1)[::step], value.reshape(-1)[::step]
         if now.dtype.hasobject:
             return all(map(is_, now.flat, value.flat))
-        if now.size > NUM_ELEMENTS and not thorough:
-            step = now.size // NUM_ELEMENTS
-            now, value = now.reshape(-1)[::step], value.reshape(-1)[::step]
         return bool(np.array_equal(now, value, equal_nan=now.dtype.kind in "fc"))
 
     def write(self, value: Any) -> None:

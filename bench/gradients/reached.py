@@ -35,6 +35,7 @@ from bench.gradients.cells import (
     Items,
     Members,
     Ordered,
+    Packed,
     Queue,
     Slots,
     slots_of,
@@ -77,9 +78,15 @@ class Reached:
         self.too_many = False
         self.find()
 
-    def find(self) -> None:
-        """Find the cells anew: those that are still there stay what they are."""
-        known, self.cells = self.cells, {}
+    @property
+    def num_cells(self) -> int:
+        """How many there are besides the attributes of the module's tensors, which are marks as a rule."""
+        return len(self.cells) - self._num_marks
+
+    def find(self, thorough: bool = False) -> None:
+        """Find the cells anew: those that are still there stay what they are. `thorough`: also tensors without any
+        attribute, to which a step may give the first."""
+        known, self.cells, self.iterators = self.cells, {}, set()
         modules, tensors = list(self.module.modules()), [*self.module.parameters(), *self.module.buffers()]
         self._registered = set(map(id, (*modules, *tensors)))
         waiting: list[tuple[str, Any, bool]] = []  # name, value, whether it is part of a metric
@@ -91,9 +98,13 @@ class Reached:
                     waiting.append((name, value, is_metric))
                 elif value and name in _HOOKS:
                     waiting += [(name, hook, is_metric) for hook in value.values()]
+        before = len(self.cells)
         for tensor in tensors:
-            if vars(tensor):
+            if thorough or vars(tensor):
                 self._add_own(tensor, "attributes of a tensor", known, False, waiting)
+            for hooks in (tensor._backward_hooks, getattr(tensor, "_post_accumulate_grad_hooks", None)):
+                waiting += [("hooks of a tensor", hook, False) for hook in (hooks or {}).values()]
+        self._num_marks = len(self.cells) - before
         for other in self.others:
             content = other if isinstance(other, dict) else vars(other)
             self._add(content, Slots, known, type(other).__name__, False)
@@ -140,14 +151,13 @@ class Reached:
                 large = kind in (Entries, Elements) and value.itemsize * _num_entries(value) > MOST_BYTES
                 self._add(value, Bulk if large else kind, known, name, shared)
                 self._add_own(value, name, known, shared, waiting)
-                if (kind in (Slots, Ordered, Items, Queue) or _holds_objects(value)) and len(value) <= NUM_LOOKED_INTO:
-                    waiting += [(name, each, shared) for each in (value.values() if isinstance(value, dict) else value)]
+                waiting += [(name, each, shared) for each in _entries(value, kind)]
 
     def _add_own(
         self, value: Any, name: str, known: dict[int, Cell], shared: bool, waiting: list[tuple[str, Any, bool]]
     ) -> None:
         """Add the attributes of a container or tensor, if it has any."""
-        if own := getattr(value, "__dict__", None):
+        if (own := getattr(value, "__dict__", None)) is not None:
             self._add(own, Slots, known, name, shared)
             waiting += [(str(key), each, shared) for key, each in own.items()]
 
@@ -158,9 +168,14 @@ class Reached:
 
 _LEADING: dict[Any, Callable[[Any], Collection[Any]]] = {
     MethodType: lambda method: (method.__self__, method.__func__),
-    FunctionType: lambda function: (vars(function), *(function.__closure__ or ())),
+    FunctionType: lambda function: (
+        vars(function),
+        function.__defaults__,
+        function.__kwdefaults__,
+        *(function.__closure__ or ()),
+    ),
     partial: lambda call: (call.func, call.args, call.keywords),
-    memoryview: lambda view: (view.obj,),
+    memoryview: lambda view: (_viewed(view),),
     weakref.ref: lambda reference: (reference(),),
     queue.Queue: lambda waiting: (waiting.queue,),
 }
@@ -174,7 +189,8 @@ def _kind(cls: type) -> Any:
         (collections.OrderedDict, Ordered),
         (dict, Slots),
         (collections.deque, Queue),
-        ((list, array, bytearray), Items),
+        (list, Items),
+        ((array, bytearray), Packed),
         (set, Members),
         (tuple, tuple),
         (Tensor, Entries),
@@ -185,7 +201,6 @@ def _kind(cls: type) -> Any:
             (
                 *(nn.Module, SimpleNamespace, Namespace, torch.optim.Optimizer),
                 *(collections.UserList, collections.UserDict, collections.ChainMap),
-                *(weakref.WeakKeyDictionary, weakref.WeakValueDictionary),
             ),
             object,
         ),
@@ -206,8 +221,20 @@ def is_a_users(cls: type) -> bool:
     return cls.__module__.partition(".")[0] not in _LIBRARIES
 
 
-def _holds_objects(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == object and value.ndim > 0
+def _viewed(view: memoryview) -> Any:
+    try:
+        return view.obj
+    except ValueError:  # released
+        return None
+
+
+def _entries(value: Any, kind: Any) -> Collection[Any]:
+    """The objects that a container holds, if there are few."""
+    if kind is Elements and value.dtype == object:
+        return list(value.flat) if value.size <= NUM_LOOKED_INTO else ()
+    if kind not in (Slots, Ordered, Items, Queue) or len(value) > NUM_LOOKED_INTO:
+        return ()
+    return value.values() if isinstance(value, dict) else value
 
 
 def _num_entries(value: Any) -> int:
@@ -225,4 +252,6 @@ def _is_watched(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         has_fields_of_objects = value.dtype.hasobject and value.dtype != object
         return value.flags.writeable and not has_fields_of_objects and not isinstance(value, np.memmap)
+    if isinstance(value, array | bytearray):
+        return len(memoryview(value).cast("B")) <= MOST_BYTES
     return value is not torch.default_generator

@@ -39,8 +39,8 @@ class CompressionHook(Worker):
         options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
-        InputError: DDP has another process group, ignores a parameter, or holds one that is not dense in memory; the
-            recipe takes a second backward pass, which a hook cannot; an optimizer is needed; what `Worker` refuses.
+        InputError: DDP has another process group, or ignores a parameter; the recipe takes a second backward pass,
+            which a hook cannot; an optimizer is needed; what `Worker` refuses.
     """
 
     def __init__(
@@ -58,8 +58,6 @@ class CompressionHook(Worker):
         self.model = model
         self.optimizer = optimizer
         super().__init__(model.module, algorithm, seed, collective, **options)
-        self._slots = {id(p): slot for slot, p in enumerate(self.layout.parameters)}
-        self._views = self.layout.views(self._row[0])
         self._waiting: list[tuple[GradBucket, Future[Tensor]]] = []
         model.register_comm_hook(None, self._take)
 
@@ -95,20 +93,9 @@ class CompressionHook(Worker):
         return future
 
     def _answer(self, waiting: Sequence[tuple[GradBucket, Future[Tensor]]]) -> None:
-        """Run a round from the gradients in the buckets, and leave its direction there."""
-        self._row.zero_()
-        # By parameter: after the first backward pass DDP deals parameters to buckets anew. Each gradient lies there in
-        # its parameter's memory order, such as channels last.
-        places = [
-            (self._slots[id(p)], gradient.as_strided(p.shape, p.stride(), gradient.storage_offset()))
-            for bucket, _ in waiting
-            for p, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True)
-        ]
-        for slot, gradient in places:
-            self._views[slot].copy_(gradient)
-        views = self.layout.views(self._play(self._row, 1, _no_second_pass, self.optimizer))
-        for slot, gradient in places:
-            gradient.copy_(views[slot])
+        """Run a round from the local gradients, which DDP has just copied to its buckets, and leave its direction in
+        `p.grad`. What DDP writes there from the buckets is replaced: it may not know a parameter's memory order."""
+        views = self.layout.views(self._play(self._gradient(), 1, _no_second_pass, self.optimizer))
         for bucket, future in waiting:
             future.set_result(bucket.buffer())
         # DDP's own callback at the end of the backward pass is queued after this one, and another from within it later.
@@ -131,8 +118,6 @@ def _refuse_model(model: DistributedDataParallel) -> None:
     for name, p in model.module.named_parameters():
         if p.requires_grad and name in model.parameters_to_ignore:
             raise InputError(f"parameters: {name} is ignored by DDP; it must be frozen, or not ignored")
-        if p.requires_grad and p.stride() != torch.empty_like(p, device="meta").stride():
-            raise InputError(f"parameters: {name} is a part of a larger tensor; p.data.clone() is needed in its place")
 
 
 def _no_second_pass(rows: Tensor, parameters: Sequence[Tensor]) -> RowGradients:

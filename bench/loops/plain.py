@@ -89,13 +89,8 @@ class CompressedAllReduce(Worker):
         self._num_backwards += 1
         if self._waits:
             return None
-        for view, p in zip(self.layout.views(self._row[0]), self.layout.parameters, strict=True):
-            if p.grad is None:
-                view.zero_()
-            else:
-                view.copy_(p.grad.to_dense() if p.grad.is_sparse else p.grad)
         try:
-            direction = self._play(self._row, self._num_backwards, self._gradients_at, optimizer)
+            direction = self._play(self._gradient(), self._num_backwards, self._gradients_at, optimizer)
         finally:
             self._closures, self._num_backwards, self._seeded = [], 0, set()
         self.layout.set_gradient(direction)

@@ -106,6 +106,15 @@ class Worker:
         """
         restore(self.cohort, state)
 
+    def _gradient(self) -> Tensor:
+        """(1, d): the gradient in `p.grad`; 0 where there is none. Valid until the next call."""
+        for view, p in zip(self.layout.views(self._row[0]), self.layout.parameters, strict=True):
+            if p.grad is None:
+                view.zero_()
+            else:
+                view.copy_(p.grad.to_dense() if p.grad.is_sparse else p.grad)
+        return self._row
+
     def _play(
         self,
         gradient: Tensor,

@@ -11,11 +11,11 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
 import torch
+from lightning import Callback, Trainer
 from torch import Tensor, nn
 
 import bench
@@ -171,6 +171,19 @@ def held_by_a_hook(module: nn.Module) -> tuple[Callable[[], float], Callable[[fl
     return lambda: box.value, lambda new: setattr(box, "value", new)
 
 
+def default_of(kept: list[float]) -> tuple[Callable[[], float], Callable[[float], None]]:
+    def read(held: list[float] = kept) -> float:
+        return held[0]
+
+    return read, partial(kept.__setitem__, 0)
+
+
+def on_a_tensor(parameter: Tensor) -> tuple[Callable[[], float], Callable[[float], None]]:
+    box = Box()
+    parameter.register_hook(box)
+    return lambda: box.value, lambda new: setattr(box, "value", new)
+
+
 def within(container: Any) -> tuple[Callable[[], float], Callable[[float], None]]:
     return lambda: float(container[0]), lambda new: container.__setitem__(0, new)
 
@@ -197,9 +210,10 @@ PLACES: dict[str, Callable[[nn.Module], tuple[Callable[[], float], Callable[[flo
     "a view of memory": lambda module: within(memoryview(array("d", [1.0]))),
     "array of objects": lambda module: within(np.array([1.0, None], dtype=object)),
     "chained dicts": lambda module: within(ChainMap({0: 1.0}, {})),
-    "weak keys": lambda module: (lambda held: (lambda: held[module], lambda new: held.__setitem__(module, new)))(
-        WeakKeyDictionary({module: 1.0})
-    ),  # pyright: ignore[reportArgumentType]
+    "array of arrays": lambda module: within(np.array([[array("d", [1.0])], [None]], dtype=object)[0, 0]),
+    "bytes": lambda module: within(memoryview(bytearray(np.ones(1).tobytes())).cast("d")),
+    "default argument": lambda module: default_of([1.0]),
+    "a tensor's hook": lambda module: on_a_tensor(next(module.parameters())),
     "arguments": lambda module: (lambda call: (lambda: call.args[0][0], lambda new: call.args[0].__setitem__(0, new)))(
         partial(print, [1.0])
     ),
@@ -229,6 +243,57 @@ class Averaging(Toy):
 def test_each_worker_has_its_own_wherever_it_lies(recipe: str) -> None:
     ended = {place: train(recipe, partial(Averaging, place), rounds=14).weights for place in PLACES}
     assert [place for place, weights in ended.items() if not torch.equal(weights, ended["attribute"])] == []
+
+
+def test_the_first_attribute_of_a_parameter_is_each_workers() -> None:
+    """Also if a step is what gives it."""
+
+    class Marking(Toy):
+        def __init__(self, early: bool) -> None:
+            super().__init__()
+            if early:
+                vars(self.network[0].weight)["mean_seen"] = 1.0
+
+        def training_step(self, batch: Any) -> Tensor:
+            weight: Any = self.network[0].weight
+            weight.mean_seen = 0.9 * getattr(weight, "mean_seen", 1.0) + float(batch[0].mean())
+            return super().training_step(batch) * weight.mean_seen
+
+    early, late = (train("sgd", partial(Marking, early), rounds=14) for early in (True, False))
+    assert torch.equal(early.weights, late.weights)
+
+
+def test_what_is_made_anew_for_each_round_is_forgotten() -> None:
+    """As a hook with a container of its own, which a callback registers and removes."""
+
+    class Capturing(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            seen: dict[str, Tensor] = {}
+            self.hook = pl_module.network.register_forward_hook(lambda *args: seen.update(last=args[2].detach()))
+
+        def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            self.hook.remove()
+
+    run = train("sgd", rounds=14, callbacks=[Capturing()], engine="loop")
+    assert len(run.strategy.fitting.buffers.attributes.rows) <= 1
+
+
+def test_a_leaf_keeps_its_flag() -> None:
+    """A perturbation that each step improves, as adversarial training does."""
+
+    class Perturbing(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.delta = torch.zeros(20, requires_grad=True)
+
+        def training_step(self, batch: Any) -> Tensor:
+            loss = super().training_step((batch[0] + self.delta, batch[1]))
+            (slope,) = torch.autograd.grad(loss, self.delta, retain_graph=True)
+            self.delta = (self.delta + 0.1 * slope.sign()).detach().requires_grad_()
+            return loss
+
+    run = train("sgd", Perturbing, rounds=5, engine="loop")
+    assert run.ledger["rounds"] == 5
 
 
 @pytest.mark.parametrize("recipe", ["sgd", "lasg"])

@@ -1,6 +1,8 @@
 """Buffers that steps write: each worker has its own values; trials and stale passes write none."""
 
 import copy
+import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +48,18 @@ class Student(Toy):
 
 def test_a_buffer_that_a_step_registers_is_refused() -> None:
     class Registering(Toy):
+        def __init__(self, when: int) -> None:
+            super().__init__()
+            self.when = when
+
         def training_step(self, batch: Any) -> Tensor:
-            if not hasattr(self, "late"):
+            if self.global_step == self.when and not hasattr(self, "late"):
                 self.register_buffer("late", torch.ones(()))
             return super().training_step(batch)
 
-    for engine in ("auto", "loop"):
+    for engine, when in itertools.product(("auto", "loop"), (0, 3)):
         with pytest.raises(InputError, match="training_step: registers late, which the next worker finds"):
-            train("sgd", Registering, rounds=3, engine=engine)
+            train("sgd", partial(Registering, when), rounds=5, engine=engine)
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
