@@ -69,7 +69,7 @@ def matrix(overrides: list[str]) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     failed = {cell.told: reason for cell, reason in ended if reason}
-    damaged = {cell.told: damage for cell in grid if cell.folder.is_complete and (damage := cell.folder.damage)}
+    damaged = {cell.told: damage for cell in grid if (damage := cell.folder.damage)}
     print(f"{cfg.name}: {len(grid) - len(failed | damaged)} of {len(grid)} runs complete")
     for what, which in (("failed", failed), ("damaged", damaged)):
         for told, reason in which.items():

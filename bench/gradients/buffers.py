@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.errors import InputError
 from bench.gradients.attributes import WorkerAttributes
-from bench.gradients.marks import Mark, Row, clone, equal, mean
+from bench.gradients.marks import Mark, Row, clone, equal, mean, registrations
 from bench.kernels.memory import free_bytes
 
 
@@ -67,11 +67,7 @@ class WorkerBuffers:
         for name in self.homes.keys() - self.places.keys():
             for known in (self.homes, self.common, self.marks, self.rows):
                 known.pop(name, None)
-        self.registries = self._registries()
-
-    def _registries(self) -> list[tuple[int, int, int]]:
-        """A value that changes when tensors are registered or modules replaced."""
-        return [(id(m), len(m._buffers), len(m._parameters)) for m in self.module.modules()]
+        self.registries = registrations(self.module)
 
     def _get(self, name: str) -> Row:
         registry, key = self.places[name]
@@ -108,7 +104,7 @@ class WorkerBuffers:
             InputError: a tensor was written in a way that does not show by which worker.
         """
         self.thorough = thorough
-        if changed := self._registries() != self.registries:
+        if changed := registrations(self.module) != self.registries:
             self._find()
         self.attributes.begin_round(self.turn, thorough)
         for name in self.places:
@@ -177,7 +173,7 @@ class WorkerBuffers:
 
     def refuse_registered(self) -> None:
         """Raise InputError if a step has registered tensors, which the next worker's would find there."""
-        if self.num_workers == 1 or self._registries() == self.registries:
+        if self.num_workers == 1 or registrations(self.module) == self.registries:
             return
         there = [name for name, _ in (*self.module.named_buffers(), *self.module.named_parameters())]
         if new := sorted(name for name in there if name not in self.names):
@@ -264,7 +260,7 @@ class WorkerBuffers:
 
     def moved(self) -> list[str]:
         """The names of tensors that steps have written, as far as can be seen."""
-        if self._registries() != self.registries:  # as when pruning removes its masks at the end
+        if registrations(self.module) != self.registries:  # as when pruning removes its masks at the end
             self._find()
         late = [n for n in self.places.keys() - self.rows.keys() if not equal(self._own(n), self.common[n])]
         return sorted([*self.rows, *late])

@@ -1,10 +1,10 @@
-"""Values of tensors: detecting writes, copying, averaging, comparing."""
+"""Values of tensors: detecting writes and new ones, copying, averaging, comparing."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Row = Tensor | None  # a buffer may be None until a step creates it
 NUM_SAMPLED = 256
@@ -33,6 +33,11 @@ class Mark(NamedTuple):
             return True
         looks = may_wait or tensor is None or tensor.device.type == "cpu"
         return looks and not equal(sample(tensor), self.sample)
+
+
+def registrations(module: nn.Module) -> list[tuple[int, int, int]]:
+    """A value that changes when tensors are registered or modules replaced."""
+    return [(id(m), len(m._buffers), len(m._parameters)) for m in module.modules()]
 
 
 def mean(rows: Sequence[Row]) -> Row:

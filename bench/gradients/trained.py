@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.errors import InputError
 from bench.gradients.layout import Layout
-from bench.gradients.marks import equal
+from bench.gradients.marks import equal, registrations
 
 
 class Trained:
@@ -26,7 +26,7 @@ class Trained:
         self._known = set(map(id, layout.parameters))
         starts = torch.tensor([0, *accumulate(layout.sizes)][:-1])
         self._middles = starts + torch.tensor(layout.sizes) // 2
-        self._registries = self._registered()
+        self._registrations = registrations(module)
         self._owners = [(m._parameters, key, p) for m in module.modules() for key, p in m._parameters.items()]
         self._flags = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
 
@@ -77,15 +77,11 @@ class Trained:
     def _versions(self) -> list[tuple[int, int]]:
         return [(p._version, p.data_ptr()) for p in self._layout.parameters]
 
-    def _registered(self) -> list[tuple[int, int, int]]:
-        """A value that changes when parameters are added or modules replaced."""
-        return [(id(m), len(m._parameters), len(m._modules)) for m in self._module.modules()]
-
     def refuse_newcomers(self) -> None:
         """Raise InputError if a trainable parameter was added since."""
-        if (now := self._registered()) == self._registries:
+        if (now := registrations(self._module)) == self._registrations:
             return
-        self._registries = now
+        self._registrations = now
         for name, p in self._module.named_parameters():
             if p.requires_grad and p.numel() and id(p) not in self._known:
                 raise InputError(

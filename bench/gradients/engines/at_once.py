@@ -59,8 +59,7 @@ class AtOnceEngine(Engine):
         try:
             with attributes.as_then(noise, 0), without_traces(attributes.reached):
                 yield
-                if drawing.happened():
-                    raise UnsupportedModule(f"{self.name}; training_step draws from NumPy or random")
+                self._refuse_draws(drawing)
         except BaseException:
             drawing.take_back()
             raise
@@ -77,6 +76,9 @@ class AtOnceEngine(Engine):
             raise UnsupportedModule(f"{self.name}; training_step writes {written[0]}")
         if traces.hold_tracers():
             raise UnsupportedModule(f"{self.name}; training_step keeps a tensor in an attribute")
+        self._refuse_draws(drawing)
+
+    def _refuse_draws(self, drawing: Drawing) -> None:
         if drawing.happened():
             raise UnsupportedModule(f"{self.name}; training_step draws from NumPy or random")
 

@@ -132,12 +132,12 @@ class JointEngine(AtOnceEngine):
             ).requires_grad_()
             for name, slot in self.loose.items()
         }
-        with vmapped("joint"), Intercept(tape):
+        with vmapped(self.name), Intercept(tape):
             losses, (moved, tensors) = torch.vmap(stepping.at)(copies, buffers, shards.stacked())
         if losses.shape != (len(parameters),):
             raise UnsupportedModule("joint; training_step does not return a scalar loss")
         with without_gradients(layout.parameters):
-            with vmapped("joint"):
+            with vmapped(self.name):
                 losses.sum().backward()
             # Layers record factors and leave no gradient, so any gradient comes from another use of the parameter.
             if any(parameter.grad is not None for parameter in layout.parameters):

@@ -58,7 +58,7 @@ class VmapEngine(AtOnceEngine):
         """Gradients, new buffers and logs. `dim`: the parameters' row dimension; None if all rows have the same."""
         stepping = Stepping(self.module, step)
         differentiated = torch.vmap(grad_and_value(stepping.at, has_aux=True), in_dims=(dim, 0, 0))
-        with vmapped("vmap"):
+        with vmapped(self.name):
             gradients, (losses, (moved, tensors)) = differentiated(parameters, buffers, shards.stacked())
         matrix = self.layout.vector.new_empty(len(losses), self.layout.num_parameters)
         for row, vector in enumerate(matrix):
