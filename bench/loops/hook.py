@@ -39,8 +39,8 @@ class CompressionHook(Worker):
         options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
-        InputError: DDP has another process group, or ignores a parameter; the recipe takes a second backward pass,
-            which a hook cannot; an optimizer is needed; what `Worker` refuses.
+        InputError: DDP has another process group, ignores a parameter, or casts them itself; the recipe takes a second
+            backward pass, which a hook cannot; an optimizer is needed; what `Worker` refuses.
     """
 
     def __init__(
@@ -115,6 +115,8 @@ def _refuse_model(model: DistributedDataParallel) -> None:
     everybody = list(range(dist.get_world_size()))
     if (ranks := dist.get_process_group_ranks(model.process_group)) != everybody:
         raise InputError(f"process_group: of ranks {ranks}; DDP's default is needed, of {everybody}")
+    if model.mixed_precision is not None:  # it gives parameters the memory back that they had before the hook
+        raise InputError(f"mixed_precision: {model.mixed_precision}; DDP's must be None, torch.autocast can be used")
     for name, p in model.module.named_parameters():
         if p.requires_grad and name in model.parameters_to_ignore:
             raise InputError(f"parameters: {name} is ignored by DDP; it must be frozen, or not ignored")

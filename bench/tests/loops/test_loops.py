@@ -15,6 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel.distributed import _MixedPrecision
 
 import bench
 from bench.algorithm import Algorithm
@@ -238,7 +239,11 @@ def refusals(rank: int) -> dict[str, str]:
     mine = [dist.new_group([other]) for other in range(M)][rank]
     net = begun(Toy)[0].network
     note("group", lambda: bench.CompressionHook(DistributedDataParallel(net, process_group=mine), "sgd"))
-    bench.CompressionHook(model := DistributedDataParallel(net), "sgd")
+    model = DistributedDataParallel(net)
+    model.mixed_precision = _MixedPrecision()  # which DDP itself takes only beside an accelerator
+    note("mixed", lambda: bench.CompressionHook(model, "sgd"))
+    model.mixed_precision = None
+    bench.CompressionHook(model, "sgd")
 
     def joined() -> None:
         with model.join():
@@ -352,6 +357,7 @@ def test_two_recipes_live_side_by_side(ended: list[dict[str, Any]]) -> None:
         "added in a loop": "parameters: 3.weight was added during training",
         "ignored": "parameters: 0.weight is ignored by DDP; it must be frozen",
         "group": "DDP's default is needed, of [0, 1, 2]",
+        "mixed": "DDP's must be None, torch.autocast can be used",
         "join": "join: a round needs every process",
     }.items(),
 )
