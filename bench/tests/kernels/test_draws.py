@@ -16,18 +16,19 @@ import torch
 from bench.adversary import Scale
 from bench.aggregators import Aggregator, Mean, Sum
 from bench.compressors import QSGD, Compressor, GSpar, GSparClosed, Half, Natural, RandomK, Shortest, TernGrad, UniSp
-from bench.compressors.gspar import COUNT_BITS, tail_of
 from bench.compressors.half import Format
 from bench.errors import NonFiniteError
 from bench.gradients.layout import TensorSize
 from bench.kernels import draws
 from bench.kernels.noise import Noise
 from bench.kernels.norms import Norm, mean_magnitudes, norms, norms_of_segments
+from bench.kernels.tails import tail_of
 from bench.laws.compressors import NUM_DRAWS, deviations, drawn, inputs, unbiased_within_its_variance
 from bench.laws.toys import Toy, toy_data, train
 from bench.runs.asynchronous import _scale
 from bench.tests.found import COMPRESSORS, RECIPES
 from bench.wire import elias, trits
+from bench.wire.hybrid import COUNT_BITS
 from bench.wire.positions import LENGTH_BITS
 
 SEGMENTS = (TensorSize(300, 15), 5, TensorSize(40, 8), 1)
@@ -96,7 +97,7 @@ def test_compiled_passes_are_the_plain_ones(kind: str, density: float, monkeypat
     exponents, plain_exponents = torch.zeros(2, len(x), dtype=torch.uint8)
     draws.powers(x, (7, 8), exponents)
     tail = tail_of(x, scale)
-    for module in ("bench.kernels.draws", "bench.compressors.gspar"):
+    for module in ("bench.kernels.draws", "bench.kernels.tails", "bench.wire.hybrid"):
         monkeypatch.setattr(f"{module}.is_compiled", lambda x: False)
     plain_positions, plain_values = draws.drawn(x, segments, scales, (7, 8), 1_001)
     assert torch.equal(plain_positions, positions)
