@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 2 examples/ddp_hook.py
 
-Recipes that take a second backward pass (`lasg`, `sasg`) are refused; all others send what they send everywhere.
+Recipes that take a second backward pass (`lasg`, `sasg`, `lazy_signs`) or local steps (`diloco`, `sparseloco`,
+`sparta`) are refused; all others send what they send everywhere.
 """
 
 import torch

@@ -103,9 +103,7 @@ def as_shards(dealt: Dealt, num_parts: int = 1) -> Shards:
     shapes = [column.shape for column in columns if isinstance(column, Tensor)]
     for shape in shapes:
         if shape[1] % num_parts:
-            raise InputError(
-                f"batch: {shape[1]} samples a worker; a multiple of estimator.num_steps, {num_parts}, is needed"
-            )
+            raise InputError(f"batch: {shape[1]} samples a worker; a multiple of num_steps, {num_parts}, is needed")
     return Shards(shapes[0][0], columns, lambda parts: tree_unflatten(list(parts), spec))
 
 

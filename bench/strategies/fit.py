@@ -186,7 +186,7 @@ class Fit:
         """
         world = self.cohort.world
         if world.size > len(world.local_ranks):
-            raise InputError("batch: fewer samples than estimator.num_steps; drop_last=True is needed, as others wait")
+            raise InputError("batch: fewer samples than num_steps; drop_last=True is needed, as others wait")
         self._left_out = True
         if self.trainer.is_last_batch:
             self.refuse_no_rounds()

@@ -88,11 +88,11 @@ def refuse_fit(
     }
     if estimator is not None and getattr(precision, "scaler", None) is not None:
         raise InputError(
-            f"precision: {precision.precision}; {type(estimator).__name__} adds up gradients of several passes, which "
-            "may differ in scale, bf16-mixed or 32-true is needed"
+            f"precision: {precision.precision}; an estimator or local steps add up gradients of several passes, "
+            "which may differ in scale, bf16-mixed or 32-true is needed"
         )
     if estimator is not None and accumulated != {1}:
-        raise InputError(f"accumulate_grad_batches: {max(accumulated)}; with {type(estimator).__name__} 1 is needed")
+        raise InputError(f"accumulate_grad_batches: {max(accumulated)}; with an estimator or local steps 1 is needed")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if is_lazy(tensor):
             raise InputError(f"parameters: {name} has no shape yet; run a batch through the module before fit")

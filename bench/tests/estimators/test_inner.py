@@ -134,7 +134,7 @@ def test_what_cannot_be_meant() -> None:
         replace(DILOCO, rule=LASGWK2())
     with pytest.raises(InputError, match="estimator: LocalSGD; diloco takes local steps itself"):
         train("diloco", estimator=LocalSGD(2))
-    with pytest.raises(InputError, match="accumulate_grad_batches: 2; with InnerSteps 1"):
+    with pytest.raises(InputError, match="accumulate_grad_batches: 2; with an estimator or local steps 1"):
         train("diloco", accumulate_grad_batches=2)
     with pytest.warns(UserWarning, match="batch of 16 samples: 4 left out, so that 4 workers and 3 steps get 3 each"):
         train(with_steps(num_steps=3), rounds=2)

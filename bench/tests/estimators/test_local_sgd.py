@@ -115,5 +115,5 @@ def test_what_cannot_be_meant() -> None:
         train("sgd", Other, rounds=2, estimator=LocalSGD(2, lr=0.1))
     with pytest.warns(UserWarning, match="batch of 16 samples: 4 left out, so that 4 workers and 3 steps get 3 each"):
         train("sgd", rounds=2, estimator=LocalSGD(3))
-    with pytest.raises(InputError, match=r"batch: 5 samples a worker; a multiple of estimator.num_steps, 3"):
+    with pytest.raises(InputError, match=r"batch: 5 samples a worker; a multiple of num_steps, 3"):
         deal(Dealt((torch.zeros(4, 5), torch.zeros(4, 5))), 4, num_parts=3)

@@ -186,7 +186,7 @@ CONVEX = ["data=gspar_logistic", "model=linear", "objective=logistic", "algorith
         (["data=cifar100", "model=resnet20"], ["num_classes: 10;", "100 classes"]),
         (["estimator=svrg", "estimator.interval=0"], ["interval: 0", "at least 1"]),
         (["estimator=local_sgd", "estimator.num_steps=0"], ["num_steps: 0", "at least 1"]),
-        (["estimator=local_sgd", "estimator.num_steps=3"], ["batch: 10 samples a worker", "estimator.num_steps, 3"]),
+        (["estimator=local_sgd", "estimator.num_steps=3"], ["batch: 10 samples a worker", "num_steps, 3"]),
         (["estimator=local_sgd", "algorithm=signsgd_mv"], ["lr: None; with MajorityVote", "a number is needed"]),
         (["algorithm=dgc", "algorithm.compressor.interval=0"], ["interval: 0", "at least 1"]),
         (["algorithm=dgc", "algorithm.feedback.max_norm=-1"], ["max_norm: -1", "above 0"]),

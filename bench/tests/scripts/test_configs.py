@@ -72,16 +72,17 @@ def one_sample_a_step(cell: Cell) -> str:
 def test_experiments_run(experiment: str, tmp_path: Path, data_dir: Path) -> None:
     """Every algorithm or arm of its matrix runs, in one cell each; the paper's numbers belong to its rows.
 
-    `<name>_rates` only searches learning rates: it runs its first algorithm and those that `<name>` does not run. Of
-    more than 16 arms every fourth runs.
+    `<name>_rates` and `<name>_tuned` differ from `<name>` in numbers: the first algorithm runs, and those that `<name>`
+    does not run. Of more than 16 arms every fourth runs.
     """
     shared, grid = cells([f"experiment={experiment}"])
     assert shared.name == experiment
     assert len({cell.folder.path for cell in grid}) == len(grid), "two cells would write to one folder"
     for column, numbers in (shared.get("paper") or {}).items():
         assert column == "source" or set(numbers) <= {cell.folder.path.parent.name for cell in grid}
-    searched = experiment.removesuffix("_rates")
-    elsewhere = [choices(cell) for cell in cells([f"experiment={searched}"])[1]] if searched != experiment else []
+    plain = re.sub("_(rates|tuned)$", "", experiment)
+    has_run = plain != experiment and plain in EXPERIMENTS
+    elsewhere = [choices(cell) for cell in cells([f"experiment={plain}"])[1]] if has_run else []
     short = []
     if "asynchronous" in shared:
         short += ["asynchronous.milliseconds=20", "asynchronous.num_evaluations=2"]
