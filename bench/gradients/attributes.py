@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from bench.gradients.cells import Bulk, Cell, Items, Members, Slots
-from bench.gradients.reached import FEW_CELLS, MOST_BYTES, MOST_CELLS, NUM_LOOKED_INTO, Reached, is_a_users
+from bench.gradients.reached import FEW_CELLS, MOST_BYTES, MOST_CELLS, Reached, is_a_users
 from bench.kernels.noise import Noise
 
 MISSING = object()  # the value of an attribute that a worker's step has not created yet
 WHOLE = object()  # in place of a key
+MOST_PARTS = 64  # of a value that is searched for metrics and graphs
 
 Place = tuple[Cell, Any]
 """A key of a dict, such as the name of an attribute; or a whole cell."""
@@ -58,11 +59,7 @@ class WorkerAttributes:
         if thorough or self.reached.num_cells <= FEW_CELLS:
             self.reached.find(thorough)
             self._forget_unreached()
-        self._watched = [
-            cell
-            for cell in self.reached.cells.values()
-            if not cell.shared and (thorough or cell.changes or self.reached.num_cells <= FEW_CELLS)
-        ]
+        self._watched = [cell for cell in self.reached.cells.values() if not cell.shared]
         for cell in self._watched:
             cell.now(thorough)
         if self.reached.too_many:
@@ -247,4 +244,4 @@ def _is_shared(value: Any, depth: int = 0) -> bool:
         parts = vars(value).values()
     else:
         return False
-    return depth < 4 and len(parts) <= NUM_LOOKED_INTO and any(_is_shared(part, depth + 1) for part in parts)
+    return depth < 4 and len(parts) <= MOST_PARTS and any(_is_shared(part, depth + 1) for part in parts)

@@ -52,14 +52,14 @@ class WorkerBuffers:
         self.places: dict[str, tuple[dict[str, Any], str]] = {}
         for prefix, owner in self.module.named_modules():
             frozen = {key: p for key, p in owner._parameters.items() if p is not None and not p.requires_grad}
-            for registry, keys in ((owner._buffers, owner._buffers), (owner._parameters, frozen)):
+            for registry, keys in ((owner._buffers, owner._buffers.keys()), (owner._parameters, frozen)):
                 self.places |= {f"{prefix}.{key}" if prefix else key: (registry, key) for key in keys}
         by_place = {(id(registry), key): name for name, (registry, key) in self.places.items()}
         self.names = {  # including those of a module registered twice
             (name := f"{prefix}.{key}" if prefix else key): by_place.get((id(registry), key), name)
             for prefix, owner in self.module.named_modules(remove_duplicate=False)
             for registry in (owner._buffers, owner._parameters)
-            for key in registry
+            for key in registry.keys()  # noqa: SIM118  a scripted module's is no dict
         }
         for name in self.places.keys() - self.homes.keys():
             value = self._get(name)
@@ -266,15 +266,21 @@ class WorkerBuffers:
         return sorted([*self.rows, *late])
 
     def _own(self, name: str) -> Row:
-        """The module's value, or the one it had before averages replaced it."""
-        return self.set_aside[name] if self.set_aside and name in self.set_aside else self._get(name)
+        """The module's value, or the one it had before the average that it still shows."""
+        return self.set_aside[name] if self.set_aside and self._shows_average(name) else self._get(name)
+
+    def _shows_average(self, name: str) -> bool:
+        return name in self.averages and equal(self._get(name), self.averages[name])
 
     def local(self, names: Sequence[str]) -> dict[str, list[Row]]:
         """The local workers' rows of the tensors with these names."""
         if self.set_aside is None:
             self._catch_up()
+        overwritten = {name for name in self.averages if name in self.places and not self._shows_average(name)}
         return {
-            name: list(self.rows[name]) if name in self.rows else [clone(self._own(name))] * self.num_workers
+            name: list(self.rows[name])
+            if name in self.rows and name not in overwritten
+            else [clone(self._own(name))] * self.num_workers
             for name in names
         }
 
@@ -291,7 +297,7 @@ class WorkerBuffers:
         """Restore the module's values from before `put_mean`, but those that an evaluation wrote, which stay."""
         if self.set_aside is not None:
             for name, value in self.set_aside.items():
-                if name not in self.places or not equal(self._get(name), self.averages[name]):
+                if name not in self.places or not self._shows_average(name):
                     continue
                 self._put(name, value)
                 if name not in self.rows:

@@ -160,7 +160,9 @@ class Members(Cell):
         return set(self.target)
 
     def is_still(self, value: Any, thorough: bool) -> bool:
-        return len(self.target) == len(value) and (self.target == value if len(value) <= NUM_COMPARED else not thorough)
+        if len(self.target) != len(value):
+            return False
+        return self.target == value if thorough or len(value) <= NUM_COMPARED else True
 
     def write(self, value: Any) -> None:
         self.target.clear()
@@ -218,7 +220,7 @@ class Elements(Cell):
         most = NUM_COMPARED if now.dtype.hasobject else NUM_ELEMENTS
         if now.size > most and not thorough:
             step = now.size // most
-            now, value = now.reshape(-1)[::step], value.reshape(-1)[::step]
+            now, value = now.flat[::step], value.flat[::step]  # which copies these alone
         if now.dtype.hasobject:
             return all(map(is_, now.flat, value.flat))
         return bool(np.array_equal(now, value, equal_nan=now.dtype.kind in "fc"))

@@ -2,8 +2,10 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections import UserDict, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from bench.errors import InputError
 from bench.gradients.batches import Column, Dealt, Entries, Rebuild, Same, Shards, as_shards
+from bench.gradients.cells import slots_of
+from bench.gradients.counting import SampleCounts, has_rows, num_entries
 
 
 def deal(
@@ -20,21 +24,23 @@ def deal(
     num_parts: int = 1,
     loaders: Any = None,
     warn: Callable[[str], None] = warnings.warn,
+    counts: SampleCounts | None = None,
 ) -> Shards | None:
     """Split a loader's batch into those of L workers; None, with a warning, if it is too short.
 
     A `Dealt` batch passes unchanged, and a single worker that splits nothing takes any batch. Any other batch of N
-    samples, N being the length of its first tensor, is split in order into L equal shares, each a multiple of
-    `num_parts`; surplus samples at its end are left out, with a warning. Tensors, arrays, lists and tuples of N entries
-    are split; Mappings, dataclasses, named tuples, and lists and tuples of tensors are traversed; strings, numbers and
-    0-dim tensors go to every worker.
+    samples (`SampleCounts`) is split in order into L equal shares, each a multiple of `num_parts`; surplus samples at
+    its end are left out, with a warning. Tensors, arrays, lists and tuples of N entries are split; Mappings,
+    dataclasses, named tuples, and lists and tuples of tensors are traversed; strings, numbers and 0-dim tensors go to
+    every worker.
 
     Args:
         batch: from the loader.
         num_workers: L.
         num_parts: number of parts that each worker's samples are split into later.
-        loaders: a dict or list of loaders, each with its own N; None if there is one loader.
+        loaders: that the batch comes from: one, or a dict or list, each with its own N; None if they are not known.
         warn: called with a message on what is left out.
+        counts: of earlier batches of the same loaders.
 
     Raises:
         InputError: a component has another length than N, or is of a kind that cannot be split.
@@ -47,30 +53,34 @@ def deal(
     if num_workers == num_parts == 1:
         leaves, rebuild = _flatten(batch, "batch", None)
         return Shards(1, [Entries([leaf]) for leaf in leaves], rebuild)
-    if loaders is None:
-        return _cut(batch, "batch", num_workers, num_parts, warn)
+    counts = counts or SampleCounts()
+
+    def cut(part: Any, name: str, loader: Any) -> Shards | None:
+        size = getattr(loader, "batch_size", None)
+        return _cut(part, name, counts.of(part, size, name), num_workers, num_parts, warn)
+
+    if not isinstance(loaders, dict | list | tuple):
+        return cut(batch, "batch", loaders)
     keys = list(loaders) if isinstance(loaders, Mapping) else list(range(len(loaders)))
     none_left = Shards(num_workers, [Same(None)], next)  # of a loader that is exhausted before the others
-    shards = [
-        none_left if batch[key] is None else _cut(batch[key], f"batch[{key!r}]", num_workers, num_parts, warn)
-        for key in keys
-    ]
+    shards = [none_left if batch[key] is None else cut(batch[key], f"batch[{key!r}]", loaders[key]) for key in keys]
     whole = [each for each in shards if each is not None]
     if len(whole) < len(shards):
         return None
 
     def rebuild(leaves: Iterator[Any], /) -> Any:
         values = [each.rebuild(leaves) for each in whole]
-        return dict(zip(keys, values, strict=True)) if isinstance(loaders, Mapping) else values
+        if isinstance(loaders, Mapping):
+            return dict(zip(keys, values, strict=True))
+        return getattr(loaders, "_make", type(loaders))(values)
 
     return Shards(num_workers, [column for each in whole for column in each.columns], rebuild)
 
 
-def _cut(batch: Any, name: str, num_workers: int, num_parts: int, warn: Callable[[str], None]) -> Shards | None:
+def _cut(
+    batch: Any, name: str, num_samples: int | None, num_workers: int, num_parts: int, warn: Callable[[str], None]
+) -> Shards | None:
     """Deal one loader's batch."""
-    num_samples = next((len(leaf) for leaf in _walk(batch) if _has_rows(leaf)), None)
-    if num_samples is None:  # no tensor
-        num_samples = next((n for leaf in _walk(batch) if (n := _num_entries(leaf)) is not None), None)
     if num_samples is None:
         raise InputError(f"{name}: a {type(batch).__name__} without samples; a tensor or a list of them is needed")
     leaves, rebuild = _flatten(batch, name, num_samples)
@@ -83,9 +93,9 @@ def _cut(batch: Any, name: str, num_workers: int, num_parts: int, warn: Callable
         warn(f"{name} of {num_samples} samples: {left_out} left out, so that {each} get {share} each")
 
     def column(leaf: Any) -> Column:
-        if _has_rows(leaf):
+        if has_rows(leaf):
             return leaf[: share * num_workers].unflatten(0, (num_workers, share))
-        if _num_entries(leaf) is not None:
+        if num_entries(leaf) is not None:
             return Entries([leaf[m * share : (m + 1) * share] for m in range(num_workers)])
         return Same(leaf)
 
@@ -105,10 +115,14 @@ def _flatten(node: Any, name: str, num_samples: int | None) -> tuple[list[Any], 
     """
     as_it_is = num_samples is None and not isinstance(node, MutableMapping) and type(node) not in (list, tuple)
     if isinstance(node, Mapping) and not as_it_is:
+        if num_samples is not None:
+            _refuse_attributes(node, name)
         children = {f"{name}[{key!r}]": child for key, child in node.items()}
         return _gone_through(children, num_samples, lambda values: _filled(node, dict(zip(node, values, strict=True))))
     if is_dataclass(node) and not isinstance(node, type):
         keys = [field.name for field in fields(node)]
+        derived = {key for key in vars(node) if key not in keys} if hasattr(node, "__dict__") else set[str]()
+        keys += [key for key in derived if not isinstance(getattr(type(node), key, None), cached_property)]
         children = {f"{name}.{key}": getattr(node, key) for key in keys}
         return _gone_through(
             children, num_samples, lambda values: _refilled(node, dict(zip(keys, values, strict=True)))
@@ -127,18 +141,19 @@ def _sequence(node: Any, name: str, num_samples: int | None) -> tuple[list[Any],
     Raises:
         InputError: as for `_flatten`; or it could be either.
     """
-    if not any(isinstance(child, Mapping) or is_dataclass(child) or _num_entries(child) is not None for child in node):
+    if not any(isinstance(child, Mapping) or is_dataclass(child) or num_entries(child) is not None for child in node):
         return None
     children = {f"{name}[{i}]": child for i, child in enumerate(node)}
-    make: Any = getattr(node, "_make", list if isinstance(node, list) else tuple)
-    may_be_entries = num_samples == len(node) and not any(map(_has_rows, node)) and not hasattr(node, "_make")
+    make: Any = getattr(node, "_make", type(node))
+    holds_rows = any(has_rows(child) and len(child) == num_samples for child in node)
+    may_be_entries = num_samples == len(node) and not holds_rows and not hasattr(node, "_make")
     try:
         leaves, rebuild = _gone_through(children, num_samples, make)
     except InputError:
         if may_be_entries:
             return None
         raise
-    if num_samples is not None and all(_num_entries(leaf) is None for leaf in leaves):
+    if num_samples is not None and all(num_entries(leaf) is None for leaf in leaves):
         return None
     if may_be_entries:
         raise InputError(
@@ -156,20 +171,51 @@ def _gone_through(
 
 
 def _filled(mapping: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
-    """A Mapping of the same type with these values."""
-    if type(mapping) is dict or not isinstance(mapping, MutableMapping):
+    """A Mapping of the same type with these values, in which nothing is left of the old ones; a dict where its class
+    allows none."""
+    if type(mapping) is dict:
         return values
-    filled: Any = copy.copy(mapping)
+    ways = [_copied, _constructed] if isinstance(mapping, UserDict) else [_constructed, _copied]
+    before = dict(mapping)
+    for way in ways:
+        try:
+            made = way(mapping, values)
+            shares = any(mapping[key] is not value for key, value in before.items())
+            if not shares and made.keys() == values.keys() and all(made[key] is values[key] for key in values):
+                return made
+            if shares:
+                _fill(mapping, before)
+        except Exception:  # whatever the class raises
+            continue
+    return values
+
+
+def _constructed(mapping: Any, values: dict[Any, Any]) -> Any:
+    """As Lightning makes one when it moves a batch, with the attributes that it lacks then."""
+    kind = type(mapping)
+    made = kind(mapping.default_factory, values) if isinstance(mapping, defaultdict) else kind(values)
+    own = getattr(made, "__dict__", {})
+    own.update({name: value for name, value in getattr(mapping, "__dict__", {}).items() if name not in own})
+    return made
+
+
+def _copied(mapping: Any, values: dict[Any, Any]) -> Any:
+    return _fill(copy.copy(mapping), values)
+
+
+def _fill(mapping: Any, values: Mapping[Any, Any]) -> Any:
     for key, value in values.items():
-        filled[key] = value
-    return filled
+        mapping[key] = value
+    return mapping
 
 
 def _refilled(instance: Any, values: dict[str, Any]) -> Any:
-    """A copy of a dataclass instance with these values."""
+    """A copy of a dataclass instance with these values, without what was computed from the old ones."""
     refilled = copy.copy(instance)
     for key, value in values.items():
         object.__setattr__(refilled, key, value)  # works on frozen ones, too
+    for key in getattr(instance, "__dict__", {}).keys() - values.keys():
+        del vars(refilled)[key]
     return refilled
 
 
@@ -177,35 +223,35 @@ def _refuse_leaf(leaf: Any, name: str, num_samples: int) -> None:
     """Raise InputError if a leaf can neither be split into samples nor go to every worker."""
     kind = type(leaf).__name__
     if isinstance(leaf, Tensor) and (leaf.layout is not torch.strided or leaf.is_nested):
-        raise InputError(f"{name}: a tensor of layout {leaf.layout}; it cannot be cut, a strided one is needed")
-    num_entries = _num_entries(leaf)
-    if num_entries is None and not isinstance(leaf, Tensor | np.ndarray | str | bytes):
-        held = getattr(leaf, "__dict__", {}).values()
-        if hasattr(leaf, "__len__") or hasattr(leaf, "__next__") or any(isinstance(t, Tensor) for t in held):
+        layout = "nested" if leaf.is_nested else str(leaf.layout)
+        raise InputError(f"{name}: a tensor of layout {layout}; it cannot be cut, a strided one is needed")
+    number = num_entries(leaf)
+    if number is None and not isinstance(leaf, Tensor | np.ndarray | str | bytes):
+        if hasattr(leaf, "__len__") or hasattr(leaf, "__next__") or any(_lead_to_rows(held) for held in _held(leaf)):
             raise InputError(f"{name}: a {kind}; it cannot be cut, a Mapping, dataclass, list or tensor is needed")
-    elif num_entries not in (None, num_samples):
-        raise InputError(f"{name}: a {kind} of {num_entries} entries; {num_samples} are needed, as in the first tensor")
+    elif number not in (None, num_samples):
+        raise InputError(f"{name}: a {kind} of {number} entries; {num_samples} are needed, as in the first tensor")
 
 
-def _walk(node: Any) -> Iterator[Any]:
-    """Yield everything in a batch, depth first."""
-    if isinstance(node, Mapping):
-        children: Any = node.values()
-    elif is_dataclass(node) and not isinstance(node, type):
-        children = [getattr(node, field.name) for field in fields(node)]
-    else:
-        children = node if isinstance(node, list | tuple) else ()
-    for child in children:
-        yield from _walk(child)
-    yield node
+def _refuse_attributes(mapping: Mapping[Any, Any], name: str) -> None:
+    """Raise InputError if a Mapping holds samples besides its entries."""
+    entries = set(map(id, mapping.values()))
+    for key, held in getattr(mapping, "__dict__", {}).items():
+        if held is not mapping and id(held) not in entries and _lead_to_rows(held, entries):
+            raise InputError(f"{name}.{key}: an attribute beside the entries; it cannot be cut, an entry is needed")
 
 
-def _has_rows(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.layout is torch.strided
+def _held(leaf: Any) -> Iterator[Any]:
+    """Yield what an object's attributes hold."""
+    yield from getattr(leaf, "__dict__", {}).values()
+    yield from (getattr(leaf, slot, None) for slot in slots_of(type(leaf)))
 
 
-def _num_entries(leaf: Any) -> int | None:
-    """The number of entries to split; None for what goes to every worker."""
-    if isinstance(leaf, Tensor | np.ndarray):
-        return len(leaf) if leaf.ndim else None
-    return len(leaf) if isinstance(leaf, list | tuple) else None
+def _lead_to_rows(held: Any, known: Collection[int] = ()) -> bool:
+    """Whether there are tensors or arrays to cut, other than known ones."""
+    if isinstance(held, Tensor | np.ndarray):
+        return held.ndim > 0 and id(held) not in known
+    parts = held.values() if isinstance(held, Mapping) else held if isinstance(held, list | tuple) else ()
+    return any(
+        isinstance(part, Tensor | np.ndarray) or _lead_to_rows(part, known) for part in parts if id(part) not in known
+    )

@@ -65,8 +65,11 @@ def sample(tensor: Row, copied: bool = False) -> Row:
         return None
     flat = tensor.detach()
     if tensor.numel() > NUM_SAMPLED:
-        flat = flat.reshape(-1) if flat.is_contiguous() else flat.flatten(0)
-        flat = flat[:: tensor.numel() // NUM_SAMPLED]
+        step = tensor.numel() // NUM_SAMPLED
+        if not flat.is_contiguous():  # flattened, it would be copied
+            picked = torch.arange(0, tensor.numel(), step, device=tensor.device)
+            return flat[torch.unravel_index(picked, tensor.shape)]
+        flat = flat.reshape(-1)[::step]
     return flat.clone() if copied else flat
 
 

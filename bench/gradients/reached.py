@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from functools import cache, partial
 from io import IOBase
+from itertools import islice
 from types import CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
@@ -41,15 +42,15 @@ from bench.gradients.cells import (
     slots_of,
 )
 
-NUM_LOOKED_INTO = 64
-"""A container of more entries is a cell, but its entries are not searched for further ones."""
 MOST_BYTES = 2**26
 """Larger arrays and tensors are not copied, so that workers share them."""
 MOST_CELLS = 4096
+"""A container of more entries is a cell, but its entries are not searched for further ones."""
 FEW_CELLS = 256
-"""Where there are more, those that did not change in a thorough round are left out until the next."""
+"""Where there are more, new ones are looked for in thorough rounds only."""
 
 _STRUCTURE = vars(nn.Module()).keys() - {"training"}  # attributes in which PyTorch keeps a module together
+_HOLDING = (Slots, Ordered, Items, Queue)
 _HOOKS = {name for name in _STRUCTURE if name.endswith("_hooks")}
 _LIBRARIES = sys.stdlib_module_names | {
     *("torch", "lightning", "lightning_fabric", "lightning_utilities", "pytorch_lightning", "torchmetrics", "numpy"),
@@ -134,7 +135,7 @@ class Reached:
             elif kind in _LEADING:
                 waiting += [(name, each, shared) for each in _LEADING[kind](value)]
             elif kind is tuple:
-                waiting += [(name, each, shared) for each in value[:NUM_LOOKED_INTO]]
+                waiting += [(name, each, shared) for each in self._entries(value)]
             elif kind is object:
                 if isinstance(value, torch.optim.Optimizer) and _trains(value, seen):
                     continue  # the Trainer's, which steps do not step
@@ -151,7 +152,19 @@ class Reached:
                 large = kind in (Entries, Elements) and value.itemsize * _num_entries(value) > MOST_BYTES
                 self._add(value, Bulk if large else kind, known, name, shared)
                 self._add_own(value, name, known, shared, waiting)
-                waiting += [(name, each, shared) for each in _entries(value, kind)]
+                if kind in _HOLDING or (kind is Elements and value.dtype == object):
+                    held = value.values() if isinstance(value, dict) else value
+                    waiting += [(name, each, shared) for each in self._entries(getattr(held, "flat", held))]
+
+    def _entries(self, held: Collection[Any]) -> Collection[Any]:
+        """Those of a container's entries that lead to cells."""
+        kinds = {cls for cls in {*map(type, islice(held, MOST_CELLS))} if _kind(cls) is not None}
+        if not kinds:
+            return ()
+        if len(held) > MOST_CELLS:
+            self.too_many = True
+            return ()
+        return [each for each in held if type(each) in kinds]
 
     def _add_own(
         self, value: Any, name: str, known: dict[int, Cell], shared: bool, waiting: list[tuple[str, Any, bool]]
@@ -226,15 +239,6 @@ def _viewed(view: memoryview) -> Any:
         return view.obj
     except ValueError:  # released
         return None
-
-
-def _entries(value: Any, kind: Any) -> Collection[Any]:
-    """The objects that a container holds, if there are few."""
-    if kind is Elements and value.dtype == object:
-        return list(value.flat) if value.size <= NUM_LOOKED_INTO else ()
-    if kind not in (Slots, Ordered, Items, Queue) or len(value) > NUM_LOOKED_INTO:
-        return ()
-    return value.values() if isinstance(value, dict) else value
 
 
 def _num_entries(value: Any) -> int:

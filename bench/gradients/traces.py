@@ -33,14 +33,9 @@ class Notes:
 
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Stands in for `LightningModule.log`."""
-        detached = value.detach() if isinstance(value, Tensor) else value  # a graph would keep a worker's activations
-        self.values.setdefault(name, []).append(detached)
+        kept = value.detach().clone() if isinstance(value, Tensor) else value  # the next step may write a buffer
+        self.values.setdefault(name, []).append(kept)
         self.arguments[name] = args, kwargs
-
-    def log_dict(self, dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-        """Stands in for `LightningModule.log_dict`."""
-        for name, value in dictionary.items():
-            self.log(name, value, *args, **kwargs)
 
     def emit(self, module: nn.Module) -> None:
         """Log every name once: numbers reduced over the workers by `reduce_fx`, of other values the last."""
@@ -64,16 +59,15 @@ def _reduced(values: Sequence[Any], reduction: Any) -> Any:
 
 @contextlib.contextmanager
 def logging_replaced(module: nn.Module, notes: Any) -> Iterator[None]:
-    """Replace `module.log` and `module.log_dict` by those of `notes`; restore them on exit."""
-    shadows = {"log": notes.log, "log_dict": notes.log_dict}
-    before = {name: vars(module)[name] for name in shadows if name in vars(module)}
-    vars(module).update(shadows)
+    """Replace `module.log`, which `log_dict` calls, by that of `notes`; restore it on exit."""
+    own = vars(module)
+    before = {"log": own["log"]} if "log" in own else {}
+    own["log"] = notes.log
     try:
         yield
     finally:
-        for name in shadows:
-            del vars(module)[name]
-        vars(module).update(before)
+        del own["log"]
+        own.update(before)
 
 
 @contextlib.contextmanager

@@ -27,14 +27,14 @@ class Trained:
         starts = torch.tensor([0, *accumulate(layout.sizes)][:-1])
         self._middles = starts + torch.tensor(layout.sizes) // 2
         self._registrations = registrations(module)
-        self._owners = [(m._parameters, key, p) for m in module.modules() for key, p in m._parameters.items()]
+        self._owners = [(m, key, p) for m in module.modules() for key, p in m._parameters.items()]
         self._flags = [(name, p, p.requires_grad) for name, p in module.named_parameters()]
 
     def refuse_changes(self) -> None:
         """Raise InputError if a parameter was replaced, frozen or unfrozen since, or given another shape, dtype or
         device."""
         self._layout.bind_again()
-        if any(owner.get(key) is not p for owner, key, p in self._owners):
+        if any(getattr(owner, key, None) is not p for owner, key, p in self._owners):
             present = set(map(id, self._module.parameters()))
             for name, p in zip(self._layout.names, self._layout.parameters, strict=True):
                 if id(p) not in present:

@@ -18,6 +18,7 @@ from bench.errors import InputError
 from bench.gradients.engines import RowGradients
 from bench.gradients.engines.loop import DenseGradients
 from bench.gradients.layout import Layout
+from bench.gradients.overlaps import refuse_overlaps
 from bench.gradients.trained import Trained
 from bench.recipes import changed, load_recipe
 from bench.round.cohort import Cohort
@@ -42,8 +43,8 @@ class Worker:
         options: settings of the recipe to change, such as `density` (`bench.recipes.changed`).
 
     Raises:
-        InputError: there is no process group; an unknown recipe or option; processes differ; parameters that `Layout`
-            refuses.
+        InputError: there is no process group; an unknown recipe or option; processes differ; parameters that share
+            memory, or that `Layout` refuses.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Worker:
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
         self.world = ProcessWorld(dist.get_rank(), dist.get_world_size(), device, _timeout(device))
         with refused_together(self.world):
+            refuse_overlaps(module)
             self.layout = Layout(module.named_parameters())
         facts = {"algorithm": str(self.algorithm), "seed": seed, "collective": collective}
         agree(self.world, {**facts, **described(module)})

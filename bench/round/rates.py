@@ -61,9 +61,13 @@ def rate_of(optimizer: Any, layout: Layout) -> float | Tensor:
     """γ of an optimizer: a number, or a vector (d,) where its parameter groups differ.
 
     Raises:
-        InputError: one is negative, infinite or NaN, as an optimizer or a schedule may have made it.
+        InputError: one is negative, infinite or NaN, as an optimizer or a schedule may have made it; or there is none.
     """
     groups = optimizer.param_groups
+    for group in groups:
+        if group.get("lr") is None:
+            told = f"learning rate: none in {type(optimizer).__name__}'s param_groups"
+            raise InputError(f"{told}; a number is needed, such as lr=1e-3")
     rates = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
     by_tensor = [rates.get(id(p), float(groups[0]["lr"])) for p in layout.parameters]
     for rate in (different := set(by_tensor)):

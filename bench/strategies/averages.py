@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from bench.collectives.world import World
@@ -73,11 +74,16 @@ class Averages:
         return {name: _together(rows) for name, rows in self.everyone().items()}
 
 
-class AtTheEnd(lightning.Callback):
-    """Leaves the module with the averages when a fit ends, before what other callbacks and the module do then."""
+class AveragesFirst(lightning.Callback):
+    """Writes the averages to the module before other callbacks and the module act: when an evaluation within a fit
+    starts, after which the strategy puts the workers' own back, and when the fit ends."""
 
     def __init__(self, averages: Averages) -> None:
         self.averages = averages
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.state.fn is TrainerFn.FITTING:
+            self.averages.put()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.averages.put()

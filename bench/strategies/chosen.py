@@ -83,7 +83,7 @@ class ChosenEngine:
         if len(noise) == 1 and self.layout.vector.device.type == "cpu" and not self.adaptive:
             return "loop"
         exact = self.precision.precision == "32-true"
-        return Trial(self.module, self.layout, self.buffers, step, shards, noise, exact).choose()
+        return Trial(self.module, self.layout, self.buffers, step, shards, noise, exact, self.adaptive).choose()
 
     @property
     def unreached(self) -> set[int]:

@@ -16,6 +16,7 @@ from bench.estimators import Estimator
 from bench.estimators.base import Outlook
 from bench.gradients.batches import Shards, WholeEpoch
 from bench.gradients.buffers import WorkerBuffers
+from bench.gradients.counting import SampleCounts
 from bench.gradients.dealing import deal
 from bench.gradients.engines import WorkerGradients
 from bench.gradients.engines.accumulated import Accumulation, Batch
@@ -83,6 +84,7 @@ class Fit:
         self._inner = LightningInner(module, precision)
         self._trained = Trained(module, layout)
         self._accumulation: Accumulation | None = None
+        self._counts = SampleCounts()
         self._told: set[str] = set()
         self._left_out = False
         self._played: tuple[int, int] | None = None  # the epoch and batch after which the last round ran
@@ -163,14 +165,8 @@ class Fit:
         return [Noise(cohort.seed, cohort.ledger.rounds, rank, part) for rank in cohort.world.local_ranks]
 
     def _deal(self, batch: Any) -> Shards | None:
-        loaders = self.trainer.train_dataloader
-        return deal(
-            batch,
-            len(self.cohort.world.local_ranks),
-            self._num_parts,
-            loaders if isinstance(loaders, dict | list | tuple) else None,
-            self._warn_once,
-        )
+        num_workers, loaders = len(self.cohort.world.local_ranks), self.trainer.train_dataloader
+        return deal(batch, num_workers, self._num_parts, loaders, self._warn_once, self._counts)
 
     def _warn_once(self, message: str, about: str | None = None) -> None:
         """Warn once per fit: of equal messages, or of those with the same `about`, the first."""

@@ -25,6 +25,7 @@ from bench.estimators import Estimator, InnerSteps
 from bench.gradients.batches import Served
 from bench.gradients.engines import EngineName
 from bench.gradients.layout import Layout
+from bench.gradients.overlaps import refuse_overlaps
 from bench.kinds import refuse_kind
 from bench.recipes import changed, load_recipe
 from bench.round.cohort import Cohort
@@ -33,7 +34,7 @@ from bench.round.memory import refuse_more_than_free
 from bench.round.state import restore, state_of
 from bench.round.written import refuse_other
 from bench.strategies.apart import Apart
-from bench.strategies.averages import AtTheEnd, Averages
+from bench.strategies.averages import Averages, AveragesFirst
 from bench.strategies.ending import end_on
 from bench.strategies.fit import Fit
 from bench.strategies.refusals import one_optimizer, refuse_fit, refuse_optimizers, refuse_options, refuse_schedulers
@@ -129,6 +130,7 @@ class Compressed(_Base):
             refuse_fit(trainer, module, self.precision_plugin, self.estimator)
             with one_optimizer():
                 super().setup_optimizers(trainer)
+            refuse_overlaps(module)
             layout = Layout(module.named_parameters())  # of what `configure_optimizers` has left
             refuse_optimizers(self.optimizers, self.algorithm, layout)
             if self.estimator is not None:
@@ -148,8 +150,9 @@ class Compressed(_Base):
         apart = Apart(cohort, layout) if steps and steps.apart else None
         self._averages = Averages(self._fit.buffers, world, apart)
         callbacks: list[lightning.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-        self._shows_averages = any(isinstance(each, WeightAveraging) and each._use_buffers for each in callbacks)
-        callbacks[:] = [AtTheEnd(self._averages), *(each for each in callbacks if not isinstance(each, AtTheEnd))]
+        self._shows_averages = any(isinstance(each, WeightAveraging) for each in callbacks)
+        others = (each for each in callbacks if not isinstance(each, AveragesFirst))
+        callbacks[:] = [AveragesFirst(self._averages), *others]
 
     def _share_initial_state(self, module: lightning.LightningModule, layout: Layout) -> None:
         """Start every worker from rank 0's parameters."""
@@ -227,12 +230,7 @@ class Compressed(_Base):
             self._averages.put()  # for the callback, which reads the module's buffers before the next step
         return loss
 
-    # For every evaluation
-
-    def on_validation_start(self) -> None:
-        """While fitting, evaluate with the average of what workers have of their own, such as buffers."""
-        if self._is_fitting:
-            self._averages.put()
+    # For every evaluation, which starts with the average of what workers have of their own: see `AveragesFirst`
 
     def validation_step(self, batch: Any, *rest: Any, **kwargs: Any) -> Any:
         """Evaluate a batch; a `Served` one with the average of its workers' buffers."""
@@ -273,7 +271,7 @@ class Compressed(_Base):
     # When a fit ends
 
     def on_train_end(self) -> None:
-        """Check that some round has run. By now the module has the workers' average buffers: see `AtTheEnd`.
+        """Check that some round has run. By now the module has the workers' average buffers: see `AveragesFirst`.
 
         Raises:
             InputError: all batches were too short.

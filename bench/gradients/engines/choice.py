@@ -93,6 +93,7 @@ class Trial:
         module, layout, buffers: as for an engine.
         step, shards, noise: as for `Engine.gradients`.
         exact: whether steps compute in single precision throughout.
+        elsewhere: whether gradients at past parameters are needed, too.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Trial:
         shards: Shards,
         noise: Sequence[Noise],
         exact: bool = True,
+        elsewhere: bool = False,
     ) -> None:
         self.module = module
         self.layout = layout
@@ -112,6 +114,7 @@ class Trial:
         self.shards = shards
         self.noise = noise
         self.exact = exact
+        self.elsewhere = elsewhere
 
     def choose(self) -> str:
         """The name of an engine whose results match the loop's.
@@ -179,7 +182,12 @@ class Trial:
             ):
                 gradients = engine.gradients(self.step, self.shards, self.noise)
                 moved = self.buffers.local(list(self.buffers.rows))
-            return {**moved, "losses": gradients.losses, "gradients": _dense_rows(gradients)}
+                found = {**moved, "losses": gradients.losses, "gradients": _dense_rows(gradients)}
+                if self.elsewhere:  # where a step reads a parameter behind an engine's back, that is the present one
+                    past, workers = 0.9 * self.layout.vector, range(len(self.noise))
+                    there = engine.gradients_at([past] * len(workers), workers, self.step, self.shards, self.noise)
+                    found["elsewhere"] = there.dense(torch.arange(len(workers)))
+            return found
         finally:
             traces.undo()
 

@@ -12,6 +12,7 @@ from bench.gradients.batches import Shards
 from bench.gradients.buffers import WorkerBuffers
 from bench.gradients.engines.base import Engine, RowGradients, Step, WorkerGradients, split_output, without_gradients
 from bench.gradients.layout import Layout
+from bench.gradients.marks import clone
 from bench.gradients.randomness import lent, seed
 from bench.gradients.traces import Notes, logging_once, logging_replaced, without_traces
 from bench.kernels.noise import Noise
@@ -111,6 +112,8 @@ class LoopEngine(Engine):
         seed(noise, self.layout.vector.device)
         with self.layout.bound_to(parameters), without_gradients(self.layout.parameters):
             loss, extras = split_output(step(batch))
+            for p in self.layout.parameters:
+                p.grad = None  # of a backward pass within the step, which Lightning's zero_grad drops
             if loss.requires_grad:
                 loss.backward()
             else:
@@ -121,4 +124,4 @@ class LoopEngine(Engine):
                     self.unreached.add(slot)
                 else:
                     view.copy_(p.grad.to_dense() if p.grad.is_sparse else p.grad)
-        return loss.detach(), tree_map_only(Tensor, Tensor.detach, extras)
+        return loss.detach(), tree_map_only(Tensor, clone, extras)  # copies: the next step may write a buffer

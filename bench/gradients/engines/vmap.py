@@ -13,7 +13,7 @@ from torch.func import grad_and_value
 from bench.gradients.batches import Shards
 from bench.gradients.buffers import WorkerBuffers
 from bench.gradients.engines.at_once import AtOnceEngine, Stepping, vmapped
-from bench.gradients.engines.base import Step
+from bench.gradients.engines.base import Step, UnsupportedModule
 from bench.gradients.engines.loop import DenseGradients
 from bench.gradients.layout import Layout
 from bench.gradients.traces import Notes
@@ -60,6 +60,8 @@ class VmapEngine(AtOnceEngine):
         differentiated = torch.vmap(grad_and_value(stepping.at, has_aux=True), in_dims=(dim, 0, 0))
         with vmapped(self.name):
             gradients, (losses, (moved, tensors)) = differentiated(parameters, buffers, shards.stacked())
+        if losses.requires_grad:
+            raise UnsupportedModule("vmap; training_step reaches a parameter through another object than its module")
         matrix = self.layout.vector.new_empty(len(losses), self.layout.num_parameters)
         for row, vector in enumerate(matrix):
             for view, name in zip(self.layout.views(vector), self.names, strict=True):

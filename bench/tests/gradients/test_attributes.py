@@ -379,6 +379,30 @@ def test_each_worker_has_what_its_step_created() -> None:
     assert len(set(rows["best"])) == 4
 
 
+class Crowded(Toy):
+    """Of many parts, as networks in use are; its counter and its shadow weights move from the third round on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Identity() for _ in range(300))
+        self.shadow = {f"weight {i}": torch.ones(2) for i in range(100)}
+        self.steps = self.number = 0
+
+    def training_step(self, batch: Any) -> Tensor:
+        self.steps += 1
+        if self.steps > 2:
+            self.number += 1
+            for value in self.shadow.values():
+                value.mul_(0.5)
+        return super().training_step(batch)
+
+
+def test_many_parts_and_entries_are_watched_too() -> None:
+    run = train("sgd", Crowded, rounds=6, engine="loop")
+    assert run.module.number == 4
+    assert all(value.tolist() == [0.5**4] * 2 for value in run.module.shadow.values())
+
+
 def test_what_cannot_be_kept_apart_is_told() -> None:
     class Iterating(Toy):
         def __init__(self) -> None:

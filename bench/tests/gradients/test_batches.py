@@ -2,8 +2,10 @@
 
 import collections
 import warnings
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from functools import cached_property
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from torchvision import tv_tensors
 import bench
 from bench.errors import InputError
 from bench.gradients.batches import Shards
+from bench.gradients.counting import SampleCounts
 from bench.gradients.dealing import deal
 from bench.laws.toys import QUIET, Toy, flat, toy_data
 
@@ -141,6 +144,79 @@ def test_what_cannot_be_cut_is_named(batch: Any, told: str) -> None:
     with pytest.raises(InputError, match=told):
         deal(batch, 2)
     assert deal(batch, 1) is not None, "a single worker takes the batch as it is"
+
+
+class Attributed(dict[str, Any]):
+    """Its keys are attributes, too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.__dict__ = self
+
+
+class Inner(MutableMapping[str, Any]):
+    """Keeps its entries in a dict of its own, which a shallow copy would share."""
+
+    def __init__(self, entries: dict[str, Any]) -> None:
+        self.entries = dict(entries)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.entries[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.entries[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.entries[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+@dataclass
+class Derived:
+    x: Tensor
+
+    def __post_init__(self) -> None:
+        self.twice = 2 * self.x
+
+    @cached_property
+    def thrice(self) -> Tensor:
+        return 3 * self.x
+
+
+def test_nothing_of_the_whole_batch_is_left() -> None:
+    batch = Attributed(x=X)
+    assert dealt(batch).of(1).x.tolist() == X[3:].tolist()
+    batch = Inner({"x": X})
+    assert dealt(batch).of(1)["x"].tolist() == X[3:].tolist()
+    assert batch["x"] is X
+    batch = Derived(X)
+    assert batch.thrice.shape == X.shape
+    own = dealt(batch).of(1)
+    assert own.twice.tolist() == (2 * X[3:]).tolist()
+    assert own.thrice.tolist() == (3 * X[3:]).tolist()
+    batch = collections.OrderedDict(x=X)
+    batch.weights = 2 * X  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(InputError, match=r"batch\.weights: an attribute beside the entries"):
+        deal(batch, 2)
+
+
+@pytest.mark.parametrize("size", [6, 4])
+@pytest.mark.parametrize(
+    "listed", [lambda x: [{"x": each} for each in x], lambda x: [(each, each) for each in x], lambda x: (list(x), [*x])]
+)
+def test_a_loader_of_lists_is_cut_between_samples(listed: Callable[[Tensor], Any], size: int) -> None:
+    """Also where all samples have one length, which the batch alone does not tell from N; and in a last batch."""
+    counts, loader = SampleCounts(), SimpleNamespace(batch_size=6)
+    for samples in (torch.randn(6, 8), torch.randn(size, 8)):
+        shards = dealt(listed(samples), 2, loaders=loader, counts=counts)
+        for worker, own in enumerate(samples.chunk(2)):
+            assert repr(shards.of(worker)) == repr(listed(own))
+    assert dealt(torch.zeros(6, 8), 2, loaders=loader, counts=counts).of(1).shape == (3, 8)
 
 
 def test_loaders_of_a_dict_have_lengths_of_their_own() -> None:

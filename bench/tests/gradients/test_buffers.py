@@ -211,6 +211,41 @@ def test_what_an_evaluation_writes_stays(tmp_path: Path) -> None:
     assert not torch.equal(rows[0], rows[1])
 
 
+class Swapping(Callback):
+    """Shows other buffers while an evaluation runs, and puts back what it found; leaves others when a fit ends."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.found = {name: value.clone() for name, value in pl_module.state_dict().items()}
+        pl_module.load_state_dict({**self.found, "network.1.running_mean": torch.ones(16)})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        pl_module.load_state_dict(self.found)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        pl_module.get_buffer("network.1.running_mean").fill_(7)
+        self.saved = trainer.strategy.lightning_module_state_dict()  # as a checkpoint has it
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_callback_may_put_other_buffers_in_their_place(workers: int) -> None:
+    class Evaluated(Normed):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            assert self.get_buffer("network.1.running_mean").eq(1).all()
+
+    rows = {}
+    for swapping in (Swapping(), None):
+        lightning.seed_everything(3, verbose=False)
+        strategy: Any = bench.CompressedStrategy("sgd", workers=workers)
+        options = {**QUIET, "limit_val_batches": int(swapping is not None), "num_sanity_val_steps": 0}
+        trainer = Trainer(strategy=strategy, max_epochs=2, callbacks=[swapping] if swapping else [], **options)
+        batches = DataLoader(toy_data(), batch_size=48)
+        trainer.fit(Evaluated(), batches, batches)
+        rows[swapping] = torch.stack(strategy.fitting.buffers.rows["network.1.running_var"])
+        if swapping:
+            assert swapping.saved["network.1.running_mean"].eq(7).all()
+    assert len({repr(each) for each in rows.values()}) == 1
+
+
 def test_averages_of_weights_are_of_all_workers_statistics() -> None:
     """At the end a callback that averages the module's buffers over rounds has the mean of the workers' averages."""
     means: list[Tensor] = []

@@ -48,6 +48,10 @@ def test_the_engine_is_chosen_by_what_the_module_is() -> None:
             super().__init__()
             self.register_buffer("class_weights", torch.ones(3))
 
+    class Scaled(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            return super().training_step(batch) * next(self.parameters()).detach().norm()
+
     for module, engine in (
         (Toy, "joint"),
         (Logging, "joint"),
@@ -58,6 +62,9 @@ def test_the_engine_is_chosen_by_what_the_module_is() -> None:
         (lambda: Toy(dropout=0.1), "loop"),
     ):
         assert train("sgd", module, rounds=2).strategy.fitting.chosen.engine.name == engine
+    assert train("lasg", Scaled, rounds=2).strategy.fitting.chosen.engine.name == "loop", (
+        "at past parameters it differs"
+    )
     assert torch.equal(train("sgd", Logging).weights, train("sgd").weights)
     collected = train("sgd", Collecting, rounds=5).module.losses
     assert torch.stack(collected).shape == (5 * 4,), "a trial leaves nothing behind"

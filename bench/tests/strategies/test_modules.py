@@ -116,6 +116,53 @@ def test_stale_passes_do_not_log() -> None:
     assert max(seen) < 1e-6
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_step_may_run_a_backward_pass_of_its_own(workers: int) -> None:
+    """As for an adversarial example: Lightning clears gradients between the step and its own backward pass."""
+
+    class Adversarial(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            x, y = batch
+            x = x.requires_grad_()
+            F.cross_entropy(self.network(x), y).backward()
+            assert x.grad is not None
+            return F.cross_entropy(self.network(x.detach() + 0.1 * x.grad.sign()), y)
+
+    class Plain(Toy):
+        def training_step(self, batch: Any) -> Tensor:
+            x, y = batch
+            (gradient,) = torch.autograd.grad(F.cross_entropy(self.network(x.requires_grad_()), y), x)
+            return F.cross_entropy(self.network(x.detach() + 0.1 * gradient.sign()), y)
+
+    assert torch.equal(train("sgd", Adversarial, workers=workers).weights, train("sgd", Plain, workers=workers).weights)
+
+
+def test_what_is_logged_is_its_value_then() -> None:
+    """Not a reference to a tensor that the step moves afterwards; and `log_dict` may be the module's own."""
+    last: dict[str, Any] = {}
+
+    class Moving(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("steps", torch.zeros(()))
+
+        def log_dict(self, dictionary: Any, *args: Any, **kwargs: Any) -> None:
+            super().log_dict({f"train/{name}": value for name, value in dictionary.items()}, *args, **kwargs)
+
+        def training_step(self, batch: Any) -> Any:
+            steps = self.get_buffer("steps")
+            self.log_dict({"steps": steps})
+            steps.add_(1)
+            return {"loss": super().training_step(batch), "steps": steps}
+
+        def on_train_batch_end(self, outputs: Any, *args: Any) -> None:
+            last.update(self.trainer.callback_metrics, returned=outputs["steps"])
+
+    for workers in (1, 4):
+        train("sgd", Moving, workers=workers, rounds=5)
+        assert (last["train/steps"], last["returned"].mean()) == (4, 5)
+
+
 class Counting(Toy):
     """Keeps the losses of its steps and counts them with a metric; its dropout makes `auto` choose the loop."""
 

@@ -149,3 +149,31 @@ def test_a_step_sets_the_rate_once(what: str, recipe: str) -> None:
         assert first["lr"] == pytest.approx(0.05 * 0.9**steps)
     elif what == "schedule":
         assert first["lr"] == pytest.approx(0.05 * 0.1 ** (steps // 4))
+
+
+class Sharing(Toy):
+    """Ties weights through memory, as PyTorch lets one do."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        weight: Any = self.network[0].weight
+        if what == "parameter":
+            self.again = nn.Parameter(weight.data)
+        elif what == "transposed":
+            self.back = nn.Linear(16, 20)
+            self.back.weight.data = weight.data.T
+        elif what == "buffer":
+            self.register_buffer("row", weight.detach()[3])
+        else:
+            self.again = weight
+
+
+@pytest.mark.parametrize("what", ["parameter", "transposed", "buffer"])
+def test_shared_memory_is_refused(what: str) -> None:
+    """Parameters move to one vector, which would tear such tensors apart."""
+    with pytest.raises(InputError, match=r"in the memory of (network\.0|again|back)"):
+        train("sgd", lambda: Sharing(what))
+
+
+def test_one_parameter_has_two_names() -> None:
+    assert torch.equal(train("sgd", lambda: Sharing("tied")).weights, train("sgd").weights)
