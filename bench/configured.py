@@ -5,6 +5,7 @@ So config.yaml files say what they always said, wherever the suite is installed,
 config was written are found where they are now.
 """
 
+import logging
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,7 +31,12 @@ def get_object(path: str) -> Any:
     Raises:
         ImportError, ValueError: as Hydra's function of this name.
     """
-    return hydra.utils.get_object(_suites(path))
+    logger = logging.getLogger(hydra.utils.__name__)  # it would tell of an error that we tell ourselves
+    was, logger.disabled = logger.disabled, True
+    try:
+        return hydra.utils.get_object(_suites(path))
+    finally:
+        logger.disabled = was
 
 
 def instantiate(config: Any, **options: Any) -> Any:

@@ -135,7 +135,8 @@ class RingLink(NodeLink):
 
     def refuse(self, algorithm: Algorithm) -> None:
         if not algorithm.adds_up:
-            raise InputError(f"link: ring; {algorithm.name} does not all-reduce; star, sharded or gather is needed")
+            name = type(self).__name__.removesuffix("Link").lower()
+            raise InputError(f"link: {name}; {algorithm.name} does not all-reduce; star, sharded or gather is needed")
 
     def parts(self, traffic: Traffic) -> tuple[float, float]:
         size = traffic.num_workers
@@ -145,6 +146,18 @@ class RingLink(NodeLink):
         bits = traffic.longest_upload_bits + traffic.agreement_bits
         half = (size - 1) * (rounds * self.latency_s + bits / size / slowest)
         return half, half  # summing up, and passing the sums on
+
+
+@dataclass(frozen=True)
+class DirectLink(RingLink):
+    """All-reduce in two exchanges: every worker sends each other one its piece, and then the sum of the pieces that it
+    got. As many bits as on a ring, and two latencies instead of 2(M − 1)."""
+
+    def parts(self, traffic: Traffic) -> tuple[float, float]:
+        size = traffic.num_workers
+        rounds = traffic.upload_rounds + traffic.agreement_rounds
+        half = self._exchange_s(rounds, (traffic.longest_upload_bits + traffic.agreement_bits) / size, size)
+        return half, half
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from bench.errors import InputError
 from bench.kinds import refuse_kind
 from bench.knobs import declared
 from bench.names import FOLDER, house_names
+from bench.searchpath import find_config
 
 PARTS = ("compressor", "feedback", "rule", "aggregator", "downlink", "local_steps", "moments")
 
@@ -45,20 +46,31 @@ def load_recipe(name: str | Path) -> Algorithm:
     if name in _REGISTERED:
         return _REGISTERED[name].recipe
     if name not in house_names():
+        if (file := find_config("algorithm", name)) is not None:
+            return _read(file)
         raise InputError(f"algorithm: {name!r}; one of {', '.join(recipe_names())} is needed")
     return _read(FOLDER / f"{name}.yaml")
 
 
 def _read(file: Any) -> Algorithm:
-    from omegaconf import OmegaConf
+    from hydra.errors import InstantiationException
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         config = OmegaConf.create(file.read_text("utf-8"))
+        if not isinstance(config, DictConfig):
+            raise ValueError(f"a {type(config).__name__}")
         recipe = make_recipe(config)
         settings: Any = OmegaConf.to_container(config, resolve=True)
         declared(settings, str(file))
     except FileNotFoundError:
         raise InputError(f"algorithm: {file}; there is no such file") from None
+    except InputError:
+        raise
+    except (ValueError, AttributeError, YAMLError, OmegaConfBaseException, InstantiationException) as error:
+        raise InputError(f"{file}: no recipe: {' '.join(str(error).split())}; settings of one are needed") from error
     if not isinstance(recipe, Algorithm):
         raise InputError(f"{file}: a {type(recipe).__name__}; _target_: bench.Algorithm is needed")
     return recipe

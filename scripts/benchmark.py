@@ -23,6 +23,7 @@ if __name__ == "__main__":  # before the imports that take long
     say_what_takes_long()
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -162,10 +163,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     keep_quiet()
-    torch.set_num_threads(args.threads)
     names = [*bench.recipe_names(), *PARTS]
     if unknown := set(args.recipes) - set(names):
         parser.error(f"unknown recipe {', '.join(sorted(unknown))}; there is {', '.join(names)}")
+    most = os.cpu_count() or 1
+    if not 1 <= args.threads <= most:
+        parser.error(f"--threads: {args.threads}; from 1 to {most} are needed")
+    torch.set_num_threads(args.threads)
     guarded(lambda: benchmark(args))
 
 

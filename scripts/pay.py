@@ -39,13 +39,14 @@ from bench.findings.subject import Subject, make_model, make_subject
 from bench.findings.winners import draw_winners
 from bench.recipes import load_recipe, recipe_names
 from bench.runs.whole import write_whole
+from bench.searchpath import find_config
 from bench.suite.scripts.cli import guarded
 from bench.suite.scripts.units import bandwidth_bps, seconds
-from bench.suite.scripts.views import number, share
+from bench.suite.scripts.views import number, pairs, share
 
 KEYS = (
     "model", "experiment", "workers", "bandwidth", "latency", "workers_per_node", "intra_bandwidth", "step_ms",
-    "overlap", "skips", "recipes", "input", "loss", "batch", "vocabulary", "results",
+    "overlap", "skips", "recipes", "input", "loss", "batch", "vocabulary", "results_dir",
 )  # fmt: skip
 MODELS_OWN = ("workers", "recipes", "skips", "input", "loss", "batch", "vocabulary")
 
@@ -68,7 +69,7 @@ def pay(given: Mapping[str, str], wants_map: bool, out: Path) -> None:
                 raise InputError(f"{key}: {given[key]!r}; with experiment= nothing reads it, the runs have their own")
         if wants_map:
             raise InputError("--map: a map is drawn for model=, experiments have one number of workers")
-        runs = race(given["experiment"], Path(given.get("results", "results")))
+        runs = race(given["experiment"], Path(given.get("results_dir", "results")))
         subject = runs.subject()
         network = _network(given, subject, runs.num_workers)
         print(runs.table(network, subject, _told(network)))
@@ -99,14 +100,16 @@ def _recipes(given: Mapping[str, str]) -> dict[str, Algorithm]:
     if "recipes" not in given:
         every = {name: load_recipe(name) for name in recipe_names()}
         return {name: recipe for name, recipe in every.items() if recipe.local_steps is None}
-    names = given["recipes"].split(",")
-    for name in names:
-        if not name.endswith(".yaml") and name not in (known := recipe_names()):
-            raise InputError(f"recipes: {name!r}; one of {', '.join(known)} is needed")
-    recipes = {name: load_recipe(name) for name in names}
-    for name, recipe in recipes.items():
+    recipes: dict[str, Algorithm] = {}
+    for given_name in given["recipes"].split(","):
+        if not given_name.endswith(".yaml") and find_config("algorithm", given_name) is None:
+            raise InputError(f"recipes: {given_name!r}; one of {', '.join(recipe_names())} is needed")
+        recipe = load_recipe(given_name)
+        if recipe.name in recipes:
+            raise InputError(f"recipes: {recipe.name!r} is given twice; recipes with names of their own are needed")
         if recipe.local_steps is not None:
-            raise InputError(f"recipes: {name}; its round is many steps, so experiment= tells its time")
+            raise InputError(f"recipes: {recipe.name}; its round is many steps, so experiment= tells its time")
+        recipes[recipe.name] = recipe
     return recipes
 
 
@@ -162,7 +165,7 @@ def _skips(given: Mapping[str, str], names: Sequence[str]) -> dict[str, float]:
     except InputError:
         if told.replace(".", "").replace("-", "").isdigit():
             raise
-    return race(told, Path(given.get("results", "results"))).skips(names)
+    return race(told, Path(given.get("results_dir", "results"))).skips(names)
 
 
 def _integer(given: Mapping[str, str], key: str, default: int) -> int:
@@ -193,14 +196,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
 
     def run() -> None:
-        for setting in args.settings:
-            if "=" not in setting:
-                raise InputError(f"{setting!r}: settings have the form key=value; keys are {', '.join(KEYS)}")
-        keys = [setting.partition("=")[0] for setting in args.settings]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise InputError(f"{key}: given {keys.count(key)} times; one value is needed")
-        pay(dict(setting.split("=", 1) for setting in args.settings), args.map, args.out)
+        pay(pairs(args.settings), args.map, args.out)
 
     guarded(run)
 

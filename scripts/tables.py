@@ -40,7 +40,7 @@ def into_page(page: Path, which: str, table: Table) -> None:
         shown = table.only(old["columns"].split()) if old["columns"] else table.short
         return f"{old['start']}\n{shown.markdown()}{old['end']}"
 
-    marked = rf"(?P<start><!-- table {which}(: (?P<columns>[a-z_ ]+))? -->).*?(?P<end><!-- /table -->)"
+    marked = rf"(?P<start><!-- table {re.escape(which)}(: (?P<columns>[a-z_ ]+))? -->).*?(?P<end><!-- /table -->)"
     shown = re.sub(marked, found, text, flags=re.DOTALL)
     if shown != text:
         write_whole(page, shown)

@@ -174,11 +174,16 @@ def tune(overrides: list[str]) -> None:
     cfg, grid = cells([*given, "matrix.seed=null"])
     tuning = Tuning.of(cfg)
     names = yaml.safe_load(own["arms"]) if "arms" in own else list(tuning.arms)
+    if not isinstance(names, list) or not names:
+        raise InputError(
+            f"arms: {own['arms']!r}; a list of some of {', '.join(tuning.arms)} is needed, or leave it out"
+        )
     for name in names:
         if name not in tuning.arms:
             raise InputError(f"arms: {name!r}; one of {', '.join(tuning.arms)} is needed")
     folder = Path(cfg.results_dir) / cfg.name / "tuning"
     folder.mkdir(parents=True, exist_ok=True)
+    others = _tuned_before(path := folder / "tuned.yaml")
     arms = []
     for cell in grid:
         if (name := cell.folder.path.parent.name) not in names:
@@ -202,12 +207,28 @@ def tune(overrides: list[str]) -> None:
     for arm, knobs in best.items():
         _write_csv(folder / f"{arm.name}.csv", arm.rows)
         print(f"{arm.name}: " + ", ".join(f"{key}={value:.4g}" for key, value in knobs.items()))
-    command = f"python scripts/tune.py {' '.join(overrides)}"
+    settings = [o for o in overrides if o.partition("=")[0] not in ("arms", "jobs")]  # which change no knob
+    command = f"python scripts/tune.py {' '.join(settings)}"
     tuned = {arm.name: {key: float(f"{value:.4g}") for key, value in knobs.items()} for arm, knobs in best.items()}
-    path = folder / "tuned.yaml"
-    others = yaml.safe_load(path.read_text("utf-8"))["matrix"]["arms"] if path.exists() else {}
     write_whole(path, _experiment(cfg.name, command, {**others, **tuned}))
     print(path)
+
+
+def _tuned_before(path: Path) -> dict[str, Any]:
+    """The arms that an earlier call has tuned.
+
+    Raises:
+        InputError: the file holds none.
+    """
+    if not path.exists():
+        return {}
+    try:
+        arms = yaml.safe_load(path.read_text("utf-8"))["matrix"]["arms"]
+    except (TypeError, KeyError, yaml.YAMLError):
+        arms = None
+    if not isinstance(arms, dict):
+        raise InputError(f"{path}: it has no matrix.arms, remove it")
+    return arms
 
 
 def _whole(given: dict[str, str], name: str, default: int) -> int:

@@ -4,6 +4,7 @@ sasg_mnist link=ring link.bandwidth_bps=10Gbit link.latency_s=50us step_ms=350 o
 """
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
@@ -35,10 +36,12 @@ def read_view(args: Namespace) -> tuple[list[str], View]:
         InputError: an unknown setting, or a value that it cannot have.
     """
     names = [given for given in args.experiments if "=" not in given]
-    given = dict(setting.split("=", 1) for setting in args.experiments if "=" in setting)
+    given = pairs(setting for setting in args.experiments if "=" in setting)
     network = {key: value for key, value in given.items() if key.split(".")[0] == "link"}
     if unknown := given.keys() - network.keys() - {"step_ms", "overlap", "rounds"}:
         key = min(unknown)
+        if key in ("results", "results_dir"):
+            raise InputError(f"{key}: {given[key]!r}; --results {given[key]} says so here")
         raise InputError(f"{key}: {given[key]!r}; nothing reads it, there is {', '.join(SETTINGS)}")
     if network and "link" not in network:
         raise InputError(f"{min(network)}: {network[min(network)]!r}; link= is needed with it, such as link=sharded")
@@ -51,6 +54,23 @@ def read_view(args: Namespace) -> tuple[list[str], View]:
         rounds=_stretch(given["rounds"]) if "rounds" in given else None,
         target=None if args.target is None else number("--target", args.target),
     )
+
+
+def pairs(settings: Iterable[str]) -> dict[str, str]:
+    """Settings key=value from a command line.
+
+    Raises:
+        InputError: one has another form, or a key is given twice.
+    """
+    found: dict[str, str] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"{setting!r}: settings have the form key=value")
+        if key in found:
+            raise InputError(f"{key}: given twice, {found[key]!r} and {value!r}; one value is needed")
+        found[key] = value
+    return found
 
 
 def make_link(settings: dict[str, str]) -> LinkModel:

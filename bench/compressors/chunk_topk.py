@@ -17,6 +17,7 @@ from bench.compressors.topk import first_positions, kept_counts, top_k
 from bench.errors import InputError
 from bench.gradients.layout import name_of
 from bench.kernels.noise import Noise
+from bench.kernels.sums import wide
 from bench.wire.chunked import ChunkedMessage
 from bench.wire.levels import TabledMessage, looked_up
 from bench.wire.message import Message
@@ -108,13 +109,13 @@ def _binned(values: Tensor, parts: tuple[int, ...], num_bins: int) -> tuple[Tens
     places = torch.empty(values.shape, dtype=torch.uint8, device=values.device)
     tables = values.new_zeros(len(values), len(parts), num_bins)
     for row, tables_of_row, places_of_row in zip(values, tables, places, strict=True):
-        columns = row.split(parts), places_of_row.split(parts), tables_of_row
+        columns = wide(row).split(parts), places_of_row.split(parts), tables_of_row
         for part, places_of_part, table in zip(*columns, strict=True):
             centred = part - part.mean()
             width = SIGMAS * centred.square().sum().div(max(1, len(part) - 1)).sqrt() / num_bins
             bins = (centred / width.clamp(min=torch.finfo(width.dtype).tiny) + num_bins // 2).round()
             bins = bins.clamp(0, num_bins - 1).nan_to_num().long()
             places_of_part.copy_(bins)
-            sums = table.index_add(0, bins, part)
+            sums = part.new_zeros(num_bins).index_add_(0, bins, part)
             table.copy_(sums / torch.bincount(bins, minlength=num_bins).clamp(min=1))
     return places, tables

@@ -67,7 +67,7 @@ class GridMessage(Columnar):
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
         reader = Reader(payload)
-        radii = reader.floats(self.radii.shape[1], self.radii, "radii")
+        radii = reader.magnitudes(self.radii.shape[1], self.radii, "radii")
         levels = self.code.read(reader, self.segments)
         reader.end()
         return radii, torch.from_numpy(levels)

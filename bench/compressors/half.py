@@ -46,6 +46,16 @@ class HalfMessage(FloatMessage, Columnar):
         return self.intact
 
 
+def _largest(*dtypes: torch.dtype) -> float:
+    """The largest number that all of these formats have."""
+    most = min(torch.finfo(dtype).max for dtype in dtypes)
+    for dtype in dtypes:
+        rounded = torch.tensor(most, dtype=torch.float64).to(dtype)
+        if float(rounded) > most:
+            most = float(torch.nextafter(rounded, torch.zeros_like(rounded)))
+    return most
+
+
 @dataclass(frozen=True)
 class Half(Compressor):
     """Rounds every entry to the nearest 16-bit float; clamps it to the largest finite one, 65,504 in fp16.
@@ -66,7 +76,7 @@ class Half(Compressor):
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> HalfMessage:
         dtype = DTYPES[self.format]
-        largest = min(torch.finfo(dtype).max, torch.finfo(x.dtype).max)
+        largest = _largest(dtype, x.dtype)
         return HalfMessage(x.clamp(-largest, largest).to(dtype), finite_rows(x), x.dtype)
 
     def num_bits_paper(self, message: Message) -> Tensor:

@@ -22,6 +22,7 @@ from bench.wire.message import Message
 from bench.wire.reader import Reader
 
 MANTISSA_BITS = 23  # of a float32
+LARGEST_OF_FP16 = 127 + 15  # the exponent of 2¹⁵, beyond which it has no power of two
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class NaturalMessage(Columnar):
     @property
     def exponent_code(self) -> IntegerCode:
         """The code of the exponents: a byte each, if no other is chosen."""
-        return integer_code(self.code, Packed(0, 255))
+        return integer_code(self.code, Packed(0, 254))
 
     @property
     def fixed_size(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -112,6 +113,8 @@ class Natural(Compressor):
         exponents = torch.empty(x.shape, dtype=torch.uint8, device=x.device)
         for row, out, origin in zip(x.float(), exponents, noise, strict=True):
             draws.powers(row, origin.key("compression"), out)
+        if x.dtype is torch.float16:
+            exponents.clamp_(max=LARGEST_OF_FP16)
         bits, finite = signs.pack(x)
         return NaturalMessage(exponents, bits, finite, x.dtype, self.code)
 

@@ -80,7 +80,7 @@ class LevelMessage(Columnar):
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
         reader = Reader(payload)
-        norms = reader.floats(self.norms.shape[1], self.norms, "norms")
+        norms = reader.magnitudes(self.norms.shape[1], self.norms, "norms")
         levels = self.code.read(reader, self.levels.shape[1:])
         reader.end()
         return norms, torch.from_numpy(levels)

@@ -70,6 +70,7 @@ def _masked(seed: int, dim: int, share: float) -> Tensor:
     """Ascending positions, each of `dim` with probability `share`: their gaps are geometric."""
     rng, expected = np.random.default_rng(seed), dim * share
     gaps = rng.geometric(share, int(expected + 10 * expected**0.5) + 20)  # reach beyond the end but for once in 10²⁰
+    gaps[(gaps < 1) | (gaps > dim)] = dim + 1  # where the next lies beyond the end, or beyond 64 bits
     positions = np.cumsum(gaps) - 1
     assert positions[-1] >= dim - 1
     return torch.from_numpy(positions[positions < dim])

@@ -56,7 +56,7 @@ class ScaledSignMessage(Columnar):
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
         reader = Reader(payload)
-        scales = reader.floats(self.scales.shape[1], self.scales, "scales")
+        scales = reader.magnitudes(self.scales.shape[1], self.scales, "scales")
         bits = signs.read(reader, sum(self.segments), self.code)
         reader.end()
         return scales, bits

@@ -65,7 +65,7 @@ class ScaledTernaryMessage(Columnar):
 
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, Tensor]:
         reader = Reader(payload)
-        scales = reader.floats(self.scales.shape[1], self.scales, "scales")
+        scales = reader.magnitudes(self.scales.shape[1], self.scales, "scales")
         values = self.code.read(reader, self.segments)
         reader.end()
         return scales, torch.from_numpy(values)

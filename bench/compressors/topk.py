@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.compressors.base import Compressor, Segments, require_density
+from bench.errors import InputError
 from bench.kernels import passes as kernels
 from bench.kernels import selection
 from bench.kernels.noise import Noise
@@ -106,7 +107,7 @@ def top_k_compiled(
     """`top_k` for float32 on the CPU. `room`: where to write what it returns; new memory if None."""
     indices, values = room or _room(len(x), sum(counts), x.shape[1])
     bits, found = (t.detach().contiguous().view(torch.int32).numpy() for t in (x, values))
-    kernels.top_k(bits, *_as_arrays(segments, counts), indices.numpy(), found)
+    kernels.top_k(bits, *_as_arrays(segments, counts, x.shape[1]), indices.numpy(), found)
     return indices, values
 
 
@@ -126,5 +127,7 @@ def _starts(segments: Segments) -> list[int]:
 
 
 @lru_cache(maxsize=16)  # counts may change from round to round
-def _as_arrays(segments: Segments, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(segments), np.array(counts)
+def _as_arrays(segments: Segments, counts: tuple[int, ...], dim: int) -> tuple[np.ndarray, np.ndarray]:
+    if len(counts) != len(segments) or any(not 1 <= k <= n for k, n in zip(counts, segments, strict=True)):
+        raise InputError(f"segments: {segments} of which {counts} entries are kept; at least one of each is needed")
+    return kernels.as_array(segments, dim), np.array(counts)

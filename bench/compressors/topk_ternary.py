@@ -53,7 +53,7 @@ class SparseTernaryMessage(SparseMessage):
 
     def _read(self, payload: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         reader, num_entries = Reader(payload), self.code.num_positions
-        scales = reader.floats(self.scales.shape[1], self.scales, "scales")
+        scales = reader.magnitudes(self.scales.shape[1], self.scales, "scales")
         bits = signs.read(reader, num_entries, self.code.name)[None].to(scales.device)
         indices = self.code.read(reader)
         reader.end()

@@ -79,14 +79,15 @@ class Experiment:
             InputError: it has no run; two runs of one label differ in more than the seed.
         """
         folder = results / name
-        if not (there := {p.parents[1] for p in folder.glob("*/*/config.yaml")}):
+        runs = _runs(folder, "*/*")
+        if not (there := {run.parent for run in runs}):
             others = ", ".join(experiments_in(results)) or "none"
             raise InputError(f"experiment: {name!r} has no run in {results}; there is {others}")
         spec, order = specified(name)
         rank = {label: place for place, label in enumerate(dict.fromkeys(order))}
         labels = sorted(there, key=lambda p: (rank.get(p.name, len(rank)), p.name))
         seen = partial(ViewedRun, view=view, aim=spec.get("target"), batch_size=spec.get("data", {}).get("batch_size"))
-        arms = [Arm(p.name, [seen(c.parent) for c in sorted(p.glob("*/config.yaml"))]) for p in labels]
+        arms = [Arm(p.name, [seen(run) for run in runs if run.parent == p]) for p in labels]
         for arm in arms:
             _refuse_mixture(arm, view)
         return cls(name, folder, spec, arms, view, Counter(order))
@@ -107,6 +108,11 @@ class Experiment:
         """The files worth keeping: those of complete runs, and the experiment's own (tables, figures)."""
         of_runs = [file for arm in self.complete for run in arm.runs for file in run.files()]
         return of_runs + [file for file in self.folder.iterdir() if file.is_file()]
+
+
+def _runs(folder: Path, depth: str) -> list[Path]:
+    """The folders of runs, in order; a run without its config is one that lacks a file."""
+    return sorted({file.parent for name in ("config.yaml", "summary.json") for file in folder.glob(f"{depth}/{name}")})
 
 
 def values_of(arms: Sequence[Arm], setting: str | None) -> list[str]:
@@ -141,10 +147,10 @@ def experiments_in(results: Path) -> list[str]:
     """
     there: list[str] = []
     named: dict[str, Path] = {}
-    for folder, configs in groupby(sorted(results.glob("*/*/*/config.yaml")), key=lambda config: config.parents[2]):
+    for folder, runs in groupby(_runs(results, "*/*/*"), key=lambda run: run.parents[1]):
         there.append(folder.name)
         try:
-            name = RunFolder(next(configs).parent).config().get("name", folder.name)
+            name = RunFolder(next(runs)).config().get("name", folder.name)
         except InputError:  # reported when this experiment is read; the others stay visible
             continue
         if (other := named.setdefault(name, folder)) != folder:

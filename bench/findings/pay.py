@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from bench.algorithm import Algorithm
 from bench.errors import InputError
 from bench.findings.work import Work
-from bench.link import GatherLink, LinkModel, NodeLink, RingLink, ShardedLink
+from bench.link import DirectLink, GatherLink, LinkModel, NodeLink, RingLink, ShardedLink
 from bench.traffic import Traffic
 
-COLLECTIVES: Mapping[str, type[NodeLink]] = {"ring": RingLink, "sharded": ShardedLink, "gather": GatherLink}
+ALL_REDUCES: Mapping[str, type[NodeLink]] = {"ring": RingLink, "direct": DirectLink}
+"""What carries the dense gradients that recipes are compared with: the quicker one."""
+COLLECTIVES: Mapping[str, type[NodeLink]] = {**ALL_REDUCES, "sharded": ShardedLink, "gather": GatherLink}
 FORMATS = {"fp32": 32, "fp16": 16, "bf16": 16}
 """Bits an entry of the dense all-reduces that recipes are compared with."""
 MOST_WORKERS = 1_000_000
@@ -99,7 +101,7 @@ class Step:
 
 
 def dense_steps(network: Network, dim: int, rounding_s: Mapping[str, float]) -> list[Step]:
-    """All-reduces of d entries in each format.
+    """The quickest all-reduce of d entries in each format.
 
     Args:
         network: where.
@@ -108,9 +110,12 @@ def dense_steps(network: Network, dim: int, rounding_s: Mapping[str, float]) -> 
     """
     steps = []
     for name, bits in FORMATS.items():
-        up_s, back_s = network.link("ring").parts(of_round(network.workers, dim * bits, 0))
-        hidden_s = min(network.hidden_s, up_s + back_s)
-        steps.append(Step(name, "ring", network.step_s, rounding_s[name], up_s, back_s, hidden_s))
+        carried = []
+        for collective in ALL_REDUCES:
+            up_s, back_s = network.link(collective).parts(of_round(network.workers, dim * bits, 0))
+            hidden_s = min(network.hidden_s, up_s + back_s)
+            carried.append(Step(name, collective, network.step_s, rounding_s[name], up_s, back_s, hidden_s))
+        steps.append(quickest(carried))
     return steps
 
 

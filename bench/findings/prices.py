@@ -1,6 +1,7 @@
 """What each recipe's round takes for one model, measured for several numbers of workers, and the table of who pays."""
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -27,6 +28,8 @@ from bench.recipes import load_recipe
 
 SEEN = 8
 """The most workers whose gradients are computed."""
+LARGER = (64, 256)
+"""Workers for whom a map's sharded and summed rounds are timed, with the gradients of those."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 BASELINES = ("sgd",)
 """Recipes that are dense all-reduces themselves."""
@@ -39,7 +42,8 @@ class Prices:
     Attributes:
         dim: d.
         recipes: by name.
-        works: by recipe and number of workers, ascending.
+        works: by recipe and number of workers, ascending. Of the larger numbers, whose messages were not decoded whole
+            by one worker, the answers are not that long.
         rounding_s: of the dense formats.
         refused: recipes that cannot treat this model, and why.
     """
@@ -53,20 +57,23 @@ class Prices:
     def work(self, name: str, num_workers: int) -> Work:
         """The work of a recipe for any number of workers, between and beyond those measured.
 
-        Seconds are linear in M. Answers of sparse messages grow by the factor by which they grew when M last doubled,
-        and are never longer than dense ones.
+        Seconds follow the line through those measured that rises or is level: two noisy timings alone may fall. Answers
+        of sparse messages grow by the factor by which they grew when M last doubled, and are never longer than dense
+        ones.
         """
         measured = self.works[name]
-        if num_workers in measured:
+        whole = sorted(size for size, work in measured.items() if "gather" in work.seconds)
+        if num_workers in whole:
             return measured[num_workers]
-        sizes = sorted(measured)
-        low, high = _around(sizes, num_workers)
+        low, high = _around(whole, num_workers)
         a, b = measured[low], measured[high]
-        part = (num_workers - low) / (high - low)
         growth = math.log(max(1.0, b.answer_bits / a.answer_bits)) / math.log(high / low)
         answer_bits = min(32.0 * self.dim, a.answer_bits * (num_workers / low) ** growth)
         seconds = {
-            collective: max(0.0, a.seconds[collective] + part * (b.seconds[collective] - a.seconds[collective]))
+            collective: _line_at(
+                num_workers,
+                {size: work.seconds[collective] for size, work in measured.items() if collective in work.seconds},
+            )
             for collective in a.seconds
         }
         return Work(b.upload_bits, b.offer_bits, round(answer_bits), seconds)
@@ -120,11 +127,13 @@ class Prices:
         lines += [_line(_cells(*row)) for row in rows]
         lines += [
             "",
-            "ms a step; ratio: of the best dense step to this one, above 1 is quicker; pays below: the bandwidth",
+            "ms a step; ratio: of the best dense step to this one, above 1 is quicker; pays at: where it is.",
+            "A step is not an accuracy: experiment= answers in time to a target.",
         ]
-        lines += ["at which both take as long. A step is not an accuracy: experiment= answers in time to a target."]
-        if large := [w for w in [network.workers] if w > SEEN]:
-            lines.append(f"Gradients of {SEEN} workers were computed; answers for {large[0]} are extrapolated.")
+        lines.append("compress: own work, measured on one core of this machine's CPU; on an accelerator it is another.")
+        if network.workers > SEEN:
+            told = f"Gradients of {SEEN} workers were computed; answers, and the work of gather, are extrapolated."
+            lines.append(told)
         lines += [f"not here: {name}: {why}" for name, why in self.refused.items()]
         lazy = [name for name in self.works if self.recipes[name].rule.adaptive and not skips.get(name)]
         if lazy:
@@ -142,11 +151,13 @@ class Prices:
         least, most = found
         above = f"{engineering(least)}bit/s" if least else ""
         below = "" if math.isinf(most) else f"{engineering(most)}bit/s"
-        return f"{above} to {below}" if above and below else f"above {above}" if above else below or "always"
+        if above and below:
+            return f"{above} to {below}"
+        return f"above {above}" if above else f"below {below}" if below else "any"
 
 
-HEAD = ("", "carried by", "total", "compute", "compress", "uplink", "answer", "hidden", "ratio", "pays below")
-WIDTHS = (16, 11, 10, 10, 10, 10, 10, 10, 8, 16)
+HEAD = ("", "carried by", "total", "compute", "compress", "uplink", "answer", "hidden", "ratio", "pays at")
+WIDTHS = (16, 11, 10, 10, 10, 10, 10, 10, 8, 26)
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -159,6 +170,15 @@ def _line(cells: Iterable[str]) -> str:
 def _cells(step: Step, ratio: str, pays: str) -> Sequence[str]:
     times = (step.total_s, step.compute_s, step.compression_s, step.uplink_s, step.answer_s, step.hidden_s)
     return step.name, step.collective, *(f"{1e3 * s:.4g}" for s in times), ratio, pays
+
+
+def _line_at(wanted: int, seconds: Mapping[int, float]) -> float:
+    """The line of least squares through seconds by number of workers, rising or level and not below 0 at the origin."""
+    if wanted in seconds:
+        return seconds[wanted]
+    size, second = statistics.fmean(seconds), statistics.fmean(seconds.values())
+    slope = statistics.linear_regression(list(seconds), list(seconds.values())).slope
+    return second + min(max(slope, 0.0), second / size) * (wanted - size)
 
 
 def _around(sizes: Sequence[int], wanted: int) -> tuple[int, int]:
@@ -191,14 +211,15 @@ def measure_prices(
     """
     seen = min(num_workers if not for_map else SEEN, SEEN)
     gradients = torch.stack([subject.gradient(number) for number in range(seen)])
-    sizes = {2, 4, SEEN} if for_map else {num_workers}
-    if num_workers > SEEN:
-        sizes = {2, 4, SEEN}
+    few = num_workers <= SEEN and not for_map
+    sizes, larger = ([num_workers], []) if few else ([2, 4, SEEN], LARGER if for_map else [num_workers])
     works: dict[str, dict[int, Work]] = {}
     refused: dict[str, str] = {}
     for name in bar([name for name in recipes if name not in BASELINES]):
         try:
-            found = {size: measure(recipes[name], gradients[:size], subject.layout, size) for size in sorted(sizes)}
+            found = {size: measure(recipes[name], gradients[:size], subject.layout, size) for size in sizes}
+            if found[sizes[-1]].seconds.keys() != {"gather"}:
+                found |= {size: measure(recipes[name], gradients, subject.layout, size, False) for size in larger}
         except InputError as error:
             refused[name] = str(error)
             continue

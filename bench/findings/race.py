@@ -1,6 +1,6 @@
 """Which recipe reaches an experiment's target first on a network: seconds from recorded histories, over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,11 @@ from bench.configured import instantiate
 from bench.errors import InputError
 from bench.findings.elapsed import elapsed
 from bench.findings.experiments import Arm, Experiment
-from bench.findings.pay import FORMATS, Network
+from bench.findings.pay import ALL_REDUCES, FORMATS, Network
 from bench.findings.prices import DTYPES, SEEN
 from bench.findings.sample import Ratio, Sample
 from bench.findings.subject import Subject, make_subject
 from bench.findings.work import measure, rounded_s
-from bench.link import RingLink
 from bench.runs.columns import FALLING, Row
 
 
@@ -88,8 +87,8 @@ class Race:
                 silent.append(arm.label)
                 continue
             recipe = arm.runs[0].algorithm
-            if arm.label == "sgd" and recipe.is_dense:
-                dense = [self._dense(arm, name, network, gradients[0]) for name in FORMATS]
+            if recipe.is_dense and recipe.local_steps is None and arm.runs[0].num_parts == 1:
+                dense += [self._dense(arm, name, network, gradients[0]) for name in FORMATS]
                 continue
             work = measure(recipe, gradients, subject.layout, network.workers)
             hidden_s = network.hidden_s if recipe.overlaps else 0.0
@@ -100,14 +99,17 @@ class Race:
             others.append(min(timed, key=_rank))
         if not dense:
             why = f"; recorded without their traffic: {', '.join(silent)}, run them anew" if silent else ""
-            raise InputError(f"experiment: {self.experiment.name!r}; a dense arm, sgd, is needed to compare with{why}")
+            raise InputError(f"experiment: {self.experiment.name!r}; a dense arm is needed to compare with{why}")
         return dense, others, silent
 
     def _dense(self, arm: Arm, name: str, network: Network, gradient: torch.Tensor) -> Finish:
         own_s, share = rounded_s(gradient, DTYPES[name]), FORMATS[name] / FORMATS["fp32"]
-        link = network.link("ring")
-        assert isinstance(link, RingLink)
-        return Finish(name, "ring", *_reached(arm, link, network.step_s, network.hidden_s, own_s, share))
+        own = "" if arm.label == "sgd" else f"{arm.label} "
+        found = {
+            each: _reached(arm, network.link(each), network.step_s, network.hidden_s, own_s, share)
+            for each in ALL_REDUCES
+        }
+        return min((Finish(own + name, each, *reached) for each, reached in found.items()), key=_rank)
 
     def table(self, network: Network, subject: Subject, told: str) -> str:
         """Who pays, as text."""
@@ -124,7 +126,7 @@ class Race:
             lines.append(_row(finish, best))
         lines += [
             "",
-            "fp32, fp16, bf16: all-reduce, in as many rounds as sgd; ratio: the best of them to this one, same seeds.",
+            "fp32, fp16, bf16: all-reduces of dense arms; ratio: the best of them to this one, over the same seeds.",
         ]
         lines += [f"not here: {label}: recorded without what seconds follow from; run it anew" for label in silent]
         return "\n".join([*lines, "", _verdict(best, others, network)])
@@ -134,7 +136,8 @@ def race(name: str, results: Path) -> Race:
     """The race of an experiment.
 
     Raises:
-        InputError: there is no such experiment, none of its runs is complete, or they differ in their workers.
+        InputError: there is no such experiment, none of its runs is complete, or they differ in their workers,
+            data or models.
     """
     experiment = Experiment.read(name, results)
     if not experiment.complete:
@@ -144,7 +147,16 @@ def race(name: str, results: Path) -> Race:
         raise InputError(
             f"experiment: {name!r}; its runs have {' and '.join(map(str, workers))} workers, one is needed"
         )
+    tasks = [_task(arm.runs[0].config()) for arm in experiment.complete]
+    if any(task != tasks[0] for task in tasks):
+        raise InputError(f"experiment: {name!r}; its arms have other data or models, the same are needed")
     return Race(experiment)
+
+
+def _task(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What arms must have in common to be compared."""
+    data = {key: value for key, value in config["data"].items() if key not in ("seed", "batch_size")}
+    return data, config["model"]
 
 
 def _reached(
@@ -176,7 +188,7 @@ def _rank(finish: Finish) -> tuple[int, float]:
 def _row(finish: Finish, best: Finish) -> str:
     rounds, seconds = finish.rounds, finish.seconds
     if seconds.mean is None:
-        return f"{finish.name:<18}{finish.collective:<12}{'missed':>16}"
+        return f"{finish.name + ' ':<18}{finish.collective:<12}{'missed':>16}"
     spread = f" ± {seconds.std:.3g}" if seconds.std is not None else ""
     interval = "{:.4g} to {:.4g}".format(*seconds.interval) if seconds.interval else ""
     missed = f" ({seconds.missed} missed)" if seconds.missed else ""
@@ -185,7 +197,7 @@ def _row(finish: Finish, best: Finish) -> str:
     sooner = f"{ratio.value:>8.2f}" if ratio else ""
     if ratio and ratio.num_seeds < ratio.num_runs:
         sooner += f" ({ratio.num_seeds} of {ratio.num_runs} seeds)"
-    return f"{finish.name:<18}{finish.collective:<12}{rounds.mean:>16,.0f}{took:>20}{interval:>22}{sooner}"
+    return f"{finish.name + ' ':<18}{finish.collective:<12}{rounds.mean:>16,.0f}{took:>20}{interval:>22}{sooner}"
 
 
 def _verdict(best: Finish, others: Sequence[Finish], network: Network) -> str:

@@ -1,5 +1,6 @@
 """A model to be trained: built from its name, with real gradients of real inputs."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from bench.gradients.layout import Layout
 
 SHAPES = ((1, 28, 28), (3, 32, 32), (3, 224, 224))
 """Image shapes that are tried where none is given."""
+LENGTHS = ((128,), (64,), (32,))
+"""The same of texts."""
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": lambda output, labels: F.cross_entropy(output.flatten(0, -2), labels % output.shape[-1]),
     "mse": lambda output, labels: F.mse_loss(
@@ -33,7 +36,7 @@ class Subject:
 
     Args:
         model: (B, *shape) -> an output, a tensor or an object with `logits`.
-        shape: of one input: (C, H, W) of images, (T,) of tokens.
+        shape: of one input: (C, H, W) of images, (T,) of tokens, or any other of numbers.
         loss: (output, labels) -> a number.
         batch: inputs a worker.
         vocabulary: how many tokens there are; 0 where inputs are images.
@@ -86,7 +89,7 @@ class Subject:
         return self.loss(output, labels)
 
     def inputs(self, number: int) -> tuple[Tensor, Tensor]:
-        """Handwritten digits (scikit-learn's), enlarged to the images' shape; or their pixels, read as tokens."""
+        """Handwritten digits (scikit-learn's), enlarged to the inputs' shape; or their pixels, read as tokens."""
         images, labels = _digits()
         first = number * self.batch
         picked = torch.arange(first, first + self.batch) % len(images)
@@ -96,6 +99,9 @@ class Subject:
             text = torch.arange(first, first + self.batch)[:, None] * size + torch.arange(size)
             pixels = images.flatten()
             return (pixels[text % len(pixels)] * 977).long() % self.vocabulary, their
+        if len(self.shape) != 3:
+            flat = F.interpolate(chosen.flatten(1)[:, None], size=math.prod(self.shape), mode="linear")
+            return ((flat - 4.9) / 6.0).view(-1, *self.shape), their
         channels, *size = self.shape
         grown = F.interpolate(chosen[:, None], size=size, mode="bilinear")
         return ((grown - 4.9) / 6.0).expand(-1, channels, *size).contiguous(), their
@@ -149,7 +155,7 @@ def make_subject(
     words = next((m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)), 0)
     vocabulary = words if vocabulary is None else vocabulary
     reasons = []
-    for tried in [shape] if shape else [(128,)] if vocabulary else SHAPES:
+    for tried in [shape] if shape else LENGTHS if vocabulary else SHAPES:
         subject = Subject(model, tried, own, batch, vocabulary, guessed=shape is None)
         try:
             if subject.gradient(0).count_nonzero():

@@ -148,7 +148,9 @@ def cost_table(
     ]
     columns = [c for c in columns if any(row.get(c.key) is not None for row in rows)]
     compared = [key for column in paper for key in (column, f"{column}_theirs") if column not in ("source", "seeds")]
-    main = BESIDE_UPLOADS if "uploads" in paper else list(dict.fromkeys([*MAIN, *compared]))
+    main: list[str] = list(BESIDE_UPLOADS) if "uploads" in paper else list(dict.fromkeys([*MAIN, *compared]))
+    if experiment.view.retimes and "modelled_s" not in main:
+        main.append("modelled_s")
     reached = f"first {'falling below' if target['metric'] in FALLING else 'exceeding'} a {TITLES[target['metric']]} of"
     when = f"at {reached} {amount(*target.values())}" if at == "target" else "after the last round"
     if rounds:

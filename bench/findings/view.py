@@ -146,6 +146,8 @@ class ViewedRun(RunFolder):
         """
         aim = self.aim or self.config()["target"]
         metric, value = aim["metric"], aim["value"] if self.view.target is None else self.view.target
+        if metric.endswith("accuracy") and not 0 <= value <= 1:
+            raise InputError(f"target: {value:g}; a share from 0 to 1 is needed, as {metric} is")
         rows = self.history()
         refuse_target(metric, rows[-1] if rows else None)
         return target_reached(rows, metric, value)

@@ -1,6 +1,5 @@
 """What a worker's own work takes in a round, and what its messages weigh: measured here, on gradients of a model."""
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from bench.round.workers import Sent, Workers
 from bench.wire.added import AddedUp
 from bench.wire.message import Message
 
-WARM, TIMES = 1, 3
+WARM, TIMES = 1, 5
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Work:
     seconds: Mapping[str, float]
 
 
-def measure(algorithm: Algorithm, gradients: Tensor, layout: Layout, num_workers: int) -> Work:
+def measure(algorithm: Algorithm, gradients: Tensor, layout: Layout, num_workers: int, gathers: bool = True) -> Work:
     """Run a recipe's parts on gradients of so many workers.
 
     Args:
@@ -55,6 +54,7 @@ def measure(algorithm: Algorithm, gradients: Tensor, layout: Layout, num_workers
             of m workers' messages.
         layout: of the parameters.
         num_workers: M.
+        gathers: whether to time the decoding of all messages whole, for which memory grows as M · d.
 
     Raises:
         InputError: the recipe cannot treat such a vector.
@@ -74,7 +74,7 @@ def measure(algorithm: Algorithm, gradients: Tensor, layout: Layout, num_workers
     message = send(WARM + TIMES).message
     assert message is not None
     ready = _Messages(algorithm, codes, rate, message, num_workers)
-    seconds = {"gather": send_s + ready.gathered_s()}
+    seconds = {"gather": send_s + ready.gathered_s()} if gathers else {}
     answer = ready.answer()
     if message.cuttable and answer.cuttable and algorithm.entrywise:
         seconds["sharded"] = send_s + ready.sharded_s(answer)
@@ -155,10 +155,10 @@ def rounded_s(gradient: Tensor, dtype: torch.dtype) -> float:
 
 
 def _timed(work: Callable[[int], Any], times: int) -> float:
-    """The median seconds of a call, which gets its number, after warm-up calls."""
+    """The least seconds of a call, which gets its number, after warm-up calls: what else runs only adds to them."""
     took = []
     for number in range(WARM + times):
         started = time.perf_counter()
         work(number)
         took.append(time.perf_counter() - started)
-    return statistics.median(took[WARM:])
+    return min(took[WARM:])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.kernels.passes import as_array, is_compiled, spread
+from bench.kernels.sums import wide
 
 Key = tuple[int, int]
 """Two numbers below 2³², from `Noise.key`."""
@@ -84,7 +85,7 @@ def drawn(x: Tensor, segments: Sequence[int], scales: Tensor, key: Key, start: i
         values, raised = x[positions], scale[positions]
         return positions, torch.where(values.abs() >= raised, values, raised.copysign(values))
     positions, values = torch.empty(len(x) + 1, dtype=torch.int64), torch.empty(len(x) + 1)  # only written pages count
-    arrays = x.detach().numpy(), as_array(segments), scales.numpy()
+    arrays = x.detach().numpy(), as_array(segments, len(x)), scales.numpy()
     count = _draw(*arrays, *_as_arguments(key), start, positions.numpy(), values.numpy())
     return positions[:count].clone(), values[:count].clone()
 
@@ -113,11 +114,11 @@ def quantized(
     """
     limits = norms if limits is None else limits
     if is_compiled(x):
-        arrays = x.detach().numpy(), norms.numpy(), limits.numpy(), as_array(sizes), np.float32(num_levels)
+        arrays = x.detach().numpy(), norms.numpy(), limits.numpy(), as_array(sizes, len(x)), np.float32(num_levels)
         _quantize(*arrays, *_as_arguments(key), start, out.numpy())
         return
-    limit, norm = (spread(t.where(norms > 0, 1), sizes) for t in (limits, norms))
-    ratio = torch.minimum(x.abs(), limit) / norm * num_levels
+    limit, norm = (spread(wide(t).where(norms > 0, 1), sizes) for t in (limits, norms))
+    ratio = torch.minimum(wide(x).abs(), limit) / norm * num_levels
     level = ratio.floor()
     level += uniforms(key, len(x), x.device, start) <= ratio - level
     out.copy_(level.copysign(x))

@@ -19,14 +19,14 @@ def expand(levels: Tensor, scales: Tensor, sizes: tuple[int, ...]) -> Tensor:
         return spread(scales, sizes).mul_(levels)
     out = scales.new_empty(levels.shape)
     for row in range(len(levels)):
-        _expand(levels[row].numpy(), scales[row].numpy(), as_array(sizes), out[row].numpy())
+        _expand(levels[row].numpy(), scales[row].numpy(), as_array(sizes, levels.shape[1]), out[row].numpy())
     return out
 
 
 def sum_expanded(levels: Tensor, scales: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """Return the sum (d,) of the rows that `expand` gives, added in order; float32 on the CPU."""
     out = scales.new_empty(levels.shape[1])
-    _sum_expanded(levels.numpy(), scales.contiguous().numpy(), as_array(sizes), out.numpy())
+    _sum_expanded(levels.numpy(), scales.contiguous().numpy(), as_array(sizes, levels.shape[1]), out.numpy())
     return out
 
 
@@ -36,7 +36,7 @@ def to_grid(x: Tensor, radii: Tensor, sizes: tuple[int, ...], num_steps: int, ou
     `radii`: (S,), of consecutive segments of these sizes.
     """
     if is_compiled(x):
-        arrays = x.detach().numpy(), radii.numpy(), as_array(sizes)
+        arrays = x.detach().numpy(), radii.numpy(), as_array(sizes, len(x))
         _to_grid(*arrays, np.float32(num_steps / 2), np.float32(num_steps), out.numpy())
         return
     scaled = wide(x) / spread(radii.where(radii > 0, 1), sizes)  # in [−1, 1]; zeros stay zero

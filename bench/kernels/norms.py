@@ -37,7 +37,7 @@ def norms_of_segments(x: Tensor, segments: Sequence[int], kind: Norm) -> Tensor:
         parts = [part if len(part) else part.new_zeros(1) for part in x.split(list(segments))]
         of_all = (torch.inf, x.dtype) if kind == "max" else (2, torch.float64)
         return torch.stack(foreach_norm(parts, *of_all)).to(x)
-    out, sizes = torch.empty(len(segments)), as_array(segments)
+    out, sizes = torch.empty(len(segments)), as_array(tuple(segments), len(x))
     if kind == "max":
         _each_largest(x.detach().view(torch.int32).numpy(), sizes, out.view(torch.int32).numpy())
     else:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.errors import InputError
 from bench.kernels import masks
 
 MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but the sign
@@ -34,8 +35,14 @@ def is_compiled(x: Tensor) -> bool:
 
 
 @lru_cache(maxsize=16)  # counts may change from round to round
-def as_array(sizes: Sequence[int]) -> np.ndarray:
-    """Return sizes as compiled passes take them."""
+def as_array(sizes: Sequence[int], num_entries: int) -> np.ndarray:
+    """Return the sizes of parts of so many entries as compiled passes take them, which do not check them.
+
+    Raises:
+        InputError: they do not add up to it.
+    """
+    if sum(sizes) != num_entries or min(sizes, default=0) < 0:
+        raise InputError(f"segments: {sum(sizes)} entries; {num_entries} are needed, as in the vector")
     return np.array(sizes)
 
 

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import sqrt
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bench.compressors import Compressor
 from bench.gradients.layout import TensorSize
 from bench.kernels.noise import Noise
-from bench.wire.message import concatenate
+from bench.wire.message import Message, concatenate
 
 Segments = tuple[int, ...]
 Case = tuple[str, Compressor, Segments, Tensor]
@@ -20,6 +21,7 @@ MATRICES: Segments = (TensorSize(300, 15), 5, TensorSize(40, 8), 1)
 SEGMENTS: list[Segments] = [(1,), (7,), (300, 5, 40, 1), MATRICES, (20_000, 10), (60_000,)]
 NOISE = [Noise(0, 5, rank) for rank in range(3)]
 NUM_DRAWS = 2000
+MOST_PADDING = 24  # bits: what is left of the last bytes of three fields
 
 
 def inputs(segments: tuple[int, ...]) -> dict[str, Tensor]:
@@ -57,11 +59,17 @@ def encoding(compressor: Compressor, segments: Segments, x: Tensor) -> None:
     """The bytes carry the whole message, `num_bits` is their size without padding, and a blank message decodes them."""
     message = compressor.compress(x, segments, NOISE)
     payloads = [message.encode(row) for row in range(3)]
-    padding = torch.tensor([8 * len(p) for p in payloads]) - message.num_bits
-    assert ((padding >= 0) & (padding < 8 * len(message.tensors))).all()
+    _counted(payloads, message)
     decoded = compressor.blank(1, segments, x).decode(payloads)
-    assert all(torch.equal(decoded.tensors[name], t) for name, t in message.tensors.items())
-    assert torch.equal(decoded.dense(), message.dense())
+    for name, t in message.tensors.items():
+        assert torch.equal(decoded.tensors[name], t), f"{name} is decoded to something else"
+    assert torch.equal(decoded.dense(), message.dense()), "the decoded message stands for another vector"
+
+
+def _counted(payloads: Sequence[np.ndarray], message: Message) -> None:
+    padding = torch.tensor([8 * len(payload) for payload in payloads]) - message.num_bits
+    assert (padding >= 0).all(), f"num_bits: {-int(padding.min())} bits are counted and not sent"
+    assert (padding < MOST_PADDING).all(), f"num_bits: {int(padding.max())} bits are sent and not counted"
 
 
 def slices(compressor: Compressor, segments: Segments, x: Tensor) -> None:
@@ -81,8 +89,7 @@ def slices(compressor: Compressor, segments: Segments, x: Tensor) -> None:
             if start == end:
                 continue
             payloads = [piece.encode(row) for row in range(3)]
-            padding = torch.tensor([8 * len(p) for p in payloads]) - piece.num_bits
-            assert ((padding >= 0) & (padding < 8 * (1 + len(piece.tensors)))).all()
+            _counted(payloads, piece)
             decoded = like.decode(payloads)
             assert torch.equal(decoded.dense(), piece.dense())
             assert torch.equal(decoded.sum(), piece.sum())
@@ -102,15 +109,16 @@ def compression(compressor: Compressor, segments: Segments, x: Tensor) -> None:
     rounding = 1e-6 * float(message.dense().abs().max())  # of (x − sent) + sent
     torch.testing.assert_close(message.dense() + error, x, rtol=1e-6, atol=rounding)
     if (contraction := compressor.contraction(segments)) is not None:
-        bound = (1 - contraction) * x.double().square().sum(dim=1)
-        assert (error.double().square().sum(dim=1) <= bound * (1 + 1e-6)).all()
+        lengths = x.double().norm(dim=1)
+        bound = lengths * ((1 - contraction) ** 0.5 * (1 + 1e-6) + 1e-6)
+        assert (error.double().norm(dim=1) <= bound).all(), f"contraction: more is lost than {contraction} allows"
     if (most := compressor.error_bound(segments)) is not None:
-        assert (error.double().norm(dim=1) <= most * (1 + 1e-6)).all()
+        assert (error.double().norm(dim=1) <= most * (1 + 1e-6)).all(), f"error_bound: more is lost than {most}"
     alone = concatenate(
         [compressor.compress(row[None], segments, [noise]) for row, noise in zip(x, NOISE, strict=True)]
     )
-    assert torch.equal(alone.dense(), message.dense())
-    assert torch.equal(alone.num_bits, message.num_bits)
+    assert torch.equal(alone.dense(), message.dense()), "a row's message depends on the other rows"
+    assert torch.equal(alone.num_bits, message.num_bits), "num_bits of a row depend on the other rows"
 
 
 def sums(compressor: Compressor, segments: Segments, x: Tensor) -> None:
@@ -151,6 +159,35 @@ def bits_within_a_dense_message(compressor: Compressor) -> None:
     assert compressor.may_exceed_dense or (message.num_bits <= 346 * 32 + 8).all()
 
 
+def what_it_says_of_itself(compressor: Compressor) -> None:
+    """`lossless`, `entrywise` and `repeats` are so, and no message has fewer than 0 bits."""
+    segments = (300, 5, 40, 1)
+    x = torch.randn(3, sum(segments), generator=torch.Generator().manual_seed(4))
+    message = compressor.compress(x, segments, NOISE)
+    sent = message.dense()
+    assert (compressor.num_bits_paper(message) >= 0).all(), "num_bits_paper: fewer than 0"
+    assert not compressor.lossless or torch.equal(sent, x), "lossless: something is lost"
+    if compressor.entrywise:
+        parts = [compressor.compress(part.contiguous(), (part.shape[1],), NOISE) for part in x.split([100, 246], dim=1)]
+        assert torch.equal(torch.cat([part.dense() for part in parts], dim=1), sent), (
+            "entrywise: entries depend on more"
+        )
+    if compressor.repeats:
+        again = compressor.compress(sent.clone(), segments, NOISE).dense()
+        assert (again - sent).norm() <= 1e-3 * sent.norm(), "repeats: a sent vector is sent differently again"
+
+
+def half_precision_only_rounds(compressor: Compressor) -> None:
+    """In 16 bits, too, the bytes carry the message, and it is that of the same vector in 32 bits, up to rounding."""
+    x = torch.randn(3, 1040, generator=torch.Generator().manual_seed(1))
+    for dtype in (torch.bfloat16, torch.float16):
+        short, segments = x.to(dtype), (400, 640)
+        encoding(compressor, segments, short)
+        long = compressor.compress(short.float(), segments, NOISE).dense()
+        distance = (compressor.compress(short, segments, NOISE).dense().float() - long).norm()
+        assert distance <= 0.2 * long.norm(), f"{dtype}: {float(distance / long.norm()):.2g} of the norm away"
+
+
 def drawn(compressor: Compressor, x: Tensor, num_draws: int = NUM_DRAWS, segments: Segments = ()) -> Tensor:
     """Return what N workers send that compress the same vector: (d,) -> (N, d)."""
     noise = [Noise(0, 0, rank) for rank in range(num_draws)]
@@ -185,4 +222,10 @@ def unbiased_within_its_variance(compressor: Compressor) -> None:
 
 
 ON_CASES = (encoding, slices, compression, sums, clearing)
-ON_COMPRESSORS = (nothing_broken_is_swallowed, bits_within_a_dense_message, unbiased_within_its_variance)
+ON_COMPRESSORS = (
+    nothing_broken_is_swallowed,
+    bits_within_a_dense_message,
+    what_it_says_of_itself,
+    half_precision_only_rounds,
+    unbiased_within_its_variance,
+)

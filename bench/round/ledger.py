@@ -50,6 +50,11 @@ class Ledger:
     downlink: str = ""
     traffic: Traffic | None = None
 
+    @property
+    def total_bits(self) -> int:
+        """All bits sent, in both directions."""
+        return self.uplink_bits + self.downlink_bits + self.control_bits
+
     def record(self, report: Report, answer: Message, offer_bits: int, may_skip: bool, transit: Transit) -> None:
         """Add one round.
 

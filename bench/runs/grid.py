@@ -65,11 +65,12 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         given = [o for o in overrides if not o.lstrip("+").startswith(FOR_THE_GRID)]
         named = [] if {"algorithm", "arms"} & axes.keys() else [shared.algorithm.name]
         place = {key: shared[key] for key in ("name", "results_dir")}
-        grid = []
+        grid, by_all = [], None
         given_axes = {str(key): values for key, values in axes.items() if values is not None}  # null leaves an axis out
         for picks in itertools.product(*(_axis(key, values) for key, values in given_axes.items())):
             chosen = [override for pick in picks for override in pick.overrides]
             _refuse(keys := [override.partition("=")[0].lstrip("+") for override in chosen])
+            by_all = {"label", *keys} if by_all is None else by_all.intersection(keys, ["label"])
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
             seed = chosen[keys.index("seed")].partition("=")[2] if "seed" in keys else shared.seed
             folder = RunFolder.of(OmegaConf.create({**place, "label": label, "seed": seed}))
@@ -77,6 +78,9 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
             grid.append(Cell(told, label.partition(",")[0], settings, folder))
     if not grid:
         raise InputError("matrix: no run is left; one arm at least is needed")
+    for key in (override.lstrip("+").partition("=")[0] for override in given):
+        if key in (by_all or ()):
+            raise InputError(f"{key}: the matrix sets it for each run, change it there, as matrix.seed=[1,19] does")
     for told, number in Counter(cell.told for cell in grid).items():
         if number > 1:
             raise InputError(f"matrix: {number} runs are called {told}; each needs a name of its own")

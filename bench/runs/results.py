@@ -206,6 +206,8 @@ class RunFolder:
                 told = f"{self.path}: {', '.join(others)} of a run without config.yaml, which fits no config"
                 raise InputError(f"{told}; restore it, or remove the folder")
             return
+        if not any((self.path / name).exists() for name in ("history.csv", "summary.json", "last.ckpt")):
+            return  # nothing was computed under the config that is there
         differing = differences(self.config(), config).items()
         if others := {
             key: values for key, values in differing if key.split(".")[0] not in VIEWS and not key.startswith(MEANS)

@@ -45,6 +45,7 @@ def read_rows(file: Path) -> list[Row]:
             known = ", ".join(COLUMNS)
             raise InputError(f"{file}: unknown column {', '.join(sorted(unknown))}; this version has {known}")
         rows = [dict.fromkeys(COLUMNS) | _cells(row, number) for number, row in enumerate(found, start=1)]
+        _refuse_impossible(rows)
     for row in rows:
         if row["total_bits"] is None and row["uplink_bits"] is not None:
             row["total_bits"] = total_bits(row)
@@ -75,6 +76,8 @@ def read_summary(file: Path) -> dict[str, Any]:
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
         if not isinstance(target := summary["target"], dict) or not isinstance(target.get("metric"), str):
             raise ValueError(f"target: {target!r}; a metric and a value are needed")
+        if not isinstance(downlink := summary.get("downlink") or "", str):
+            raise ValueError(f"downlink: {downlink!r}; the name of a code is needed")
         return summary
 
 
@@ -108,6 +111,22 @@ def _readable(file: Path) -> Iterator[None]:
         raise InputError(f"{file}: missing, restore it or remove the run") from None
     except (ValueError, TypeError, RecursionError, csv.Error, yaml.YAMLError) as error:
         raise InputError(f"{file}: damaged, restore it or remove the run: {' '.join(str(error).split())}") from error
+
+
+def _refuse_impossible(rows: Sequence[Row]) -> None:
+    """Raise ValueError if rows cannot be those of a run: rounds are whole, costs do not fall, accuracies are shares."""
+    before: Row = {}
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row["round"], int):
+            raise ValueError(f"row {number}: round: {row['round']}; a whole number is needed")
+        for name in COSTS:  # threads without locks may end several rounds at once, so that none comes between two rows
+            value, last = row[name], before.get(name)
+            if value is not None and value < (last or 0):
+                raise ValueError(f"row {number}: {name}: {value}; at least {last or 0} is needed, as before")
+        for name, value in row.items():
+            if name.endswith("_accuracy") and value is not None and not (0 <= value <= 1 or math.isnan(value)):
+                raise ValueError(f"row {number}: {name}: {value}; a share between 0 and 1 is needed")
+        before = row
 
 
 def _refuse_size(config: Any, most: int = 100_000) -> None:

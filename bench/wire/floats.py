@@ -28,7 +28,10 @@ def scale_segments(x: Tensor, scales: Tensor, segments: Sequence[int]) -> Tensor
 
 def as_bytes(values: Tensor) -> np.ndarray:
     """Return a tensor's bytes in memory."""
-    return values.contiguous().cpu().view(torch.uint8).numpy()
+    values = values.contiguous().cpu()
+    if values.ndim and values.stride(-1) != 1:  # of one entry, where PyTorch keeps any stride
+        values = values.clone(memory_format=torch.contiguous_format)
+    return values.view(torch.uint8).numpy()
 
 
 def from_bytes(payload: np.ndarray, like: Tensor) -> Tensor:

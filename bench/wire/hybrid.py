@@ -135,7 +135,7 @@ class HybridMessage(RaggedMessage):
     def _decoded(self, payload: np.ndarray) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Decode bytes to the scales (S,), and the positions and values of the entries."""
         reader, like = Reader(payload), self.values.new_empty(0, device="cpu")
-        scales = reader.floats(self.scales.shape[1], like, "scales")
+        scales = reader.magnitudes(self.scales.shape[1], like, "scales")
         count = reader.number(self.dim, "number of floats")
         values = reader.floats(count, like, "values")
         indices, ternary = self._read_positions(reader, count), torch.zeros(self.dim, dtype=torch.int8)

@@ -57,7 +57,8 @@ class Message(ABC):
     def bound(self) -> Tensor:
         """(R,) float64: bits that such messages need on average, if the entries of each part are independent draws.
 
-        log₂ C(n, k) for k of n positions, the entropy for levels, one bit per sign, the full size for floats.
+        log₂ C(n, k) for k of n positions, the entropy for levels, one bit per sign, the full size for floats. A message
+        that does not override it counts as its own bound, and `bits_over_bound` as 1.
         """
         return self.num_bits.double()
 

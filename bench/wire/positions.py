@@ -138,10 +138,12 @@ class Golomb(PositionCode):
         return np.packbits(np.concatenate([length, *(bits.ravel().astype(np.uint8) for bits in low), unary]))
 
     def read(self, reader: Reader) -> Tensor:
-        shifts = self.shifts
-        num_low, most = int(shifts.sum()), self.num_positions + sum(self.segments)
+        num_low, most = self.num_low, self.num_positions + sum(self.segments)
         num_unary = reader.number(most, "length of positions")
+        if num_unary < self.num_positions:
+            raise DamagedError(f"length of positions: {num_unary}; at least {self.num_positions} is needed")
         bits = reader.bits(num_low + num_unary, "positions")
+        shifts = self.shifts
         gaps, at = np.zeros(self.num_positions, np.int64), 0
         for s in np.unique(shifts):
             members = shifts == s

@@ -46,6 +46,13 @@ class Reader:
         """The next floats, (count,) of `like`'s dtype and device."""
         return from_bytes(self.bytes(count * like.element_size(), field), like)
 
+    def magnitudes(self, count: int, like: Tensor, field: str) -> Tensor:
+        """The next floats, which are not negative; NaN stands for a vector that was not finite."""
+        found = self.floats(count, like, field)
+        if (found < 0).any():
+            raise DamagedError(f"{field}: {float(found.min())}; at least 0 is possible")
+        return found
+
     def bits(self, count: int, field: str) -> np.ndarray:
         """The next bits, one a byte; the padding after them, up to a whole byte, must be zero."""
         unpacked = np.unpackbits(self.bytes(-(-count // 8), field))

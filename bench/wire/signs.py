@@ -40,7 +40,8 @@ def unpack(bits: Tensor, out: Tensor) -> Tensor:
 def add_up(bits: Tensor, out: Tensor) -> Tensor:
     """Sum the R vectors of ±1 that the bits (R, ⌈n/8⌉) represent, into `out` (n,)."""
     if is_compiled(out):
-        _add_up(bits.numpy(), out.numpy())
+        counts = np.empty(8 * BLOCK, np.uint16 if len(bits) < 2**16 else np.uint32)
+        _add_up(bits.numpy(), counts, out.numpy())
     else:
         out.fill_(len(bits))
         for row in bits.split(1):
@@ -120,14 +121,14 @@ def _unpack(bits: np.ndarray, x: np.ndarray) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _add_up(bits: np.ndarray, total: np.ndarray) -> None:
-    """Count the minus signs of 8 entries at once, one per bit: plane p holds bit p of each entry's count."""
+def _add_up(bits: np.ndarray, counts: np.ndarray, total: np.ndarray) -> None:
+    """Count the minus signs of 8 entries at once, one per bit: plane p holds bit p of each entry's count. `counts`:
+    memory (8 · BLOCK,) of integers that hold R."""
     num_rows, num_bytes = bits.shape
     num_planes = 0
     while 2**num_planes <= num_rows:
         num_planes += 1
     planes, carry = np.empty((num_planes, BLOCK), np.uint8), np.empty(BLOCK, np.uint8)
-    counts = np.empty(8 * BLOCK, np.uint16)
     for start in range(0, num_bytes, BLOCK):
         size = min(BLOCK, num_bytes - start)
         planes[:] = 0
@@ -142,9 +143,9 @@ def _add_up(bits: np.ndarray, total: np.ndarray) -> None:
         counts[:] = 0
         for p in range(num_planes):
             for b in range(size):
-                byte = np.uint16(planes[p, b])
+                byte = counts.dtype.type(planes[p, b])
                 for j in range(8):
-                    counts[8 * b + j] += ((byte >> np.uint16(j)) & np.uint16(1)) << np.uint16(p)
+                    counts[8 * b + j] += ((byte >> counts.dtype.type(j)) & counts.dtype.type(1)) << counts.dtype.type(p)
         part = total[8 * start : min(8 * (start + size), total.size)]
         for i in range(part.size):
             part[i] = np.float32(num_rows - 2 * np.int32(counts[i]))

@@ -17,7 +17,7 @@ from bench.findings.table import Table
 from bench.findings.tables import further_tables, table
 from bench.findings.tuning import Tuned
 from bench.findings.view import ViewedRun
-from bench.link import GatherLink, ParallelLink, RingLink, ShardedLink, StarLink
+from bench.link import DirectLink, GatherLink, ParallelLink, RingLink, ShardedLink, StarLink
 from bench.runs.columns import COSTS, FALLING, METRICS, Row
 from bench.runs.results import RunFolder
 from bench.traffic import Traffic
@@ -27,6 +27,7 @@ LINKS = {
     "star": StarLink,
     "parallel": ParallelLink,
     "ring": RingLink,
+    "direct": DirectLink,
     "sharded": ShardedLink,
     "gather": GatherLink,
 }

@@ -3,6 +3,7 @@
 
 const REPORT_BITS = 15 * 64;
 const FORMATS = { fp32: 32, fp16: 16, bf16: 16 };
+const ALL_REDUCES = ["ring", "direct"]; // of dense gradients: the quicker one counts
 
 const steps = (count, bits, net) => count * net.latency + bits / net.bandwidth;
 const exchange = (count, bits, t, net) => (t.workers > 1 ? count * net.latency : 0) + (t.workers - 1) * bits / net.bandwidth;
@@ -18,6 +19,10 @@ const LINKS = {
   ring: (t, net) => {
     const [rounds, bits] = [t.upload_rounds + t.agreement_rounds, t.longest_upload_bits + t.agreement_bits];
     const half = (t.workers - 1) * (rounds * net.latency + bits / t.workers / net.bandwidth);
+    return [half, half];
+  },
+  direct: (t, net) => {
+    const half = exchange(t.upload_rounds + t.agreement_rounds, (t.longest_upload_bits + t.agreement_bits) / t.workers, t, net);
     return [half, half];
   },
   sharded: (t, net) => [
@@ -66,16 +71,28 @@ function finish(arm, links, net, share = 1) {
 
 // ---- steps of a priced model
 
+// The line of least squares, rising or level and not below 0 at the origin.
+function lineAt(wanted, sizes, seconds) {
+  if (sizes.includes(wanted)) return seconds[sizes.indexOf(wanted)];
+  const [size, second] = [mean(sizes), mean(seconds)];
+  const spread = sizes.reduce((sum, at) => sum + (at - size) ** 2, 0);
+  const fitted = sizes.reduce((sum, at, i) => sum + (at - size) * (seconds[i] - second), 0) / spread;
+  const slope = Math.min(Math.max(fitted, 0), second / size);
+  return second + slope * (wanted - size);
+}
+
 function priced(recipe, workers, dim) {
-  const sizes = Object.keys(recipe.works).map(Number).sort((a, b) => a - b);
-  if (recipe.works[workers]) return recipe.works[workers];
+  const measured = Object.keys(recipe.works).map(Number).sort((a, b) => a - b);
+  const sizes = measured.filter((size) => "gather" in recipe.works[size].seconds); // of larger numbers, answers are not that long
+  if (sizes.includes(workers)) return recipe.works[workers];
   const beyond = sizes.findIndex((size) => size > workers);
   const high = Math.max(1, beyond < 0 ? sizes.length - 1 : beyond);
   const [low, top] = [sizes[high - 1], sizes[high]];
   const [a, b] = [recipe.works[low], recipe.works[top]];
   const growth = Math.log(Math.max(1, b.answer_bits / a.answer_bits)) / Math.log(top / low);
-  const part = (workers - low) / (top - low);
-  const seconds = Object.fromEntries(Object.entries(a.seconds).map(([name, s]) => [name, Math.max(0, s + part * (b.seconds[name] - s))]));
+  const timed = (name) => measured.filter((size) => name in recipe.works[size].seconds);
+  const seconds = Object.fromEntries(Object.keys(a.seconds)
+    .map((name) => [name, lineAt(workers, timed(name), timed(name).map((size) => recipe.works[size].seconds[name]))]));
   return { ...b, answer_bits: Math.min(32 * dim, a.answer_bits * (workers / low) ** growth), seconds };
 }
 
@@ -92,8 +109,11 @@ function stepOf(name, collective, compute, own, link, hidden) {
 
 function stepsOf(model, workers, net) {
   const hidden = net.overlap * net.step;
-  const dense = Object.entries(FORMATS).map(([name, bits]) => stepOf(name, "ring", net.step, model.rounding_s[name],
-    LINKS.ring(ofRound(workers, { upload_bits: bits * model.dim, offer_bits: 0, answer_bits: 0 }, false), net), hidden));
+  const dense = Object.entries(FORMATS).map(([name, bits]) => {
+    const traffic = ofRound(workers, { upload_bits: bits * model.dim, offer_bits: 0, answer_bits: 0 }, false);
+    return ALL_REDUCES.map((link) => stepOf(name, link, net.step, model.rounding_s[name], LINKS[link](traffic, net), hidden))
+      .sort((a, b) => a.total - b.total)[0];
+  });
   const others = Object.entries(model.recipes).map(([name, recipe]) => {
     const work = priced(recipe, workers, model.dim);
     const compute = net.step * (recipe.second_pass ? 2 : 1);
@@ -138,7 +158,7 @@ function applyNetwork() {
     }
   }
 }
-const COLLECTIVES = ["ring", "sharded", "gather"];
+const COLLECTIVES = [...ALL_REDUCES, "sharded", "gather"];
 
 // How many times sooner one is there than the other, over the seeds with which both are; marked if these are not all.
 function sooner(other, one) {
@@ -158,7 +178,7 @@ function drawNetwork() {
     if (choice === "recorded" || !links.length) continue;
     if (arm.dense && choice === "quickest") {
       for (const [name, bits] of Object.entries(FORMATS)) {
-        const found = finish(arm, ["ring"], net, bits / 32);
+        const found = finish(arm, ALL_REDUCES, net, bits / 32);
         if (found) rows.push({ name: `${name} all-reduce`, dense: true, ...found });
       }
       continue;

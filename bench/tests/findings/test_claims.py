@@ -26,7 +26,7 @@ def make_runs(folder: Path, label: str, uploads: dict[int, float | None], recipe
         run.write_config({"algorithm": {"name": recipe}, "target": target, "seed": seed})
         row = {**dict.fromkeys(COLUMNS, 1), **{name: [0, 3] for name in BY_WORKER}, "suboptimality": None}
         rows = [row | {"round": 100, "uploads": number, "test_accuracy": 0.9}]
-        rows.append(rows[0] | {"round": 200, "uploads": 1000, "test_accuracy": 0.95})
+        rows.append(rows[0] | {"round": 200, "uploads": 2000, "test_accuracy": 0.95})
         facts = {"diverged": "round 3"} if number is None else {}
         run.write_history([] if facts else rows)
         run.write_summary([] if facts else rows, target, "python", **facts)

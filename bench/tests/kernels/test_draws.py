@@ -74,6 +74,23 @@ def test_powers_of_two_are_sent_as_they_are() -> None:
     assert float((sent == -8.0).double().mean()) == pytest.approx(0.375, abs=5 * sqrt(0.375 * 0.625 / 20_000))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_levels_of_half_precision_are_unbiased(dtype: torch.dtype) -> None:
+    x = torch.full((20_000,), 0.7, dtype=dtype)
+    x[0] = 1.0
+    message = QSGD(1023, "max", 20_000).compress(x[None], (20_000,), [Noise(0, 0, 0)])
+    levels = message.tensors["levels"].double()
+    assert levels.max() == 1023
+    assert float(levels[0, 1:].mean()) == pytest.approx(1023 * float(x[1]), abs=5 * 0.5 / sqrt(20_000))
+
+
+@pytest.mark.parametrize(("short", "given"), [("fp16", torch.bfloat16), ("bf16", torch.float16)])
+def test_no_sixteen_bits_become_infinite(short: Format, given: torch.dtype) -> None:
+    most = torch.tensor([[torch.finfo(given).max, 65_504.0, 65_280.0]]).to(given)
+    assert Half(short).compress(most, (3,), []).dense().isfinite().all()
+    assert Natural().compress(torch.full((1, 999), 65_504.0).half(), (999,), [Noise(0, 0, 0)]).dense().isfinite().all()
+
+
 @pytest.mark.parametrize(("format", "digits", "largest"), [("bf16", 8, 3.3895e38), ("fp16", 11, 65_504.0)])
 def test_sixteen_bits_round(format: Format, digits: int, largest: float) -> None:
     x = inputs(SEGMENTS)["normal"]

@@ -60,7 +60,10 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_history_reads_back(tmp_path: Path) -> None:
-    rows = [row(round=100, uplink_bits=10**15, modelled_s=0.1 + 0.2), row(round=200, train_loss=1e-9)]
+    rows = [
+        row(round=100, uplink_bits=10**9, modelled_s=0.1 + 0.2),
+        row(round=200, uplink_bits=10**15, train_loss=1e-9),
+    ]
     folder = RunFolder(tmp_path)
     folder.write_history(rows)
     assert folder.history() == rows
@@ -79,6 +82,7 @@ def test_differing_configs_are_told_by_key(tmp_path: Path) -> None:
     folder.check({"lr": 0.1})
     folder.write_config({"lr": 0.1, "data": {"batch": 10, "name": "x"}})
     folder.check({"data": {"name": "x", "batch": 10}, "lr": 0.1})
+    folder.write_history([row(round=1)])
     with pytest.raises(InputError, match=r"data\.batch \(10 there, 20 now\), extra \(nothing there, 1 now\)"):
         folder.check({"lr": 0.1, "data": {"batch": 20, "name": "x"}, "extra": 1})
 
@@ -216,6 +220,14 @@ def test_bad_wishes_are_told(tmp_path: Path) -> None:
         ("summary.json", b"[" * 100_000),
         ("history.csv", b"round,train_loss\n" + b"1" * 200_000 + b",2\n"),
         ("history.csv", b"round,train_loss\n1e999,1\n"),
+        ("history.csv", b"round,train_loss\n,2\n300,1\n"),
+        ("history.csv", b"round,train_loss\n15.5,2\n300,1\n"),
+        ("history.csv", b"round,train_loss\n400,2\n300,1\n"),
+        ("history.csv", b"round,uplink_bits\n-1,2\n300,3\n"),
+        ("history.csv", b"round,uplink_bits\n200,20\n300,10\n"),
+        ("history.csv", b"round,test_accuracy\n200,85\n300,0.9\n"),
+        ("history.csv", b"round,test_accuracy\n200,inf\n300,0.9\n"),
+        ("summary.json", b'{"round": 100, "downlink": 5, "target": {"metric": "test_accuracy", "value": 0.9}}'),
         ("summary.json", b'{"round": 100, "downlink": "", "target": {"metric": 3}}'),
         ("config.yaml", b"a: ["),
         ("config.yaml", b"{}"),
@@ -241,12 +253,35 @@ def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> N
 
 def test_runs_that_lack_a_file(tmp_path: Path) -> None:
     make_run(path := tmp_path / "toy" / "sgd" / "seed=1", 100)
+    with pytest.raises(InputError, match="written under another config"):
+        RunFolder(path).check({"workers": 5})
+    refused = RunFolder(tmp_path / "toy" / "sasg" / "seed=1")
+    refused.write_config({"workers": 7})
+    refused.check({"workers": 5})  # nothing was computed under the config that is there
+    (refused.path / "config.yaml").unlink()
     (path / "history.csv").unlink()
     with pytest.raises(InputError, match=r"history.csv: missing; summary.json says round 300"):
         table(read_experiments([], tmp_path)[0])
     (path / "config.yaml").unlink()
+    with pytest.raises(InputError, match=r"config.yaml: missing"):
+        read_experiments(["toy"], tmp_path)
     with pytest.raises(InputError, match=r"summary.json of a run without config.yaml, which fits no config"):
         RunFolder(path).check({})
+
+
+def test_a_table_goes_to_its_own_place(tmp_path: Path) -> None:
+    """Whatever the experiment is called."""
+    make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
+    made = table(experiment(tmp_path / "toy"))
+    (page := tmp_path / "page.md").write_text(
+        "<!-- table a(b -->\n<!-- /table -->\n<!-- table axb -->\n<!-- /table -->\n"
+    )
+    into_page(page, "a.b", made)
+    assert "sgd" not in page.read_text()
+    into_page(page, "a(b", made)
+    before, _, after = page.read_text().partition("<!-- table axb -->")
+    assert "sgd" in before
+    assert "sgd" not in after
 
 
 def test_labels() -> None:

@@ -318,6 +318,9 @@ def test_the_matrix_refuses_what_it_cannot_mean(tmp_path: Path, data_dir: Path) 
         (["+matrix.arms={a: {target.value: 0.5}}"], "matrix: target; all runs of a grid need the same"),
         (["jobs=1.5"], r"jobs: 1\.5; at least 1"),
         (["name="], "name: ''; results need one"),
+        (["seed=5"], "seed: the matrix sets it for each run"),
+        (["algorithm=sasg"], "algorithm: the matrix sets it for each run"),
+        (["label=mine"], "label: the matrix sets it for each run"),
     ):
         with pytest.raises(InputError, match=said):
             matrix([*grid, *given])

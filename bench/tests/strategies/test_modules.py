@@ -155,7 +155,7 @@ def test_what_is_logged_is_its_value_then() -> None:
             steps.add_(1)
             return {"loss": super().training_step(batch), "steps": steps}
 
-        def on_train_batch_end(self, outputs: Any, *args: Any) -> None:
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
             last.update(self.trainer.callback_metrics, returned=outputs["steps"])
 
     for workers in (1, 4):

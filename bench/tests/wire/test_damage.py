@@ -3,12 +3,17 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from bench.compressors import Compressor
+from bench.compressors import QSGD, Compressor, Grid, GSpar, ScaledSign, Ternary, TopKTernary
+from bench.errors import DamagedError
+from bench.kernels.noise import Noise
 from bench.laws.garbage import ON_COMPRESSORS
 from bench.tests.found import CODED, COMPRESSORS
 
@@ -19,6 +24,34 @@ EVERY = {**COMPRESSORS, **CODED}
 @pytest.mark.parametrize("compressor", EVERY.values(), ids=EVERY.keys())
 def test_garbage(law: Callable[[Compressor], None], compressor: Compressor) -> None:
     law(compressor)
+
+
+@pytest.mark.parametrize("compressor", [ScaledSign(), QSGD(4), Grid(4), TopKTernary(0.5), GSpar(0.5)], ids=str)
+def test_a_scale_is_not_negative(compressor: Compressor) -> None:
+    """One flipped bit there would reverse a whole segment."""
+    x = torch.tensor([[3.0, -1.0, 2.0, 0.5, -4.0, 1.0, 2.5, -0.5]])
+    payload = compressor.compress(x, (8,), [Noise(0, 0, 0)]).encode(0).copy()
+    refused = 0
+    for at in range(len(payload)):
+        garbled = payload.copy()
+        garbled[at] ^= 0x80
+        try:
+            compressor.blank(1, (8,), x).decode([garbled])
+        except DamagedError as error:
+            refused += "at least 0 is possible" in str(error)
+    assert refused == 1
+
+
+def test_nothing_is_allocated_for_too_few_bytes() -> None:
+    dim = 10_000_000
+    schema = Ternary().blank(1, (dim,), torch.empty(dim))
+    every = np.array([dim], ">u4").view(np.uint8)  # as if all entries were named, in positions of no bits
+    payload = np.concatenate([np.zeros(1, np.uint8), every, np.zeros(8, np.uint8)])
+    tracemalloc.start()
+    with pytest.raises(DamagedError):
+        schema.decode([payload])
+    assert tracemalloc.get_traced_memory()[1] < 2 * dim
+    tracemalloc.stop()
 
 
 CHECKED = """
