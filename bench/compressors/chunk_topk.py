@@ -19,10 +19,10 @@ from bench.gradients.layout import name_of
 from bench.kernels.noise import Noise
 from bench.kernels.sums import wide
 from bench.wire.chunked import ChunkedMessage
-from bench.wire.levels import TabledMessage, looked_up
 from bench.wire.message import Message
 from bench.wire.positions import position_code
 from bench.wire.sparse import SparseMessage
+from bench.wire.tabled import TabledMessage, looked_up
 
 SIGMAS = 6  # how many standard deviations all bins together are wide
 

@@ -42,12 +42,13 @@ class Drawn(Compressor):
         """
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> HybridMessage:
-        scales, rows = x.new_empty(len(x), len(segments)), []
+        scales, rows, largest = x.new_empty(len(x), len(segments)), [], torch.finfo(x.dtype).max
         for row, origin, own in zip(x, noise, scales, strict=True):
             for s, part in enumerate(row.split(segments)):
                 every = tail_of(part, torch.inf)
                 broken = every.num_above > 0
-                own[s] = torch.nan if broken else self.scale(every, partial(tail_of, part), len(part))
+                scale = torch.nan if broken else self.scale(every, partial(tail_of, part), len(part))
+                own[s] = min(scale, largest)  # so large that nothing is drawn
             rows.append(draws.drawn(row, segments, own, origin.key("compression")))
         intact = scales.isfinite().all(dim=1)
         drawn = ragged(rows, x.device)

@@ -30,6 +30,7 @@ from bench.wire.message import Message
 from bench.wire.reader import Reader
 
 MOST_LEVELS = 2**15 - 1  # levels are stored as int16 at most
+MOST_OF_BUCKET = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class QSGD(Compressor):
     Args:
         levels: s, at least 1.
         norm: "l2" as in the paper's theory, or "max" as in its experiments.
-        bucket: the number of consecutive entries that share a norm, at least 1; None means a whole segment.
+        bucket: the number of consecutive entries that share a norm, 1 to 2³¹ − 1; None means a whole segment.
         code: of the levels: Elias' as in the paper, or "plain", "packed" or "coded".
     """
 
@@ -118,8 +119,8 @@ class QSGD(Compressor):
             raise InputError(f"levels: {self.levels}; 1 to {MOST_LEVELS} is allowed")
         if self.norm not in get_args(Norm):
             raise InputError(f"norm: {self.norm!r}; one of {', '.join(get_args(Norm))} is needed")
-        if self.bucket is not None and self.bucket < 1:
-            raise InputError(f"bucket: {self.bucket}; at least 1 entry is needed")
+        if self.bucket is not None and not 1 <= self.bucket <= MOST_OF_BUCKET:
+            raise InputError(f"bucket: {self.bucket}; 1 to {MOST_OF_BUCKET} entries are needed, or null")
 
     def compress(self, x: Tensor, segments: Segments, noise: Sequence[Noise]) -> LevelMessage:
         dtype, sizes = torch.int8 if self.levels < 2**7 else torch.int16, _bucket_sizes(segments, self.bucket)

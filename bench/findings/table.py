@@ -165,7 +165,7 @@ def _text(cell: Entry, style: str, marks: _Marks) -> str:
     if cell is None:
         return marks.nothing
     if isinstance(cell, str):
-        return _escape(cell) if marks is _LATEX else cell
+        return _escape(cell) if marks is _LATEX else cell.replace("|", "\\|") if marks is _PLAIN else cell
     if isinstance(cell, Theirs):
         number, difference = _number(cell.value, style, marks, None), cell.difference
         if difference is None:
@@ -205,9 +205,10 @@ def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
 
 def _escape(text: str) -> str:
     for plain, latex in (
-        ("%", "\\%"),
-        ("_", "\\_"),
-        ("&", "\\&"),
+        ("\\", "\\textbackslash "),
+        *((plain, f"\\{plain}") for plain in "%_&#${}"),
+        ("~", "\\textasciitilde "),
+        ("^", "\\textasciicircum "),
         ("±", "$\\pm$"),
         ("–", "--"),
         ("×", "$\\times$"),

@@ -42,8 +42,8 @@ class LazyRule(UploadRule):
     adaptive = True
 
     def __post_init__(self) -> None:
-        if self.max_age < 1:
-            raise InputError(f"max_age: {self.max_age}; at least 1 round is needed")
+        if not 1 <= self.max_age < 2**31:
+            raise InputError(f"max_age: {self.max_age}; 1 to {2**31 - 1} rounds are needed")
         if math.isnan(self.coefficient):
             raise InputError("coefficient: nan; a number is needed, inf for no upload, -inf for all")
 

@@ -70,7 +70,7 @@ def cells(overrides: list[str]) -> tuple[DictConfig, list[Cell]]:
         for picks in itertools.product(*(_axis(key, values) for key, values in given_axes.items())):
             chosen = [override for pick in picks for override in pick.overrides]
             _refuse(keys := [override.partition("=")[0].lstrip("+") for override in chosen])
-            by_all = {"label", *keys} if by_all is None else by_all.intersection(keys, ["label"])
+            by_all = {"label", *keys} if by_all is None else by_all & {"label", *keys}
             label = ",".join([*named, *(pick.label for pick in picks if pick.label)])
             seed = chosen[keys.index("seed")].partition("=")[2] if "seed" in keys else shared.seed
             folder = RunFolder.of(OmegaConf.create({**place, "label": label, "seed": seed}))

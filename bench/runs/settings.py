@@ -6,7 +6,7 @@ import json
 import math
 import typing
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -96,6 +96,8 @@ def refuse_settings(config: Mapping[str, Any], helpers: Collection[str], trainer
     """
     read = {f.name for f in fields(Settings)}
     _refuse_arguments(Settings, {k: v for k, v in config.items() if k in read or k not in helpers}, "")
+    if missing := [f.name for f in fields(Settings) if f.default is MISSING and f.name not in config]:
+        raise InputError(f"{missing[0]}: not in the config; it is needed, as in configs/train.yaml")
     _refuse_arguments(Target, config["target"], "target.")
     if not math.isfinite(config["target"]["value"]):
         raise InputError(f"target.value: {config['target']['value']}; a finite number is needed")

@@ -74,6 +74,12 @@ def test_powers_of_two_are_sent_as_they_are() -> None:
     assert float((sent == -8.0).double().mean()) == pytest.approx(0.375, abs=5 * sqrt(0.375 * 0.625 / 20_000))
 
 
+def test_a_scale_beyond_all_floats_sends_nothing() -> None:
+    message = GSparClosed(1e300).compress(torch.randn(1, 99), (99,), [Noise(0, 0, 0)])
+    assert message.finite().all()
+    assert not message.dense().any()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_levels_of_half_precision_are_unbiased(dtype: torch.dtype) -> None:
     x = torch.full((20_000,), 0.7, dtype=dtype)

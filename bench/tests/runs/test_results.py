@@ -269,6 +269,14 @@ def test_runs_that_lack_a_file(tmp_path: Path) -> None:
         RunFolder(path).check({})
 
 
+def test_any_label_is_one_cell(tmp_path: Path) -> None:
+    make_run(tmp_path / "toy" / "a|b$#{~^\\" / "seed=1", 100)
+    made = table(experiment(tmp_path / "toy"))
+    head, _, cells, *_ = made.markdown().splitlines()
+    assert cells.replace("\\|", "").count("|") == head.count("|")
+    assert "a|b\\$\\#\\{\\textasciitilde \\textasciicircum \\textbackslash " in made.latex()
+
+
 def test_a_table_goes_to_its_own_place(tmp_path: Path) -> None:
     """Whatever the experiment is called."""
     make_run(tmp_path / "toy" / "sgd" / "seed=1", 100)
