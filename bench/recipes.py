@@ -69,7 +69,7 @@ def _read(file: Any) -> Algorithm:
         raise InputError(f"algorithm: {file}; there is no such file") from None
     except InputError:
         raise
-    except (ValueError, AttributeError, YAMLError, OmegaConfBaseException, InstantiationException) as error:
+    except (ValueError, AttributeError, OSError, YAMLError, OmegaConfBaseException, InstantiationException) as error:
         raise InputError(f"{file}: no recipe: {' '.join(str(error).split())}; settings of one are needed") from error
     if not isinstance(recipe, Algorithm):
         raise InputError(f"{file}: a {type(recipe).__name__}; _target_: bench.Algorithm is needed")

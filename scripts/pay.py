@@ -39,7 +39,6 @@ from bench.findings.subject import Subject, make_model, make_subject
 from bench.findings.winners import draw_winners
 from bench.recipes import load_recipe, recipe_names
 from bench.runs.whole import write_whole
-from bench.searchpath import find_config
 from bench.suite.scripts.cli import guarded
 from bench.suite.scripts.units import bandwidth_bps, seconds
 from bench.suite.scripts.views import number, pairs, share
@@ -86,7 +85,7 @@ def pay(given: Mapping[str, str], wants_map: bool, out: Path) -> None:
         name = given["model"].rpartition(".")[2]
         kept = {**prices.plain(name), "network": asdict(network), "skips": skips}
         write_whole(out / name / "prices.json", json.dumps(kept) + "\n")
-        print("\n".join(map(str, redraw(out / name))))
+        print("\n".join(map(str, draw_winners(prices, network, skips, out / name))))
 
 
 def redraw(folder: Path) -> list[Path]:
@@ -102,9 +101,10 @@ def _recipes(given: Mapping[str, str]) -> dict[str, Algorithm]:
         return {name: recipe for name, recipe in every.items() if recipe.local_steps is None}
     recipes: dict[str, Algorithm] = {}
     for given_name in given["recipes"].split(","):
-        if not given_name.endswith(".yaml") and find_config("algorithm", given_name) is None:
-            raise InputError(f"recipes: {given_name!r}; one of {', '.join(recipe_names())} is needed")
-        recipe = load_recipe(given_name)
+        try:
+            recipe = load_recipe(given_name)
+        except InputError as error:
+            raise InputError(f"recipes: {given_name!r}; {error}") from error
         if recipe.name in recipes:
             raise InputError(f"recipes: {recipe.name!r} is given twice; recipes with names of their own are needed")
         if recipe.local_steps is not None:

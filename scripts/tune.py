@@ -173,8 +173,8 @@ def tune(overrides: list[str]) -> None:
     budget, jobs = (_whole(own, name, default) for name, default in (("budget", 8), ("jobs", 1)))
     cfg, grid = cells([*given, "matrix.seed=null"])
     tuning = Tuning.of(cfg)
-    names = yaml.safe_load(own["arms"]) if "arms" in own else list(tuning.arms)
-    if not isinstance(names, list) or not names:
+    names = _arms(own["arms"]) if "arms" in own else list(tuning.arms)
+    if not names:
         raise InputError(
             f"arms: {own['arms']!r}; a list of some of {', '.join(tuning.arms)} is needed, or leave it out"
         )
@@ -207,11 +207,20 @@ def tune(overrides: list[str]) -> None:
     for arm, knobs in best.items():
         _write_csv(folder / f"{arm.name}.csv", arm.rows)
         print(f"{arm.name}: " + ", ".join(f"{key}={value:.4g}" for key, value in knobs.items()))
-    settings = [o for o in overrides if o.partition("=")[0] not in ("arms", "jobs")]  # which change no knob
+    settings = [o for o in overrides if o.partition("=")[0] not in ("arms", "jobs")]  # by which no knob changes
     command = f"python scripts/tune.py {' '.join(settings)}"
     tuned = {arm.name: {key: float(f"{value:.4g}") for key, value in knobs.items()} for arm, knobs in best.items()}
     write_whole(path, _experiment(cfg.name, command, {**others, **tuned}))
     print(path)
+
+
+def _arms(given: str) -> list[str]:
+    """The names in a list; none if it is no list of names."""
+    try:
+        names = yaml.safe_load(given)
+    except yaml.YAMLError:
+        names = None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 def _tuned_before(path: Path) -> dict[str, Any]:

@@ -62,13 +62,15 @@ class Prices:
         ones.
         """
         measured = self.works[name]
-        whole = sorted(size for size, work in measured.items() if "gather" in work.seconds)
-        if num_workers in whole:
+        if len(measured) == 1 and num_workers in measured:
             return measured[num_workers]
+        whole = sorted(size for size, work in measured.items() if "gather" in work.seconds)
         low, high = _around(whole, num_workers)
         a, b = measured[low], measured[high]
         growth = math.log(max(1.0, b.answer_bits / a.answer_bits)) / math.log(high / low)
         answer_bits = min(32.0 * self.dim, a.answer_bits * (num_workers / low) ** growth)
+        if num_workers in whole:
+            answer_bits = measured[num_workers].answer_bits
         seconds = {
             collective: _line_at(
                 num_workers,
@@ -127,8 +129,8 @@ class Prices:
         lines += [_line(_cells(*row)) for row in rows]
         lines += [
             "",
-            "ms a step; ratio: of the best dense step to this one, above 1 is quicker; pays at: where it is.",
-            "A step is not an accuracy: experiment= answers in time to a target.",
+            "ms a step; ratio: of the best dense step to this one, above 1 is quicker; pays at: the bandwidths at",
+            "which it is quicker. A step is not an accuracy: experiment= answers in time to a target.",
         ]
         lines.append("compress: own work, measured on one core of this machine's CPU; on an accelerator it is another.")
         if network.workers > SEEN:
@@ -174,8 +176,6 @@ def _cells(step: Step, ratio: str, pays: str) -> Sequence[str]:
 
 def _line_at(wanted: int, seconds: Mapping[int, float]) -> float:
     """The line of least squares through seconds by number of workers, rising or level and not below 0 at the origin."""
-    if wanted in seconds:
-        return seconds[wanted]
     size, second = statistics.fmean(seconds), statistics.fmean(seconds.values())
     slope = statistics.linear_regression(list(seconds), list(seconds.values())).slope
     return second + min(max(slope, 0.0), second / size) * (wanted - size)

@@ -87,7 +87,7 @@ class Race:
                 silent.append(arm.label)
                 continue
             recipe = arm.runs[0].algorithm
-            if recipe.is_dense and recipe.local_steps is None and arm.runs[0].num_parts == 1:
+            if recipe.is_dense and recipe.adds_up and arm.runs[0].num_parts == 1:
                 dense += [self._dense(arm, name, network, gradients[0]) for name in FORMATS]
                 continue
             work = measure(recipe, gradients, subject.layout, network.workers)
@@ -149,14 +149,14 @@ def race(name: str, results: Path) -> Race:
         )
     tasks = [_task(arm.runs[0].config()) for arm in experiment.complete]
     if any(task != tasks[0] for task in tasks):
-        raise InputError(f"experiment: {name!r}; its arms have other data or models, the same are needed")
+        raise InputError(f"experiment: {name!r}; its arms have other data, models or adversaries; the same are needed")
     return Race(experiment)
 
 
 def _task(config: Mapping[str, Any]) -> tuple[Any, ...]:
     """What arms must have in common to be compared."""
     data = {key: value for key, value in config["data"].items() if key not in ("seed", "batch_size")}
-    return data, config["model"]
+    return data, config["model"], config.get("adversary")
 
 
 def _reached(

@@ -5,7 +5,7 @@ import warnings
 from collections import UserDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -56,8 +56,7 @@ def deal(
     counts = counts or SampleCounts()
 
     def cut(part: Any, name: str, loader: Any) -> Shards | None:
-        size = getattr(loader, "batch_size", None)
-        return _cut(part, name, counts.of(part, size, name), num_workers, num_parts, warn)
+        return _cut(part, name, counts.of(part, loader, name), num_workers, num_parts, warn)
 
     if not isinstance(loaders, dict | list | tuple):
         return cut(batch, "batch", loaders)
@@ -72,7 +71,7 @@ def deal(
         values = [each.rebuild(leaves) for each in whole]
         if isinstance(loaders, Mapping):
             return dict(zip(keys, values, strict=True))
-        return getattr(loaders, "_make", type(loaders))(values)
+        return getattr(loaders, "_make", partial(_sequence_of, loaders))(values)
 
     return Shards(num_workers, [column for each in whole for column in each.columns], rebuild)
 
@@ -144,7 +143,7 @@ def _sequence(node: Any, name: str, num_samples: int | None) -> tuple[list[Any],
     if not any(isinstance(child, Mapping) or is_dataclass(child) or num_entries(child) is not None for child in node):
         return None
     children = {f"{name}[{i}]": child for i, child in enumerate(node)}
-    make: Any = getattr(node, "_make", type(node))
+    make: Any = getattr(node, "_make", partial(_sequence_of, node))
     holds_rows = any(has_rows(child) and len(child) == num_samples for child in node)
     may_be_entries = num_samples == len(node) and not holds_rows and not hasattr(node, "_make")
     try:
@@ -170,6 +169,15 @@ def _gone_through(
     return [leaf for leaves, _ in parts for leaf in leaves], lambda leaves: make([into(leaves) for _, into in parts])
 
 
+def _sequence_of(like: list[Any] | tuple[Any, ...], values: list[Any]) -> Any:
+    """A list or tuple of the same class, where that can be made of values."""
+    kind: Any = type(like)
+    try:
+        return kind(values)
+    except Exception:  # whatever the class raises
+        return values if isinstance(like, list) else tuple(values)
+
+
 def _filled(mapping: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
     """A Mapping of the same type with these values, in which nothing is left of the old ones; a dict where its class
     allows none."""
@@ -180,13 +188,13 @@ def _filled(mapping: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
     for way in ways:
         try:
             made = way(mapping, values)
-            shares = any(mapping[key] is not value for key, value in before.items())
-            if not shares and made.keys() == values.keys() and all(made[key] is values[key] for key in values):
-                return made
-            if shares:
-                _fill(mapping, before)
+            fits = made.keys() == values.keys() and all(made[key] is values[key] for key in values)
         except Exception:  # whatever the class raises
-            continue
+            made, fits = None, False
+        shared = {key: value for key, value in before.items() if mapping[key] is not value}
+        _fill(mapping, shared)
+        if fits and not shared:
+            return made
     return values
 
 
@@ -248,10 +256,11 @@ def _held(leaf: Any) -> Iterator[Any]:
 
 
 def _lead_to_rows(held: Any, known: Collection[int] = ()) -> bool:
-    """Whether there are tensors or arrays to cut, other than known ones."""
+    """Whether there are tensors or arrays to cut, other than known ones, or several numbers of samples in a list."""
     if isinstance(held, Tensor | np.ndarray):
         return held.ndim > 0 and id(held) not in known
     parts = held.values() if isinstance(held, Mapping) else held if isinstance(held, list | tuple) else ()
-    return any(
-        isinstance(part, Tensor | np.ndarray) or _lead_to_rows(part, known) for part in parts if id(part) not in known
-    )
+    known = {*known, id(held)}
+    others = [part for part in parts if id(part) not in known]
+    several = sum(isinstance(part, Tensor | np.ndarray) for part in others) > 1
+    return several or any(_lead_to_rows(part, known) for part in others)

@@ -119,7 +119,7 @@ def _refuse_impossible(rows: Sequence[Row]) -> None:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row["round"], int):
             raise ValueError(f"row {number}: round: {row['round']}; a whole number is needed")
-        for name in COSTS:  # threads without locks may end several rounds at once, so that none comes between two rows
+        for name in COSTS:  # equal ones are possible: two rows of threads may fall into one round
             value, last = row[name], before.get(name)
             if value is not None and value < (last or 0):
                 raise ValueError(f"row {number}: {name}: {value}; at least {last or 0} is needed, as before")

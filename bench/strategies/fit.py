@@ -298,10 +298,12 @@ class Fit:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the fit besides the cohort's, the same in every process."""
-        return {**self.chosen.state_dict(), "outer": None if self.outer is None else self.outer.state_dict()}
+        outer = None if self.outer is None else self.outer.state_dict()
+        return {**self.chosen.state_dict(), "outer": outer, "sample_depths": dict(self._counts.depths)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state from `state_dict`. Call before the first batch."""
         self.chosen.load_state_dict(state)
+        self._counts.depths.update(state.get("sample_depths", {}))
         if self.outer is not None:
             self.outer.load_state_dict(state["outer"])

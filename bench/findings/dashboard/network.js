@@ -73,7 +73,6 @@ function finish(arm, links, net, share = 1) {
 
 // The line of least squares, rising or level and not below 0 at the origin.
 function lineAt(wanted, sizes, seconds) {
-  if (sizes.includes(wanted)) return seconds[sizes.indexOf(wanted)];
   const [size, second] = [mean(sizes), mean(seconds)];
   const spread = sizes.reduce((sum, at) => sum + (at - size) ** 2, 0);
   const fitted = sizes.reduce((sum, at, i) => sum + (at - size) * (seconds[i] - second), 0) / spread;
@@ -84,7 +83,7 @@ function lineAt(wanted, sizes, seconds) {
 function priced(recipe, workers, dim) {
   const measured = Object.keys(recipe.works).map(Number).sort((a, b) => a - b);
   const sizes = measured.filter((size) => "gather" in recipe.works[size].seconds); // of larger numbers, answers are not that long
-  if (sizes.includes(workers)) return recipe.works[workers];
+  if (measured.length === 1 && sizes[0] === workers) return recipe.works[workers];
   const beyond = sizes.findIndex((size) => size > workers);
   const high = Math.max(1, beyond < 0 ? sizes.length - 1 : beyond);
   const [low, top] = [sizes[high - 1], sizes[high]];
@@ -93,7 +92,8 @@ function priced(recipe, workers, dim) {
   const timed = (name) => measured.filter((size) => name in recipe.works[size].seconds);
   const seconds = Object.fromEntries(Object.keys(a.seconds)
     .map((name) => [name, lineAt(workers, timed(name), timed(name).map((size) => recipe.works[size].seconds[name]))]));
-  return { ...b, answer_bits: Math.min(32 * dim, a.answer_bits * (workers / low) ** growth), seconds };
+  const answer_bits = sizes.includes(workers) ? recipe.works[workers].answer_bits : Math.min(32 * dim, a.answer_bits * (workers / low) ** growth);
+  return { ...b, answer_bits, seconds };
 }
 
 function ofRound(workers, work, lazy) {

@@ -13,7 +13,7 @@ import pytest
 import torch
 from lightning import Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision import tv_tensors
 
 import bench
@@ -217,6 +217,22 @@ def test_a_loader_of_lists_is_cut_between_samples(listed: Callable[[Tensor], Any
         for worker, own in enumerate(samples.chunk(2)):
             assert repr(shards.of(worker)) == repr(listed(own))
     assert dealt(torch.zeros(6, 8), 2, loaders=loader, counts=counts).of(1).shape == (3, 8)
+    if size < 6:
+        with pytest.raises(InputError, match="ambiguous whether lists or tensors hold the samples, drop_last=True"):
+            deal(listed(samples[:, :3]), 2, loaders=loader)
+
+
+def test_fields_are_no_samples() -> None:
+    """Also where there are as many of them as samples, and a sample has several rows."""
+    loader = SimpleNamespace(batch_size=2)
+    x, y = torch.arange(8.0).view(4, 2), torch.arange(4)
+    assert [part.tolist() for part in dealt((x, y), 2, loaders=loader).of(1)] == [x[2:].tolist(), [2, 3]]
+    with pytest.raises(InputError, match="2 tensors of 4 entries; it is ambiguous"):
+        deal((x, -x), 2, loaders=loader)
+    views = [torch.zeros(10, 3), torch.zeros(10, 3)]  # of a loader that says 6
+    assert [len(part) for part in dealt(views, 2, loaders=SimpleNamespace(batch_size=6)).of(1)] == [5, 5]
+    single = DataLoader(TensorDataset(x[:3], y[:3]), batch_size=20)  # whose only batch is short
+    assert [len(part) for part in dealt(next(iter(single)), 3, loaders=single).of(1)] == [1, 1]
 
 
 def test_loaders_of_a_dict_have_lengths_of_their_own() -> None:
