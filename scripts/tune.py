@@ -176,7 +176,7 @@ def tune(overrides: list[str]) -> None:
     names = _arms(own["arms"]) if "arms" in own else list(tuning.arms)
     if not names:
         raise InputError(
-            f"arms: {own['arms']!r}; a list of some of {', '.join(tuning.arms)} is needed, or leave it out"
+            f"arms: {own.get('arms')!r}; a list of some of {', '.join(tuning.arms)} is needed, or leave it out"
         )
     for name in names:
         if name not in tuning.arms:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -46,6 +47,7 @@ class HalfMessage(FloatMessage, Columnar):
         return self.intact
 
 
+@cache
 def _largest(*dtypes: torch.dtype) -> float:
     """The largest number that all of these formats have."""
     most = min(torch.finfo(dtype).max for dtype in dtypes)

@@ -110,12 +110,8 @@ def dense_steps(network: Network, dim: int, rounding_s: Mapping[str, float]) -> 
     """
     steps = []
     for name, bits in FORMATS.items():
-        carried = []
-        for collective in ALL_REDUCES:
-            up_s, back_s = network.link(collective).parts(of_round(network.workers, dim * bits, 0))
-            hidden_s = min(network.hidden_s, up_s + back_s)
-            carried.append(Step(name, collective, network.step_s, rounding_s[name], up_s, back_s, hidden_s))
-        steps.append(quickest(carried))
+        traffic, own_s = of_round(network.workers, dim * bits, 0), dict.fromkeys(ALL_REDUCES, rounding_s[name])
+        steps.append(_quickest_of(name, own_s, traffic, network, network.step_s, network.hidden_s))
     return steps
 
 
@@ -131,11 +127,19 @@ def compressed_step(algorithm: Algorithm, work: Work, network: Network, skips: f
     lazy = algorithm.rule.adaptive
     traffic = of_round(network.workers, work.upload_bits, work.answer_bits, work.offer_bits, skips if lazy else 0, lazy)
     compute_s = network.step_s * (2 if algorithm.rule.second_pass else 1)
+    hidden_s = network.hidden_s if algorithm.overlaps else 0.0
+    return _quickest_of(algorithm.name, work.seconds, traffic, network, compute_s, hidden_s)
+
+
+def _quickest_of(
+    name: str, own_s: Mapping[str, float], traffic: Traffic, network: Network, compute_s: float, hidden_s: float
+) -> Step:
+    """The quickest of the steps that carry this traffic by each of some collectives. `own_s`: by collective."""
     steps = []
-    for name, own_s in work.seconds.items():
-        up_s, back_s = network.link(name).parts(traffic)
-        hidden_s = min(network.hidden_s, up_s + back_s) if algorithm.overlaps else 0.0
-        steps.append(Step(algorithm.name, name, compute_s, own_s, up_s, back_s, hidden_s))
+    for collective, compression_s in own_s.items():
+        up_s, back_s = network.link(collective).parts(traffic)
+        hidden = min(hidden_s, up_s + back_s)
+        steps.append(Step(name, collective, compute_s, compression_s, up_s, back_s, hidden))
     return quickest(steps)
 
 

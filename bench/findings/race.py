@@ -186,9 +186,9 @@ def _rank(finish: Finish) -> tuple[int, float]:
 
 
 def _row(finish: Finish, best: Finish) -> str:
-    rounds, seconds = finish.rounds, finish.seconds
+    rounds, seconds, who = finish.rounds, finish.seconds, f"{finish.name + ' ':<18}{finish.collective:<12}"
     if seconds.mean is None:
-        return f"{finish.name + ' ':<18}{finish.collective:<12}{'missed':>16}"
+        return f"{who}{'missed':>16}"
     spread = f" ± {seconds.std:.3g}" if seconds.std is not None else ""
     interval = "{:.4g} to {:.4g}".format(*seconds.interval) if seconds.interval else ""
     missed = f" ({seconds.missed} missed)" if seconds.missed else ""
@@ -197,7 +197,7 @@ def _row(finish: Finish, best: Finish) -> str:
     sooner = f"{ratio.value:>8.2f}" if ratio else ""
     if ratio and ratio.num_seeds < ratio.num_runs:
         sooner += f" ({ratio.num_seeds} of {ratio.num_runs} seeds)"
-    return f"{finish.name + ' ':<18}{finish.collective:<12}{rounds.mean:>16,.0f}{took:>20}{interval:>22}{sooner}"
+    return f"{who}{rounds.mean:>16,.0f}{took:>20}{interval:>22}{sooner}"
 
 
 def _verdict(best: Finish, others: Sequence[Finish], network: Network) -> str:

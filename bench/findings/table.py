@@ -5,7 +5,7 @@ Numbers over seeds are printed as mean ± standard deviation, with a note if som
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,22 @@ def _parts(key: str, cell: Entry) -> dict[str, Any]:
     return {key: cell}
 
 
+def _escape(text: str) -> str:
+    """A text as LaTeX."""
+    for plain, latex in (
+        ("\\", "\\textbackslash "),
+        *((plain, f"\\{plain}") for plain in "%_&#${}"),
+        ("~", "\\textasciitilde "),
+        ("^", "\\textasciicircum "),
+        ("±", "$\\pm$"),
+        ("–", "--"),
+        ("×", "$\\times$"),
+        ("−", "$-$"),
+    ):
+        text = text.replace(plain, latex)
+    return text
+
+
 @dataclass(frozen=True)
 class _Marks:
     plus_minus: str
@@ -152,12 +168,13 @@ class _Marks:
     thousands: str
     nothing: str
     best: str
+    escape: Callable[[str], str]
     si: bool = False  # bits with SI prefixes instead of powers of ten
 
 
-_PLAIN = _Marks(" ± ", "e{exponent}", "×", ",", "", "**{}**")
-_PAGE = replace(_PLAIN, si=True)
-_LATEX = _Marks(" $\\pm$ ", "$\\cdot 10^{{{exponent}}}$", "$\\times$", "{,}", "--", "\\textbf{{{}}}")
+_PLAIN = _Marks(" ± ", "e{exponent}", "×", ",", "", "**{}**", lambda text: text.replace("|", "\\|"))
+_PAGE = replace(_PLAIN, si=True, escape=str)
+_LATEX = _Marks(" $\\pm$ ", "$\\cdot 10^{{{exponent}}}$", "$\\times$", "{,}", "--", "\\textbf{{{}}}", _escape)
 
 
 def _text(cell: Entry, style: str, marks: _Marks) -> str:
@@ -165,14 +182,14 @@ def _text(cell: Entry, style: str, marks: _Marks) -> str:
     if cell is None:
         return marks.nothing
     if isinstance(cell, str):
-        return _escape(cell) if marks is _LATEX else cell.replace("|", "\\|") if marks is _PLAIN else cell
+        return marks.escape(cell)
     if isinstance(cell, Theirs):
         number, difference = _number(cell.value, style, marks, None), cell.difference
         if difference is None:
             return number
         percent = f"{100 * difference:+.1f} %".replace("-", "−")
         flag = ", outside" if cell.is_outside else ""
-        return f"{number} ({_escape(percent) if marks is _LATEX else percent}{flag})"
+        return f"{number} ({marks.escape(percent)}{flag})"
     if isinstance(cell, Ratio):
         some = f" ({cell.num_seeds} of {cell.num_runs} seeds)" if cell.num_seeds < cell.num_runs else ""
         return _number(cell.value, style, marks, None) + some
@@ -201,18 +218,3 @@ def _number(value: float, style: str, marks: _Marks, std: float | None) -> str:
     if style == "factor":
         return format(value, ".3g" if value < 999.5 else ",.0f").replace(",", marks.thousands) + marks.times
     return joined({"count": ",.0f", "percent": ".2f", "number": ".4f", "seconds": ",.1f", "rank": ".1f"}[style])
-
-
-def _escape(text: str) -> str:
-    for plain, latex in (
-        ("\\", "\\textbackslash "),
-        *((plain, f"\\{plain}") for plain in "%_&#${}"),
-        ("~", "\\textasciitilde "),
-        ("^", "\\textasciicircum "),
-        ("±", "$\\pm$"),
-        ("–", "--"),
-        ("×", "$\\times$"),
-        ("−", "$-$"),
-    ):
-        text = text.replace(plain, latex)
-    return text

@@ -34,16 +34,16 @@ class SampleCounts:
         Raises:
             InputError: it cannot be told whether entries of a list are the samples.
         """
-        nodes = list(walk(batch))
-        first = next((len(node) for node in nodes if has_rows(node)), None)
+        first = next((len(node) for node in walk(batch) if has_rows(node)), None)
         if first is None:  # no tensor
-            return next((n for node in nodes if (n := num_entries(node)) is not None), None)
-        size, lists = getattr(loader, "batch_size", None), lists_of_samples(batch)
-        if size is None:
+            return next((n for node in walk(batch) if (n := num_entries(node)) is not None), None)
+        if (size := getattr(loader, "batch_size", None)) is None:
             return first
         if first == size:
             self.depths[name] = None
-        elif fitting := [depth for depth, held in lists.items() if len(held) == size]:
+            return first
+        lists = lists_of_samples(batch)
+        if fitting := [depth for depth, held in lists.items() if len(held) == size]:
             if fitting[0] == 0 and has_rows(batch[0]):
                 raise InputError(f"{name}: {size} tensors of {first} entries; it is ambiguous which are the samples, a "
                                  "collate_fn that stacks them or a dict is needed")  # fmt: skip
